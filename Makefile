@@ -1,0 +1,72 @@
+# Tutti: what a developer types. `make help` lists it.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.tutti-setup
+# Extra arguments for installing torch alone, for instance an index of CPU-only builds.
+TORCH_PIP_ARGS ?=
+# Extra arguments for pytest: make test PYTEST_ARGS="tests/cli -x"
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup native demo test test-all lint format bench bench-gpu pico pico-eval clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## make .venv with everything in it (nothing to do the second time)
+
+# torch first and alone: whatever comes later meets it installed and leaves it as it is.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tutti needs Python 3.11 or newer; set PYTHON=...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_ARGS) "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	@$(MAKE) --no-print-directory _native
+	@touch $@
+
+native: $(STAMP)  ## build the optional native CPU kernels (without a compiler: says so, and goes on)
+	@$(MAKE) --no-print-directory _native
+
+.PHONY: _native
+_native:
+	@if [ -f tutti/kernels/cpu/build.py ]; then \
+		$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"; \
+	fi
+
+demo: $(STAMP)  ## pico answers in the terminal, over HTTP by the OpenAI SDK, and in Python
+	$(BIN)/python docs/demo.py
+
+test: lint  ## lint, then every test that takes less than a minute
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-all: lint  ## the same and the slow ones
+	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)
+
+lint: $(STAMP)  ## ruff, mypy, the floors, model names in the core
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python tests/house/names.py
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: $(STAMP)  ## let ruff arrange the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP)  ## the paired table against other systems on this machine (an hour or more)
+	$(BIN)/python -m bench.peers
+
+bench-gpu: $(STAMP)  ## the same workloads on a GPU, ours alone
+	$(BIN)/python -m bench.gpu
+
+pico: $(STAMP)  ## train the demonstration model anew (under an hour on two cores)
+	$(BIN)/python -m pico
+
+pico-eval: $(STAMP)  ## ask pico the held-out prompts and print the table
+	$(BIN)/python -m pico.evaluate
+
+clean:  ## remove caches and build outputs (keeps .venv)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -not -path "./.venv/*" -prune -exec rm -rf {} +
