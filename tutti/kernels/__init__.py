@@ -1,0 +1,57 @@
+"""Kernels: one operation, several implementations, one place that chooses (`choose`).
+
+Public: the operations (`paged_attention`, `rms_norm`, ...), the canonical form of weights and `pack_linear`. Each
+attribute is imported when it is first asked for, so that importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tutti.kernels.linear import PackedLinear, pack_linear
+    from tutti.kernels.ops import (
+        activate,
+        add_rms_norm,
+        apply_rope,
+        gated,
+        layer_norm,
+        paged_attention,
+        rms_norm,
+    )
+    from tutti.kernels.paged import LayerCache, PagedBatch
+    from tutti.kernels.weights import Dense, Quantized, Weight, dequantize, quantize_int8
+
+__all__ = [
+    "Dense",
+    "LayerCache",
+    "PackedLinear",
+    "PagedBatch",
+    "Quantized",
+    "Weight",
+    "activate",
+    "add_rms_norm",
+    "apply_rope",
+    "dequantize",
+    "gated",
+    "layer_norm",
+    "pack_linear",
+    "paged_attention",
+    "quantize_int8",
+    "rms_norm",
+]
+
+_HOMES = {
+    **dict.fromkeys(("LayerCache", "PagedBatch"), "paged"),
+    **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize", "quantize_int8"), "weights"),
+    **dict.fromkeys(("PackedLinear", "pack_linear"), "linear"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'ops')}"), name)
+    globals()[name] = value
+    return value

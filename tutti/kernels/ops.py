@@ -1,0 +1,78 @@
+"""The operations models are made of. Each means the same on every device; `choose` picks how it is done.
+
+Results may be new tensors or, where the text says so, the arguments overwritten: use what is returned.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from tutti.kernels.choose import chosen
+from tutti.kernels.paged import LayerCache, PagedBatch
+
+
+def paged_attention(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor | None,
+    cache: LayerCache,
+    batch: PagedBatch,
+    *,
+    scale: float,
+    window: int | None = None,
+    softcap: float | None = None,
+    sinks: Tensor | None = None,
+) -> Tensor:
+    """Writes this step's keys and values to the cache, then attends causally over it.
+
+    `q` [tokens, heads, key_dim], `k` [tokens, kv_heads, key_dim], `v` [tokens, kv_heads, value_dim] or None when
+    `cache.value` is a view of `cache.key`; -> [tokens, heads, value_dim] in q's dtype. The cache's dtype may differ
+    from q's. Query head h reads KV head h * kv_heads // heads.
+
+    logit = q . k * scale, then softcap * tanh(logit / softcap). With `window` w a query at position p sees the keys in
+    (p - w, p]. `sinks` [heads] adds exp(sink) to the softmax's denominator. Rows no request owns come out zero.
+    """
+    return chosen("paged_attention", q)(q, k, v, cache, batch, scale, window, softcap, sinks)
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float, *, offset: float = 0.0) -> Tensor:
+    """x / rms(x) * (offset + weight) over the last dimension: `x` [..., width], `weight` [width] or None for ones.
+
+    Computed in float32. With offset 0 the normed value is rounded to x's dtype before the weight multiplies it, else
+    everything is rounded once.
+    """
+    return chosen("rms_norm", x)(x, weight, eps, offset)
+
+
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor | None, eps: float, *, offset: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """(rms_norm(residual + x), residual + x), each [tokens, width] in x's dtype."""
+    return chosen("add_rms_norm", x)(x, residual, weight, eps, offset)
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """(x - mean) / std * weight + bias over the last dimension."""
+    return chosen("layer_norm", x)(x, weight, bias, eps)
+
+
+def apply_rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> tuple[Tensor, Tensor]:
+    """Rotary position embedding of `q` [tokens, heads, dim] and `k` [tokens, kv_heads, dim]. May overwrite them.
+
+    `cos`, `sin` float32 [tokens, rotary_dim / 2]. The first rotary_dim columns turn, the rest pass: column i turns with
+    column i + rotary_dim / 2 or, interleaved, column 2i with column 2i + 1.
+    """
+    return chosen("apply_rope", q)(q, k, cos, sin, interleaved)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """The activation named "silu", "gelu", "gelu_tanh", "quick_gelu", "relu" or "relu2". Raises ValueError."""
+    return chosen("activate", x)(x, activation)
+
+
+def gated(x: Tensor, activation: str) -> Tensor:
+    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width].
+
+    Also "swiglu_clamped": g * sigmoid(1.702 g) * (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7).
+    """
+    return chosen("gated", x)(x, activation)

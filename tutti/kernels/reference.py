@@ -1,0 +1,108 @@
+"""Every operation in plain torch: what the other implementations must equal, on any device.
+
+Owns the meaning of the operations. Clarity before speed, yet no loop over requests where tensors do it. The paged
+attention is in `reference_attention`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CLAMP_LIMIT = 7.0  # of "swiglu_clamped"
+CLAMP_ALPHA = 1.702
+
+
+def rms_norm(x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
+    """x / rms(x) * (offset + weight) over the last dimension, in float32 (Zhang & Sennrich 2019).
+
+    `x` [..., width]; `weight` [width] or None for ones. With offset 0 the normed value is rounded to x's dtype before
+    the weight multiplies it; with another offset everything is rounded once: the two habits of published models.
+    """
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    if weight is None:
+        return normed.to(x.dtype)
+    if offset == 0.0:
+        return (weight * normed.to(x.dtype)).to(x.dtype)
+    return (normed * (offset + weight.float())).to(x.dtype)
+
+
+def add_rms_norm(
+    x: Tensor, residual: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """(rms_norm(residual + x), residual + x), both in x's dtype."""
+    total = residual + x
+    return rms_norm(total, weight, eps, offset), total
+
+
+def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
+    """(x - mean) / std * weight + bias over the last dimension."""
+    return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
+
+
+def apply_rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> tuple[Tensor, Tensor]:
+    """Rotary position embedding (Su et al. 2021) of `q` and `k` [tokens, heads, dim].
+
+    `cos`, `sin` float32 [tokens, rotary_dim / 2]. The first rotary_dim columns turn, the rest pass. Column i turns with
+    column i + rotary_dim / 2, or, interleaved, column 2i with column 2i + 1.
+    """
+    return _rotate(q, cos, sin, interleaved), _rotate(k, cos, sin, interleaved)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor, interleaved: bool) -> Tensor:
+    half = cos.shape[-1]
+    turned, rest = x[..., : 2 * half].float(), x[..., 2 * half :]
+    cos, sin = cos[:, None], sin[:, None]
+    if interleaved:
+        a, b = turned[..., 0::2], turned[..., 1::2]
+        turned = torch.stack((a * cos - b * sin, b * cos + a * sin), dim=-1).flatten(-2)
+    else:
+        a, b = turned[..., :half], turned[..., half:]
+        turned = torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
+    return torch.cat((turned.to(x.dtype), rest), dim=-1)
+
+
+def activate(x: Tensor, activation: str) -> Tensor:
+    """The activation function named `activation`, elementwise."""
+    match activation:
+        case "silu":
+            return F.silu(x)
+        case "gelu":
+            return F.gelu(x)
+        case "gelu_tanh":
+            return F.gelu(x, approximate="tanh")
+        case "quick_gelu":
+            return x * torch.sigmoid(1.702 * x)
+        case "relu":
+            return F.relu(x)
+        case "relu2":
+            return F.relu(x).square()
+    raise ValueError(f"activation {activation!r} is not known; known: {', '.join(ACTIVATIONS)}")
+
+
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2")
+
+
+def gated(x: Tensor, activation: str) -> Tensor:
+    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width].
+
+    "swiglu_clamped" is gate' * sigmoid(1.702 gate') * (up' + 1) with gate' = min(gate, 7), up' = clamp(up, -7, 7).
+    """
+    gate, up = x.chunk(2, dim=-1)
+    if activation == "swiglu_clamped":
+        gate = gate.clamp(max=CLAMP_LIMIT)
+        return gate * torch.sigmoid(CLAMP_ALPHA * gate) * (up.clamp(-CLAMP_LIMIT, CLAMP_LIMIT) + 1)
+    return activate(gate, activation) * up
+
+
+def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Symmetric int8 per row: `x` [rows, width] -> (codes int8 [rows, width], scale float32 [rows]).
+
+    scale = max|x| / 127 (1 for a row of zeros), so that x ~ codes * scale.
+    """
+    wide = x.float()
+    largest = wide.abs().amax(dim=-1)
+    scale = torch.where(largest > 0, largest / 127, 1.0)
+    return (wide / scale[:, None]).round_().to(torch.int8), scale
