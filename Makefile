@@ -48,7 +48,7 @@ lint: $(STAMP)  ## ruff, mypy, the floors, model names in the core
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python tests/house/names.py
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/mypy
 
 format: $(STAMP)  ## let ruff arrange the code
