@@ -1,0 +1,85 @@
+"""One request inside an autoregressive stage: its tokens and how far they are computed.
+
+There are no phases. A sequence's `computed` tokens catch up with its `tokens` (prompt and output); whenever they have,
+one more token is sampled. Prefill, decode, recomputation after a preemption and verification of drafts are all the
+same catching up.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from tutti.engine.kv.cache import Held
+from tutti.engine.kv.hashing import HashChain
+from tutti.events import TokenLogprob
+from tutti.request import Request, SamplingParams
+
+
+class State(Enum):
+    """Where a sequence is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+@dataclass(slots=True)
+class Timing:
+    """Monotonic times in seconds; 0 until they are known."""
+
+    arrival: float = 0.0
+    first_step: float = 0.0
+    first_token: float = 0.0
+    last_token: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """A request's tokens, and everything the stage keeps for it between steps."""
+
+    request: Request
+    sampling: SamplingParams
+    tokens: list[int]
+    prompt_length: int
+    limit: int  # the most tokens, prompt included
+    chain: HashChain
+    order: int  # of arrival, breaks ties
+    stop_ids: frozenset[int] = frozenset()  # ids that end it, EOS included unless ignored
+    sampler: Any = None  # layers.sampling.SamplerState
+    grammar: Any = None  # layers.grammar.GrammarState
+    compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
+    state: State = State.WAITING
+    computed: int = 0
+    cached: int = 0  # prompt tokens that came from the prefix cache at first admission
+    held: Held | None = None
+    preemptions: int = 0
+    timing: Timing = field(default_factory=Timing)
+    prompt_logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def id(self) -> str:
+        """The request's id."""
+        return self.request.id
+
+    @property
+    def behind(self) -> int:
+        """Tokens that are known but not computed."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing but memory and budget keeps it from running."""
+        return self.compiling is None or self.compiling.done()
+
+    @property
+    def outputs(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.prompt_length
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """The order of service: priority, then arrival."""
+        return (self.request.priority, self.request.arrival, self.order)

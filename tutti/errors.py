@@ -1,0 +1,125 @@
+"""The errors Tutti raises, one class per kind of cause.
+
+An error is raised once, where its cause is known, and says what was wrong and what to do. It is turned into a
+protocol's shape (OpenAI's, Ollama's, an exit code) once, at the edge. `status` is the HTTP status that fits and
+`code` a short stable word for programs. An error crosses the process boundary as an `ErrorValue` (see `events`).
+"""
+
+from __future__ import annotations
+
+
+class TuttiError(Exception):
+    """Base of every error Tutti raises on purpose.
+
+    `param` names the request field or flag at fault (or None); `stage` the stage of the graph that failed.
+    """
+
+    status: int = 500
+    code: str = "internal_error"
+
+    def __init__(self, message: str, *, param: str | None = None, stage: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.stage = stage
+
+
+class InvalidRequest(TuttiError):
+    """The caller sent something that cannot be served as it is."""
+
+    status = 400
+    code = "invalid_request"
+
+
+class ContextOverflow(InvalidRequest):
+    """Prompt plus requested output exceed the context length. The message states both numbers."""
+
+    code = "context_length_exceeded"
+
+
+class InvalidGrammar(InvalidRequest):
+    """A JSON schema, regular expression or grammar could not be compiled."""
+
+    code = "invalid_grammar"
+
+
+class InvalidMedia(InvalidRequest):
+    """An image, a recording or a video could not be read."""
+
+    code = "invalid_media"
+
+
+class Unauthorized(TuttiError):
+    """No key, or a wrong one."""
+
+    status = 401
+    code = "invalid_api_key"
+
+
+class NotFound(TuttiError):
+    """The named thing does not exist here."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of that name is served or stored."""
+
+    code = "model_not_found"
+
+
+class PayloadTooLarge(TuttiError):
+    """The request's body exceeds the limit."""
+
+    status = 413
+    code = "payload_too_large"
+
+
+class Cancelled(TuttiError):
+    """The caller went away or asked to stop."""
+
+    status = 499
+    code = "cancelled"
+
+
+class Busy(TuttiError):
+    """The queue is full; `retry_after` is in seconds."""
+
+    status = 503
+    code = "server_busy"
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class EngineDied(TuttiError):
+    """The engine process ended while the request was in flight; it is being restarted."""
+
+    code = "engine_died"
+
+
+class StageFailed(TuttiError):
+    """A stage raised while it worked on this request; `stage` names it."""
+
+    code = "stage_failed"
+
+
+class ConfigError(TuttiError):
+    """A flag, a setting or a file of settings is wrong."""
+
+    status = 400
+    code = "config_error"
+
+
+class CheckpointError(TuttiError):
+    """A checkpoint is corrupt, incomplete or of a form that is not supported."""
+
+    code = "checkpoint_error"
+
+
+class OutOfMemory(TuttiError):
+    """The memory plan does not fit its budget. The message shows the sum."""
+
+    code = "out_of_memory"

@@ -1,0 +1,165 @@
+"""A model as data: a graph of stages joined by edges.
+
+A family's folder holds one frozen `Graph`; nothing here runs anything. The engine reads it, prunes it to what a
+request needs, and builds its stages. Functions are named by `"module:function"` strings and imported at the moment of
+need, so that reading every graph there is costs no import of torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """The three ways a stage advances. These three are the whole engine."""
+
+    AUTOREGRESS = "autoregress"  # one or more tokens a step, paged KV cache
+    DENOISE = "denoise"  # one sampler step a step
+    ONCE = "once"  # one pass over an item or a window of it
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage of a graph.
+
+    `build` names `(checkpoint, options: BuildOptions) -> model` (the model's protocol depends on the kind, see
+    `engine.protocols`); `describe` names `(config: dict) -> StageShape`. `output` is the modality that leaves the
+    graph here ("text", "audio", ...), or None for an inner stage. `input` is the modality of the request's part that
+    starts this stage, or None when only edges feed it.
+    """
+
+    name: str
+    kind: Kind
+    build: str
+    describe: str
+    output: str | None = None
+    input: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What `source` emits, turned by `bridge` into what `destination` takes.
+
+    `bridge` names `(chunk: Chunk, state: dict) -> Chunk | None`; `state` is the edge's memory for one request.
+    """
+
+    source: str
+    destination: str
+    bridge: str
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """A model family's topology. `architectures` are the names in a checkpoint's config.json that it serves."""
+
+    name: str
+    architectures: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    edges: tuple[Edge, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) != len(names):
+            raise ValueError(f"graph {self.name}: two stages share a name in {names}")
+        for edge in self.edges:
+            for end in (edge.source, edge.destination):
+                if end not in names:
+                    raise ValueError(f"graph {self.name}: edge {edge.source}->{edge.destination}: no stage {end!r}")
+
+    def stage(self, name: str) -> Stage:
+        """The stage called `name`. Raises KeyError."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        raise KeyError(name)
+
+    def prune(self, modalities: tuple[str, ...], inputs: tuple[str, ...] = ("text",)) -> Graph:
+        """The part of the graph a request needs.
+
+        Kept: the stages from which a wanted output can be reached, less those that start from an input the request
+        does not have. A request that wants text alone never runs the talker.
+        """
+        wanted = {stage.name for stage in self.stages if stage.output in modalities}
+        frontier = list(wanted)
+        while frontier:
+            name = frontier.pop()
+            for edge in self.edges:
+                if edge.destination == name and edge.source not in wanted:
+                    wanted.add(edge.source)
+                    frontier.append(edge.source)
+        idle = {stage.name for stage in self.stages if stage.input is not None and stage.input not in inputs}
+        kept = wanted - idle
+        return Graph(
+            self.name,
+            self.architectures,
+            tuple(stage for stage in self.stages if stage.name in kept),
+            tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of what a stage emitted for one request. `final` marks the last; a whole payload is one final chunk."""
+
+    request: str
+    stage: str
+    payload: Any
+    final: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KVGroup:
+    """Layers whose KV cache pages alike.
+
+    `kind`: "full" keeps every token; "window" keeps the last `window` tokens; "state" keeps one fixed-size state per
+    request. Per layer and block the cache holds keys `[kv_heads, block_size, key_dim]` and values
+    `[kv_heads, block_size, value_dim]`; `shared_value` says that values are the first `value_dim` columns of the keys
+    (latent attention), so only keys are stored.
+    """
+
+    kind: str
+    layers: tuple[int, ...]
+    kv_heads: int
+    key_dim: int
+    value_dim: int
+    window: int | None = None
+    shared_value: bool = False
+
+    def bytes_per_token(self, itemsize: int) -> int:
+        """Bytes one token takes in all layers of the group, for elements of `itemsize` bytes."""
+        width = self.key_dim + (0 if self.shared_value else self.value_dim)
+        return len(self.layers) * self.kv_heads * width * itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class StageShape:
+    """What the memory plan must know of a stage before any weight is read, all of it from config.json.
+
+    `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
+    size the activations.
+    """
+
+    groups: tuple[KVGroup, ...]
+    context: int
+    hidden: int
+    intermediate: int
+    vocab: int
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """How a stage is built. `dtype` is a torch dtype's name ("float32", "bfloat16", "float16")."""
+
+    device: str = "cpu"
+    dtype: str = "float32"
+    quantization: str | None = None  # None keeps the checkpoint's form; "int8" quantizes while loading
+
+
+def resolve(target: str) -> Callable[..., Any]:
+    """The function that `"module:function"` names, imported now."""
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)

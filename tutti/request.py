@@ -1,0 +1,167 @@
+"""What a caller asks: parts, sampling parameters, the request.
+
+Values only: frozen msgspec structs that cross rooms and processes as they are. Nothing here does work beyond
+refusing values that make no sense.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from tutti.errors import InvalidRequest
+
+
+class StructuredOutputs(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The form the output must take; exactly one field is set. Field names are vLLM's."""
+
+    json: str | dict[str, Any] | None = None  # a JSON schema, as text or as an object
+    regex: str | None = None
+    choice: tuple[str, ...] | None = None
+    grammar: str | None = None  # EBNF
+    json_object: bool | None = None  # any JSON object
+    structural_tag: str | dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        given = [name for name in self.__struct_fields__ if getattr(self, name) not in (None, False)]
+        if len(given) != 1:
+            raise InvalidRequest(
+                "structured_outputs takes exactly one of json, regex, choice, grammar, json_object, "
+                f"structural_tag; got {', '.join(given) or 'none'}",
+                param="structured_outputs",
+            )
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How tokens are chosen and when to stop. Names and meanings are vLLM's.
+
+    `max_tokens` None means: until the context is full. `top_k` 0 or -1 and `top_p` 1.0 are off. `logprobs` n gives
+    the chosen token's log-probability and the n most likely ones; -1 gives the whole vocabulary.
+    """
+
+    n: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+    max_tokens: int | None = 16
+    min_tokens: int = 0
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    logit_bias: dict[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    include_stop_str_in_output: bool = False
+    skip_special_tokens: bool = True
+    structured_outputs: StructuredOutputs | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("stop", "stop_token_ids", "allowed_token_ids", "bad_words"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                msgspec.structs.force_setattr(self, name, (value,))
+            elif value is not None and not isinstance(value, tuple):
+                msgspec.structs.force_setattr(self, name, tuple(value))
+        for name, valid, rule in (
+            ("n", self.n >= 1, "at least 1"),
+            ("temperature", 0.0 <= self.temperature < math.inf, "a finite number, 0 or more"),
+            ("top_p", 0.0 < self.top_p <= 1.0, "in (0, 1]"),
+            ("top_k", self.top_k >= -1, "-1, 0 (both: off) or a positive integer"),
+            ("min_p", 0.0 <= self.min_p <= 1.0, "in [0, 1]"),
+            ("presence_penalty", -2.0 <= self.presence_penalty <= 2.0, "in [-2, 2]"),
+            ("frequency_penalty", -2.0 <= self.frequency_penalty <= 2.0, "in [-2, 2]"),
+            ("repetition_penalty", 0.0 < self.repetition_penalty < math.inf, "a finite number above 0"),
+            ("seed", self.seed is None or -(2**63) <= self.seed < 2**63, "a 64-bit integer"),
+            ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1"),
+            ("min_tokens", self.min_tokens >= 0, "0 or more"),
+            ("logprobs", self.logprobs is None or self.logprobs >= -1, "-1 (all), 0 or more"),
+            ("prompt_logprobs", self.prompt_logprobs is None or self.prompt_logprobs >= -1, "-1 (all), 0 or more"),
+            ("stop", all(self.stop), "free of empty strings"),
+            ("bad_words", all(self.bad_words), "free of empty strings"),
+            ("allowed_token_ids", self.allowed_token_ids is None or len(self.allowed_token_ids) > 0, "not empty"),
+        ):
+            if not valid:
+                raise InvalidRequest(f"{name} must be {rule}, got {getattr(self, name)!r}", param=name)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens ({self.min_tokens}) must not exceed max_tokens ({self.max_tokens})", param="min_tokens"
+            )
+
+
+class BeamSearchParams(msgspec.Struct, frozen=True, kw_only=True):
+    """Parameters of `LLM.beam_search`; names are vLLM's."""
+
+    beam_width: int
+    max_tokens: int
+    ignore_eos: bool = False
+    temperature: float = 0.0
+    length_penalty: float = 1.0
+
+
+class Text(msgspec.Struct, frozen=True, tag="text"):
+    """A raw prompt, tokenized as it stands."""
+
+    text: str
+    add_special_tokens: bool = True
+
+
+class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
+    """A prompt that is tokenized already."""
+
+    ids: tuple[int, ...]
+
+
+class Media(msgspec.Struct, frozen=True, tag="media"):
+    """An image, a recording or a video: its bytes, and the SHA-256 that keys every cache of it."""
+
+    modality: str  # "image" | "audio" | "video"
+    data: bytes
+    digest: str
+
+
+class Chat(msgspec.Struct, frozen=True, tag="chat"):
+    """A conversation, rendered by the model's chat template.
+
+    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` overrides the model's own.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    tools: tuple[dict[str, Any], ...] = ()
+    tool_choice: str | dict[str, Any] | None = None
+    template: str | None = None
+    template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+Part = Text | Tokens | Media | Chat
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One piece of work for one model.
+
+    A door makes it with a `Text` or `Chat` part; the processor turns those into `Tokens` (and media) before the
+    engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling` overrides them for a
+    stage by its name. `priority`: lower is served first. `deadline` is in seconds since the epoch.
+    """
+
+    id: str
+    parts: tuple[Part, ...]
+    sampling: SamplingParams = SamplingParams()
+    stage_sampling: dict[str, SamplingParams] = msgspec.field(default_factory=dict)
+    modalities: tuple[str, ...] = ("text",)
+    model: str = ""
+    adapter: str | None = None
+    cache_salt: str | None = None
+    priority: int = 0
+    deadline: float | None = None
+    arrival: float = 0.0  # seconds since the epoch, set where the request enters

@@ -1,0 +1,98 @@
+"""Every setting Tutti reads, in one place.
+
+`Settings` is what the environment says (the only code that reads environment variables); `EngineOptions` is how one
+model is served, with vLLM's names where vLLM has them. Flags override the environment, the environment overrides the
+defaults.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from tutti.errors import ConfigError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_size(text: str | int, name: str = "size") -> int:
+    """Bytes from "16GB", "12GiB", "800M" or a plain number. Raises ConfigError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(text).lower())
+    if match is None:
+        raise ConfigError(f"{name}: {text!r} is not a size; write for instance 16GB, 800MB or 12GiB", param=name)
+    return int(float(match[1]) * _UNITS[match[2] or ""])
+
+
+def format_size(size: float) -> str:
+    """Bytes for people: decimal units, three digits ("1.19 GB")."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size) < 1000 or unit == "TB":
+            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
+        size /= 1000
+    raise AssertionError("unreachable")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the environment says. `TUTTI_HOST` sets `host`, and so on for every field."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    home: str = "~/.tutti"  # models, history, logs
+    api_key: str | None = None
+    log_level: str = "info"
+    log_format: str = "text"  # text | json
+    threads: int | None = None  # CPU threads of the engine; None: every core we may use
+    native_kernels: bool = True  # False: the torch reference kernels everywhere
+    hf_endpoint: str | None = None  # also HF_ENDPOINT
+    hf_token: str | None = None  # also HF_TOKEN
+
+    @property
+    def home_path(self) -> Path:
+        """The folder for everything Tutti keeps."""
+        return Path(self.home).expanduser()
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """The settings of `environment` (the process's by default). Raises ConfigError on a value of the wrong type."""
+    environment = os.environ if environment is None else environment
+    found = {}
+    for field in Settings.__struct_fields__:
+        value = environment.get(f"TUTTI_{field.upper()}")
+        if value is None and field.startswith("hf_"):
+            value = environment.get(field.upper())
+        if value is not None:
+            found[field] = value
+    try:
+        return msgspec.convert(found, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
+
+
+class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How one model is served. None means: decided by the plan, and printed."""
+
+    model: str
+    served_model_name: tuple[str, ...] = ()
+    tokenizer: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    quantization: str | None = None
+    max_model_len: int | None = None
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int | None = None
+    max_queue: int = 256  # requests that may wait beyond those that run
+    block_size: int = 32  # tokens per KV block
+    enable_prefix_caching: bool = True
+    memory: int | None = None  # bytes for everything on the device
+    kv_cache_memory_bytes: int | None = None
+    seed: int = 0
+    threads: int | None = None
+    chat_template: str | None = None
+    generation_config: str = "auto"  # auto: the checkpoint's defaults; vllm: neutral defaults
+    trust_remote_code: bool = False
+    tool_call_parser: str | None = None  # None: by the chat template
+    reasoning_parser: str | None = None
