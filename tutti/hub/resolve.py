@@ -1,0 +1,68 @@
+"""From a model's name to the directory of its checkpoint.
+
+A name is, in this order: a packaged model (`pico`), a directory, a Hugging Face id (`organisation/name`, with
+`@revision` if wanted). Anything else is `ModelNotFound`, and the message says what was tried.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tutti.errors import CheckpointError, ModelNotFound
+from tutti.settings import Settings, read_settings
+
+# Models that come with the package, by name; each is a folder of tutti/assets.
+PACKAGED = ("pico",)
+
+_ASSETS = Path(__file__).resolve().parent.parent / "assets"
+_HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
+
+
+def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | None = None) -> Path:
+    """The directory that holds `name`'s checkpoint, downloaded now if it must be.
+
+    `cache` overrides the folder of downloads (default: Hugging Face's own cache, so that other programs' downloads
+    are found and ours are found by them). Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError
+    (files are there but are no checkpoint).
+    """
+    if name in PACKAGED:
+        return _packaged(name)
+    path = Path(name).expanduser()
+    if name and path.is_dir():
+        return _checked(path)
+    if path.is_file():
+        raise CheckpointError(
+            f"{name} is a file; a model is a directory with config.json, tokenizer.json and *.safetensors"
+        )
+    match = None if name.startswith((".", "/", "~")) else _HUGGING_FACE_ID.fullmatch(name)
+    if match is None:
+        raise ModelNotFound(
+            f"model {name!r} not found: it is no packaged model ({', '.join(PACKAGED)}), there is no directory "
+            f"{str(path)!r}, and it is no Hugging Face id (organisation/name)"
+        )
+    from tutti.hub.huggingface import download
+
+    settings = read_settings() if settings is None else settings
+    return _checked(download(match["repo"], match["revision"], settings, cache))
+
+
+def _packaged(name: str) -> Path:
+    path = _ASSETS / name
+    if not (path / "config.json").is_file():
+        raise ModelNotFound(
+            f"model {name!r} comes with Tutti, but its files are absent; `make {name}` makes them anew"
+        )
+    return path
+
+
+def _checked(path: Path) -> Path:
+    """`path`, if it looks like a checkpoint. What is inside its files is for `formats` to judge."""
+    if not (path / "config.json").is_file():
+        raise CheckpointError(f"{path} has no config.json, so it is no checkpoint in Hugging Face's form")
+    if not any(path.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{path} has no *.safetensors; convert the weights first (transformers: save_pretrained), "
+            "or choose a model published in that form"
+        )
+    return path
