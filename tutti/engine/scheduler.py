@@ -28,6 +28,11 @@ class Scheduled:
     count: int
 
     @property
+    def request_id(self) -> str:
+        """Whose tokens these are."""
+        return self.sequence.id
+
+    @property
     def samples(self) -> bool:
         """Whether the sequence has caught up after this, so that a token is sampled."""
         return self.count == self.sequence.behind

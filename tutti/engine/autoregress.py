@@ -1,0 +1,294 @@
+"""The autoregressive stage: schedule, forward, sample.
+
+It owns the sequences, the scheduler and the KV cache of one model. What a model is, it does not know.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence as Items
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutti.engine.batching import forward_inputs
+from tutti.engine.kv.cache import KVCache
+from tutti.engine.scheduler import Scheduled, Scheduler
+from tutti.engine.sequence import Sequence, State, Timing
+from tutti.engine.stage import Ending, Failure, TokenOutput
+from tutti.engine.vocabulary import Vocabulary
+from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
+from tutti.graph import Chunk
+from tutti.layers.sampling import Sampler, SamplerState, gather_logprobs
+from tutti.models.protocols import CausalModel
+from tutti.request import Request, SamplingParams, Tokens
+
+_TEXT_DEADLINE = 0.1  # seconds until a reader notices that no new text came
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """What a step computed, before any of it is applied."""
+
+    tokens: list[int]
+    logprobs: list[Any]
+    errors: list[TuttiError | None]
+    prompt_logprobs: dict[str, list[Any]]
+
+
+class Autoregress:
+    """Runs one `CausalModel` for many requests. See `stage.Runner`."""
+
+    def __init__(
+        self,
+        name: str,
+        model: CausalModel,
+        cache: KVCache,
+        scheduler: Scheduler,
+        vocabulary: Vocabulary,
+        *,
+        context: int,
+        device: torch.device,
+        seed: int = 0,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.name = name
+        self.model = model
+        self.cache = cache
+        self.scheduler = scheduler
+        self.vocabulary = vocabulary
+        self.context = context
+        self.device = device
+        self.seed = seed
+        self.prompt_tokens = 0
+        self.generation_tokens = 0
+        self._wake = wake
+        self._sampler = Sampler(model.vocab_size, device)
+        self._sequences: dict[str, Sequence] = {}
+        self._admitted = 0
+        self._masks = ThreadPoolExecutor(1, thread_name_prefix="grammar-mask")
+
+    # --- the protocol -------------------------------------------------------------------------------------------
+
+    def admit(self, request: Request) -> None:
+        """Queue `request`. Raises InvalidRequest or ContextOverflow when it can never be served."""
+        if request.id in self._sequences:
+            raise InvalidRequest(f"a request with id {request.id!r} is being served already", param="id")
+        prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
+        sampling = request.stage_sampling.get(self.name, request.sampling)
+        self._validate(prompt, sampling)
+        sequence = Sequence(
+            request=request,
+            sampling=sampling,
+            tokens=prompt,
+            prompt_length=len(prompt),
+            limit=min(self.context, len(prompt) + (sampling.max_tokens or self.context)),
+            chain=self.cache.chain([key for key in (request.cache_salt, request.adapter) if key]),
+            order=self._admitted,
+            stop_ids=self._stop_ids(sampling),
+            timing=Timing(arrival=time.monotonic()),
+        )
+        sequence.sampler = SamplerState(
+            sampling,
+            prompt,
+            eos_ids=self.vocabulary.eos_ids,
+            bad_word_ids=self.vocabulary.bad_words(sampling.bad_words),
+            seed=self.seed + self._admitted if sampling.seed is None else sampling.seed,
+        )
+        if sampling.structured_outputs is not None:
+            sequence.compiling = self.vocabulary.compiler().compile(sampling.structured_outputs)
+            sequence.compiling.add_done_callback(lambda _: self._wake())
+        self._admitted += 1
+        self._sequences[request.id] = sequence
+        self.prompt_tokens += len(prompt)
+        self.scheduler.add(sequence)
+
+    def feed(self, chunk: Chunk) -> None:
+        """No edge leads here yet: prompts come with the request."""
+        raise StageFailed(f"stage {self.name} takes no chunks", stage=self.name)
+
+    def urgency(self) -> float | None:
+        """See `stage.Runner`. A reader notices when text pauses, a newcomer when nothing begins."""
+        if not self._sequences:
+            return None
+        oldest = min(
+            sequence.timing.last_token or sequence.timing.arrival
+            for sequence in (self.scheduler.running or self._sequences.values())
+        )
+        return oldest + _TEXT_DEADLINE
+
+    def plan(self) -> list[Scheduled]:
+        """See `stage.Runner`."""
+        return self.scheduler.plan()
+
+    def step(self, batch: Items[Scheduled]) -> list[Chunk]:
+        """One forward pass over `batch`; every sequence that caught up gets its next token."""
+        failed = self._take_grammars(batch)
+        if failed:
+            return failed  # the others are planned again at once
+        now = time.monotonic()
+        sampling = [item for item in batch if item.samples]
+        computed = self._compute(batch, sampling)
+        for item in batch:
+            if not item.sequence.timing.first_step:
+                item.sequence.timing.first_step = now
+            item.sequence.prompt_logprobs += computed.prompt_logprobs.get(item.sequence.id, [])
+            self.scheduler.advance(item)
+        now = time.monotonic()
+        chunks: list[Chunk] = []
+        for row, item in enumerate(sampling):
+            error = computed.errors[row]
+            if error is not None:
+                chunks.append(self._fail(item.sequence, error))
+            else:
+                chunks.append(self._accept(item.sequence, computed.tokens[row], computed.logprobs[row], now))
+        return chunks
+
+    def release(self, request_id: str) -> None:
+        """See `stage.Runner`."""
+        sequence = self._sequences.pop(request_id, None)
+        if sequence is not None:
+            self.scheduler.finish(sequence)
+
+    # --- parts of a step ----------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def _compute(self, batch: Items[Scheduled], sampling: Items[Scheduled]) -> Computed:
+        """Everything that can fail, before anything is changed."""
+        inputs = forward_inputs(batch, self.cache, self.device)
+        mask = self._fill_masks(sampling)
+        hidden = self.model.forward(inputs, self.cache.layers)
+        prompt_logprobs = self._prompt_logprobs(batch, hidden)
+        if not sampling:
+            return Computed([], [], [], prompt_logprobs)
+        ends = inputs.batches[0].query_starts[1:] - 1
+        if len(sampling) < len(batch):
+            ends = ends[[row for row, item in enumerate(batch) if item.samples]]
+        logits = self.model.logits(hidden[ends.long()])
+        bitmask = mask.result() if mask is not None else None
+        result = self._sampler.sample(logits, [item.sequence.sampler for item in sampling], bitmask)
+        return Computed(result.tokens, result.logprobs, result.errors, prompt_logprobs)
+
+    def _fill_masks(self, sampling: Items[Scheduled]) -> Future[Tensor] | None:
+        """The grammars' masks, filled by a thread while the forward pass runs."""
+        rows = [(row, item.sequence.grammar) for row, item in enumerate(sampling) if item.sequence.grammar]
+        if not rows:
+            return None
+        bitmask = self.vocabulary.compiler().bitmask(len(sampling))
+
+        def fill() -> Tensor:
+            for row, grammar in rows:
+                grammar.fill(bitmask, row)
+            return bitmask
+
+        return self._masks.submit(fill)
+
+    def _prompt_logprobs(self, batch: Items[Scheduled], hidden: Tensor) -> dict[str, list[Any]]:
+        """Log-probabilities of prompt tokens, for those who asked: token i is predicted by position i - 1."""
+        found: dict[str, list[Any]] = {}
+        start = 0
+        for item in batch:
+            sequence, rows = item.sequence, hidden[start : start + item.count]
+            start += item.count
+            wanted = sequence.sampling.prompt_logprobs
+            if wanted is None or len(sequence.prompt_logprobs) >= sequence.prompt_length - 1:
+                continue
+            first = sequence.computed
+            targets = sequence.tokens[first + 1 : min(first + item.count + 1, sequence.prompt_length)]
+            new = len(sequence.prompt_logprobs) - first  # positions recomputed after a preemption are known
+            if targets[new:]:
+                logits = self.model.logits(rows[new : len(targets)])
+                found[sequence.id] = gather_logprobs(logits, targets[new:], wanted)
+        return found
+
+    def _take_grammars(self, batch: Items[Scheduled]) -> list[Chunk]:
+        """Take compiled grammars into use; those that did not compile fail their own request."""
+        failed: list[Chunk] = []
+        for sequence in (item.sequence for item in batch if item.sequence.compiling is not None):
+            compiling, sequence.compiling = sequence.compiling, None
+            try:
+                sequence.grammar = compiling.result()
+            except TuttiError as error:
+                failed.append(self._fail(sequence, error))
+        return failed
+
+    def _accept(self, sequence: Sequence, token: int, logprob: Any, now: float) -> Chunk:
+        """Append a sampled token; the sequence ends when it must."""
+        sequence.tokens.append(token)
+        sequence.sampler.accept(token)
+        self.generation_tokens += 1
+        timing = sequence.timing
+        timing.first_token = timing.first_token or now
+        timing.last_token = now
+        output = TokenOutput(
+            (token,),
+            (logprob,) if logprob is not None else None,
+            tuple(sequence.prompt_logprobs)
+            if sequence.outputs == 1 and sequence.sampling.prompt_logprobs is not None
+            else None,
+            self._ending(sequence, token),
+        )
+        if output.ending is not None:
+            self.release(sequence.id)
+        return Chunk(sequence.id, self.name, output, final=output.ending is not None)
+
+    def _ending(self, sequence: Sequence, token: int) -> Ending | None:
+        if sequence.grammar is not None and not sequence.grammar.finished:
+            sequence.grammar.accept(token)
+        if token in sequence.stop_ids and sequence.outputs > sequence.sampling.min_tokens:
+            reason, stop = "stop", token if token in sequence.sampling.stop_token_ids else None
+        elif sequence.grammar is not None and sequence.grammar.finished:
+            reason, stop = "stop", None
+        elif len(sequence.tokens) >= sequence.limit:
+            reason, stop = "length", None
+        else:
+            return None
+        timing = sequence.timing
+        return Ending(
+            reason,
+            stop,
+            sequence.prompt_length,
+            sequence.cached,
+            sequence.outputs,
+            timing.first_step - timing.arrival,
+            timing.first_token - timing.first_step,
+            timing.last_token - timing.first_token,
+        )
+
+    def _fail(self, sequence: Sequence, error: TuttiError) -> Chunk:
+        error.stage = error.stage or self.name
+        self.release(sequence.id)
+        return Chunk(sequence.id, self.name, Failure(error), final=True)
+
+    # --- admission ----------------------------------------------------------------------------------------------
+
+    def _stop_ids(self, sampling: SamplingParams) -> frozenset[int]:
+        eos = frozenset() if sampling.ignore_eos else self.vocabulary.eos_ids
+        return eos | frozenset(sampling.stop_token_ids)
+
+    def _validate(self, prompt: list[int], sampling: SamplingParams) -> None:
+        vocabulary = self.model.vocab_size
+        if not prompt:
+            raise InvalidRequest("the prompt is empty; give at least one token", param="prompt")
+        if len(prompt) >= self.context:
+            raise ContextOverflow(
+                f"the prompt has {len(prompt)} tokens, but the context holds {self.context} tokens, "
+                "output included; shorten the prompt or serve with a larger --max-model-len",
+                param="prompt",
+            )
+        for name, ids in (
+            ("prompt", prompt),
+            ("allowed_token_ids", sampling.allowed_token_ids or ()),
+            ("logit_bias", sampling.logit_bias or ()),
+            ("stop_token_ids", sampling.stop_token_ids),
+        ):
+            wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
+            if wrong is not None:
+                raise InvalidRequest(f"{name}: token id {wrong} is outside the vocabulary of {vocabulary}", param=name)
+
+    def running(self) -> int:
+        """Sequences that hold memory now."""
+        return sum(1 for sequence in self._sequences.values() if sequence.state is State.RUNNING)

@@ -1,0 +1,72 @@
+"""A plan turned into tensors: the flattened tokens of a step and, per KV group, where they live.
+
+All arithmetic is on the host in NumPy, once per step and group, and becomes tensors at the end: nothing is made per
+token or per layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Items
+
+import numpy as np
+import torch
+
+from tutti.engine.kv.cache import BlockBooks
+from tutti.engine.scheduler import Scheduled
+from tutti.kernels.paged import PagedBatch
+from tutti.models.protocols import ForwardInputs
+
+
+def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.device) -> ForwardInputs:
+    """The model's inputs for `batch`."""
+    counts = np.array([item.count for item in batch], dtype=np.int64)
+    starts = np.array([item.sequence.computed for item in batch], dtype=np.int64)
+    query_starts = np.zeros(len(batch) + 1, dtype=np.int32)
+    np.cumsum(counts, out=query_starts[1:])
+    total = int(query_starts[-1])
+    # Position of each token: its index in the batch, less where its request begins, plus what was computed before.
+    owner = np.repeat(np.arange(len(batch)), counts)
+    positions = np.arange(total, dtype=np.int64) - query_starts[owner] + starts[owner]
+    tokens = np.fromiter(
+        (
+            token
+            for item in batch
+            for token in item.sequence.tokens[item.sequence.computed : item.sequence.computed + item.count]
+        ),
+        dtype=np.int64,
+        count=total,
+    )
+    lengths = (starts + counts).astype(np.int32)
+    shared = (torch.from_numpy(query_starts).to(device), torch.from_numpy(lengths).to(device))
+    largest = (int(counts.max()), int(lengths.max()))
+    batches = tuple(
+        _paged(batch, number, books.block_size, owner, positions, shared, largest, device)
+        for number in range(len(books.groups))
+    )
+    return ForwardInputs(torch.from_numpy(tokens).to(device), torch.from_numpy(positions).to(device), batches)
+
+
+def _paged(
+    batch: Items[Scheduled],
+    group: int,
+    block_size: int,
+    owner: np.ndarray,
+    positions: np.ndarray,
+    shared: tuple[torch.Tensor, torch.Tensor],
+    largest: tuple[int, int],
+    device: torch.device,
+) -> PagedBatch:
+    width = -(-largest[1] // block_size)
+    table = np.zeros((len(batch), width), dtype=np.int32)
+    for row, item in enumerate(batch):
+        assert item.sequence.held is not None
+        blocks = item.sequence.held.tables[group]
+        table[row, : len(blocks)] = blocks
+    slots = table[owner, positions // block_size].astype(np.int64) * block_size + positions % block_size
+    return PagedBatch(
+        shared[0],
+        shared[1],
+        torch.from_numpy(table).to(device),
+        torch.from_numpy(slots).to(device),
+        *largest,
+    )

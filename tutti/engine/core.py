@@ -1,0 +1,194 @@
+"""The engine of one model on one device: everything put together, ready to be driven.
+
+It runs in a process of its own (`engine.worker`), in a thread (`engine.local`) or in the caller's own (`tutti.LLM`):
+the same code in all three.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tutti.engine.autoregress import Autoregress
+from tutti.engine.kv.cache import KVCache
+from tutti.engine.loop import Loop
+from tutti.engine.machine import available_memory, usable_cores
+from tutti.engine.plan import MemoryPlan, compute_dtype, default_token_budget, make_plan, require
+from tutti.engine.scheduler import Scheduler
+from tutti.engine.vocabulary import Vocabulary
+from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, Wake
+from tutti.errors import ConfigError, TuttiError
+from tutti.events import ErrorValue, Event
+from tutti.formats.checkpoint import Checkpoint, open_checkpoint, read_json
+from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.models.registry import find_graph
+from tutti.settings import EngineOptions
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """A loaded model and its loop.
+
+    Raises, before anything is loaded, CheckpointError, ModelNotFound, ConfigError or OutOfMemory.
+    """
+
+    def __init__(
+        self,
+        options: EngineOptions,
+        emit: Callable[[list[Event]], None],
+        reply: Callable[[Reply], None] = lambda reply: None,
+    ) -> None:
+        start = time.monotonic()
+        self.options = options
+        self.device = choose_device(options.device)
+        if self.device.type == "cpu":
+            torch.set_num_threads(options.threads or usable_cores())
+        self.checkpoint = open_checkpoint(options.model)
+        self.graph = find_graph(self.checkpoint.config)
+        stage = _only_stage(self.graph)
+        self.plan = plan_for(self.checkpoint, self.graph, options, self.device)
+        log.info("%s", self.plan.text())
+        self.runner = self._build(stage)
+        self.loop = Loop(self.graph, {stage.name: self.runner}, emit, self._answer)
+        self._reply = reply
+        self.load_time = time.monotonic() - start
+
+    @property
+    def info(self) -> EngineInfo:
+        """What is being served."""
+        names = self.options.served_model_name or (Path(self.options.model).name,)
+        return EngineInfo(
+            model=names[0],
+            architectures=tuple(self.checkpoint.config.get("architectures") or ()),
+            context=self.plan.context,
+            vocab_size=self.runner.model.vocab_size,
+            dtype=self.plan.dtype,
+            device=str(self.device),
+            max_num_seqs=self.runner.scheduler.max_sequences,
+            max_num_batched_tokens=self.runner.scheduler.token_budget,
+            block_size=self.plan.block_size,
+            kv_tokens=self.plan.kv_tokens,
+            plan=self.plan.text(),
+            load_time=self.load_time,
+            pid=os.getpid(),
+        )
+
+    def stats(self) -> EngineStats:
+        """Gauges of now and counters since the start."""
+        runner, loop = self.runner, self.loop.stats
+        pools = [group.pool for group in runner.cache.groups]
+        return EngineStats(
+            running=len(runner.scheduler.running),
+            waiting=runner.scheduler.waiting,
+            kv_usage=runner.cache.usage,
+            blocks_total=sum(pool.usable for pool in pools),
+            blocks_free=sum(pool.available for pool in pools),
+            prefix_queries=runner.cache.stats.queries,
+            prefix_hits=runner.cache.stats.hits,
+            preemptions=runner.scheduler.preemptions,
+            prompt_tokens=runner.prompt_tokens,
+            generation_tokens=runner.generation_tokens,
+            steps=loop.steps,
+            step_time=loop.step_time,
+            requests=loop.requests,
+            failures=loop.failures,
+        )
+
+    def _build(self, stage: Stage) -> Autoregress:
+        build = resolve(stage.build)
+        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization)
+        with torch.inference_mode():
+            model = build(self.checkpoint, options)
+        cache = KVCache(
+            model.groups,
+            self.plan.blocks,
+            self.plan.block_size,
+            dtype=getattr(torch, self.plan.dtype),
+            device=self.device,
+            prefix_caching=self.options.enable_prefix_caching,
+        )
+        scheduler = Scheduler(
+            cache,
+            max_sequences=self.options.max_num_seqs,
+            token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+        )
+        path = Path(self.options.tokenizer or self.checkpoint.path)
+        return Autoregress(
+            stage.name,
+            model,
+            cache,
+            scheduler,
+            Vocabulary(path, model.vocab_size, eos_ids(self.checkpoint)),
+            context=self.plan.context,
+            device=self.device,
+            seed=self.options.seed,
+            wake=lambda: self.loop.inbox.put(Wake()),
+        )
+
+    def _answer(self, call: Call) -> None:
+        try:
+            if call.what == "reset_prefix_cache":
+                self.runner.cache.reset()
+            elif call.what != "stats":
+                raise ConfigError(f"the engine does not know {call.what!r}")
+            self._reply(Reply(call.number, self.stats()))
+        except TuttiError as error:
+            self._reply(Reply(call.number, error=ErrorValue.of(error)))
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU if there is one. Raises ConfigError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: {error}", param="device") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"--device {name}: torch finds no CUDA GPU here; see `tutti doctor`", param="device")
+    return device
+
+
+def plan_for(
+    checkpoint: Checkpoint, graph: Graph, options: EngineOptions, device: torch.device, **wishes: Any
+) -> MemoryPlan:
+    """The memory plan, refused when it does not fit. `wishes` go to `make_plan`."""
+    shape = resolve(_only_stage(graph).describe)(checkpoint.config)
+    if options.max_model_len is not None and options.max_model_len > shape.context:
+        raise ConfigError(
+            f"--max-model-len {options.max_model_len}: this model's context is {shape.context} tokens",
+            param="max_model_len",
+        )
+    if device.type == "cuda":
+        available = torch.cuda.mem_get_info(device)[0]
+    else:
+        available = available_memory()
+    native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    dtype = compute_dtype(options.dtype, checkpoint.config, device.type, native)
+    return require(
+        make_plan(checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes)
+    )
+
+
+def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    """The ids that end an output, from generation_config.json, else config.json."""
+    file = checkpoint.path / "generation_config.json"
+    generation = read_json(file) if file.exists() else {}
+    found = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    if found is None:
+        return frozenset()
+    return frozenset([found] if isinstance(found, int) else found)
+
+
+def _only_stage(graph: Graph) -> Stage:
+    stages = graph.stages
+    if len(stages) != 1 or stages[0].kind is not Kind.AUTOREGRESS:
+        raise ConfigError(f"graph {graph.name}: only graphs of one autoregressive stage are served yet")
+    return stages[0]

@@ -1,0 +1,188 @@
+"""The loop: one per device. It chooses the most urgent stage that has work, plans, steps, and routes the chunks.
+
+It knows stages by their protocol only, never what they compute. It blocks when idle. A stage that raises is asked
+again for each request of the batch alone, so that only the one at fault fails.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from tutti.engine.outputs import events_of
+from tutti.engine.stage import Failure, Runner
+from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
+from tutti.errors import StageFailed, TuttiError
+from tutti.events import ErrorValue, Event, Failed
+from tutti.graph import Chunk, Edge, Graph, resolve
+from tutti.request import Request
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Route:
+    """A request's way through its pruned graph."""
+
+    graph: Graph
+    outputs: set[str]  # stages whose last chunk is still to come
+    memory: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # per edge
+
+
+@dataclass(slots=True)
+class LoopStats:
+    """Counters since the start."""
+
+    steps: int = 0
+    step_time: float = 0.0
+    requests: int = 0
+    failures: int = 0
+
+
+class Loop:
+    """Serves one graph on one device."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        runners: dict[str, Runner],
+        emit: Callable[[list[Event]], None],
+        answer: Callable[[Call], None] = lambda call: None,
+    ) -> None:
+        self.graph = graph
+        self.runners = runners
+        self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
+        self.stats = LoopStats()
+        self._emit = emit
+        self._answer = answer
+        self._routes: dict[str, Route] = {}
+        self._bridges = {(edge.source, edge.destination): resolve(edge.bridge) for edge in graph.edges}
+
+    def run(self) -> None:
+        """Serve until a `Shutdown` message arrives."""
+        idle = True
+        while self._receive(block=idle):
+            idle = not self.turn()
+
+    def turn(self) -> bool:
+        """One step of the most urgent stage that can advance; False when none can."""
+        waiting = [(due, name) for name, runner in self.runners.items() if (due := runner.urgency()) is not None]
+        for _, name in sorted(waiting):
+            runner = self.runners[name]
+            batch = runner.plan()
+            if batch:
+                start = time.monotonic()
+                events = [event for chunk in self._step(runner, batch) for event in self._route(chunk)]
+                self.stats.steps += 1
+                self.stats.step_time += time.monotonic() - start
+                if events:
+                    self._emit(events)
+                return True
+        return False
+
+    def submit(self, request: Request) -> None:
+        """Give a request to the stages it begins with; one that is refused fails at once."""
+        self.stats.requests += 1
+        try:
+            graph = self.graph.prune(request.modalities)
+            outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
+            if not outputs:
+                offered = sorted({stage.output for stage in self.graph.stages if stage.output})
+                raise StageFailed(f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}")
+            self._routes[request.id] = Route(graph, outputs)
+            for stage in graph.stages:
+                self.runners[stage.name].admit(request)
+        except TuttiError as error:
+            self._emit([self._failed(request.id, error)])
+
+    def cancel(self, request_id: str) -> None:
+        """Forget a request in every stage; it emits nothing more."""
+        if self._routes.pop(request_id, None) is not None:
+            for runner in self.runners.values():
+                runner.release(request_id)
+
+    # --- messages -----------------------------------------------------------------------------------------------
+
+    def _receive(self, block: bool) -> bool:
+        """Handle every message that is there (waiting for one first if `block`). False: shut down."""
+        try:
+            message = self.inbox.get(block=block)
+            while True:
+                if isinstance(message, Shutdown):
+                    return False
+                self._handle(message)
+                message = self.inbox.get(block=False)
+        except Empty:
+            return True
+
+    def _handle(self, message: ToEngine) -> None:
+        match message:
+            case Submit(request):
+                self.submit(request)
+            case Cancel(ids):
+                for request_id in ids:
+                    self.cancel(request_id)
+            case Call():
+                self._answer(message)
+            case Wake() | Shutdown():
+                pass
+
+    # --- steps and chunks ---------------------------------------------------------------------------------------
+
+    def _step(self, runner: Runner, batch: Sequence[Any]) -> list[Chunk]:
+        try:
+            return runner.step(batch)
+        except Exception as error:  # whatever a stage raises must not end the loop
+            if len(batch) == 1:
+                return [self._blame(runner, batch[0].request_id, error)]
+            log.warning("stage %s: a batch of %d failed (%s); running its requests alone", runner.name, len(batch), error)
+        return [chunk for item in batch for chunk in self._step(runner, [item])]
+
+    def _blame(self, runner: Runner, request_id: str, error: Exception) -> Chunk:
+        log.error("stage %s failed on request %s", runner.name, request_id, exc_info=error)
+        if not isinstance(error, TuttiError):
+            error = StageFailed(f"stage {runner.name} failed: {type(error).__name__}: {error}", stage=runner.name)
+        return Chunk(request_id, runner.name, Failure(error), final=True)
+
+    def _route(self, chunk: Chunk) -> list[Event]:
+        """Send a chunk along its edges, and out of the graph where its stage is an output."""
+        route = self._routes.get(chunk.request)
+        if route is None:
+            return []  # cancelled meanwhile
+        if isinstance(chunk.payload, Failure):
+            return [self._failed(chunk.request, chunk.payload.error)]
+        try:
+            for edge in route.graph.edges:
+                if edge.source == chunk.stage:
+                    self._cross(edge, chunk, route)
+        except Exception as error:  # a bridge is a model's code, like a stage
+            return [self._failed(chunk.request, _edge_error(chunk.stage, error))]
+        events = events_of(chunk, last=route.outputs == {chunk.stage}) if chunk.stage in route.outputs else []
+        if chunk.final:
+            route.outputs.discard(chunk.stage)
+            if not route.outputs:
+                self.cancel(chunk.request)  # nothing more to come: every stage lets go
+        return events
+
+    def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
+        ends = (edge.source, edge.destination)
+        crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {}))
+        if crossed is not None:
+            self.runners[edge.destination].feed(crossed)
+
+    def _failed(self, request_id: str, error: TuttiError) -> Failed:
+        self.stats.failures += 1
+        for runner in self.runners.values():
+            runner.release(request_id)
+        self._routes.pop(request_id, None)
+        return Failed(request_id, ErrorValue.of(error))
+
+
+def _edge_error(stage: str, error: Exception) -> TuttiError:
+    if isinstance(error, TuttiError):
+        return error
+    return StageFailed(f"an edge from stage {stage} failed: {type(error).__name__}: {error}", stage=stage)

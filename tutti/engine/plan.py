@@ -1,0 +1,215 @@
+"""The memory plan: where every byte of a device goes, known before a weight is loaded.
+
+    weights + activations + runtime + KV pools = budget
+
+What does not fit is refused with this sum shown. Nothing here needs luck: the only estimate is that of the
+activations, which on a GPU is replaced by a measurement once the model is there. Torch-free, so that `tutti fit`
+answers at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from tutti.errors import OutOfMemory
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import KVGroup, StageShape
+from tutti.settings import EngineOptions, format_size
+
+ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+RUNTIME_BYTES = 450_000_000  # interpreter, torch and its buffers, measured as RSS of an engine with a tiny model
+_AUTO_SHARE = 0.5  # of the available memory, when no budget is given on a CPU
+_AUTO_SHARE_GPU = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the sum."""
+
+    name: str
+    bytes: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The sum. `blocks` has one count per KV group, the null block included."""
+
+    device: str
+    dtype: str
+    budget: int
+    rows: tuple[Row, ...]
+    context: int
+    block_size: int
+    blocks: tuple[int, ...]
+    kv_tokens: int  # tokens of full-length requests that all pools hold together
+    bytes_per_token: int
+    fits: bool
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """Bytes of all rows."""
+        return sum(row.bytes for row in self.rows)
+
+    @property
+    def concurrency(self) -> float:
+        """Requests of the full context that fit at once."""
+        return self.kv_tokens / self.context
+
+    def text(self) -> str:
+        """The plan as people read it."""
+        lines = [f"memory plan for {self.device}, {self.dtype}:"]
+        lines += [f"  {row.name:<14}{format_size(row.bytes):>10}  {row.note}".rstrip() for row in self.rows]
+        sign = "<=" if self.fits else "> "
+        lines.append(f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}")
+        lines.append(
+            f"  KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
+            f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
+        )
+        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+def make_plan(
+    checkpoint: Checkpoint,
+    shape: StageShape,
+    options: EngineOptions,
+    *,
+    device: str,
+    dtype: str,
+    available: int,
+    concurrency: int | None = None,
+    activations: int | None = None,
+) -> MemoryPlan:
+    """The plan for serving `checkpoint` on `device`, which has `available` bytes.
+
+    `concurrency` asks for memory for that many requests of the full context instead of all there is; `activations` is
+    a measurement that replaces the estimate. The plan says in `fits` whether the sum holds; see `require`.
+    """
+    item = ITEM_BYTES[dtype]
+    chunk = options.max_num_batched_tokens or default_token_budget(device)
+    share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
+    budget = options.memory if options.memory is not None else int(available * share)
+    fixed = [
+        Row("weights", weight_bytes(checkpoint, options.quantization, item, device), _weights_note(options, dtype)),
+        Row(
+            "activations",
+            activation_bytes(shape, chunk, options.max_num_seqs, item) if activations is None else activations,
+            f"{chunk} tokens a step, {'estimated' if activations is None else 'measured'}",
+        ),
+        Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
+    ]
+    room = budget - sum(row.bytes for row in fixed)
+    context, notes = min(options.max_model_len or shape.context, shape.context), []
+    if options.kv_cache_memory_bytes is not None:
+        room, wanted = options.kv_cache_memory_bytes, options.kv_cache_memory_bytes
+        if options.memory is None:
+            budget = max(budget, sum(row.bytes for row in fixed) + wanted)
+    else:
+        requests = options.max_num_seqs if concurrency is None else concurrency
+        wanted = requests * _request_bytes(shape.groups, context, chunk, options.block_size, item)
+    pool = min(room, wanted) if concurrency is None else wanted
+    one = _request_bytes(shape.groups, context, chunk, options.block_size, item)
+    if options.max_model_len is None and concurrency is None and 0 < room < one:
+        context = _shrunk_context(shape, chunk, options.block_size, item, room, context)
+        one = _request_bytes(shape.groups, context, chunk, options.block_size, item)
+        notes.append(f"the context is cut from {shape.context:,} to {context:,} tokens to fit; see --memory")
+    blocks = _blocks(shape.groups, max(pool, one), context, chunk, options.block_size, item)
+    kv = sum(n * options.block_size * g.bytes_per_token(item) for n, g in zip(blocks, shape.groups, strict=True))
+    rows = (*fixed, Row("KV cache", kv, " + ".join(f"{n} blocks ({g.kind})" for n, g in zip(blocks, shape.groups))))
+    tokens = min(((n - 1) * options.block_size for n, g in zip(blocks, shape.groups) if g.kind == "full"), default=0)
+    per_token = sum(group.bytes_per_token(item) for group in shape.groups)
+    fits = sum(row.bytes for row in rows) <= budget <= available
+    if budget > available:
+        notes.append(f"the budget exceeds the {format_size(available)} that are available")
+    return MemoryPlan(
+        device, dtype, budget, rows, context, options.block_size, blocks, tokens or context, per_token, fits, tuple(notes)
+    )
+
+
+def require(plan: MemoryPlan) -> MemoryPlan:
+    """`plan`, if it fits. Raises OutOfMemory with the whole sum and what to do."""
+    if not plan.fits:
+        raise OutOfMemory(
+            f"not enough memory; nothing was loaded.\n{plan.text()}\n"
+            "give more with --memory, or need less with --max-model-len, --quantization int8 or fewer --max-num-seqs"
+        )
+    return plan
+
+
+def default_token_budget(device: str) -> int:
+    """Tokens per step: enough rows to fill the arithmetic units, few enough that a step stays short."""
+    return 8192 if device.startswith("cuda") else 512
+
+
+def weight_bytes(checkpoint: Checkpoint, quantization: str | None, item: int, device: str) -> int:
+    """Bytes the weights take once loaded: each tensor in the activations' type, matrices in 8 bits if asked.
+
+    A tied embedding serves as table and, on the CPU, as a packed copy for the head.
+    """
+    total = 0
+    for name, info in checkpoint.tensors.items():
+        matrix = len(info.shape) == 2 and "embed" not in name
+        if quantization == "int8" and matrix:
+            total += prod(info.shape) + 8 * info.shape[0]
+        else:
+            total += prod(info.shape) * item
+    tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
+    if tied and device == "cpu":
+        table = _largest_embedding(checkpoint)
+        total += table if quantization == "int8" else table * item
+    return total
+
+
+def activation_bytes(shape: StageShape, tokens: int, sequences: int, item: int) -> int:
+    """An estimate of a step's peak: a layer's widest moment for all tokens, and the logits of all sequences."""
+    layer = tokens * (6 * shape.hidden + 3 * shape.intermediate) * item
+    logits = min(sequences, tokens) * shape.vocab * 4 * 2  # float32, and one copy while sampling
+    return layer + logits
+
+
+def _request_bytes(groups: tuple[KVGroup, ...], context: int, chunk: int, block: int, item: int) -> int:
+    return sum(_request_blocks(g, context, chunk, block) * block * g.bytes_per_token(item) for g in groups)
+
+
+def _request_blocks(group: KVGroup, context: int, chunk: int, block: int) -> int:
+    whole = -(-context // block) + 1
+    return whole if group.window is None else min(whole, -(-(group.window + chunk) // block) + 2)
+
+
+def _blocks(
+    groups: tuple[KVGroup, ...], room: int, context: int, chunk: int, block: int, item: int
+) -> tuple[int, ...]:
+    """Share `room` so that every group can hold equally many requests of the full context; the null block on top."""
+    one = _request_bytes(groups, context, chunk, block, item)
+    return tuple(
+        max(2, _request_blocks(group, context, chunk, block) * max(room, one) // max(one, 1)) for group in groups
+    )
+
+
+def _shrunk_context(shape: StageShape, chunk: int, block: int, item: int, room: int, context: int) -> int:
+    while context > block and _request_bytes(shape.groups, context, chunk, block, item) > room:
+        context = context * 3 // 4 // block * block
+    return max(context, block)
+
+
+def _largest_embedding(checkpoint: Checkpoint) -> int:
+    return max((prod(info.shape) for name, info in checkpoint.tensors.items() if "embed" in name), default=0)
+
+
+def _weights_note(options: EngineOptions, dtype: str) -> str:
+    return f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
+
+
+def compute_dtype(wanted: str, config: Mapping[str, object], device: str, native_bf16: bool) -> str:
+    """The type of activations: as asked, else the checkpoint's, else float32 where 16 bits would only be slower."""
+    if wanted != "auto":
+        return {"half": "float16", "float": "float32"}.get(wanted, wanted)
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+    if stored not in ITEM_BYTES:
+        stored = "bfloat16"
+    if device == "cpu" and stored != "float32":
+        return "bfloat16" if native_bf16 else "float32"
+    return stored

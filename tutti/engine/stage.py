@@ -1,0 +1,91 @@
+"""The protocol all three kinds of stage answer, and what they emit.
+
+    admit    take a request in, or refuse it for good (memory is reserved when it is planned)
+    plan     choose a batch within the budget
+    step     run it; returns the chunks it produced
+    release  forget a request and give back everything it holds
+
+A batch is a list of items, each of one request, so that the loop can tell whose fault a failure is by running the
+items alone: `step` must change nothing before its computation has succeeded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tutti.errors import TuttiError
+from tutti.events import TokenLogprob
+from tutti.graph import Chunk
+from tutti.request import Request
+
+
+class Item(Protocol):
+    """One request's share of a batch."""
+
+    @property
+    def request_id(self) -> str:
+        """Whose it is."""
+        ...
+
+
+class Runner(Protocol):
+    """A stage at work on one device."""
+
+    name: str
+
+    def admit(self, request: Request) -> None:
+        """Take a request. Raises TuttiError when it can never be served."""
+        ...
+
+    def feed(self, chunk: Chunk) -> None:
+        """Take what an edge's bridge made for a request that was admitted before."""
+        ...
+
+    def urgency(self) -> float | None:
+        """The earliest deadline of its work, in monotonic seconds; None when there is none."""
+        ...
+
+    def plan(self) -> Sequence[Any]:
+        """The items of the next step; empty when nothing can advance now."""
+        ...
+
+    def step(self, batch: Sequence[Any]) -> list[Chunk]:
+        """Run `batch`. A request's last chunk is final; its holdings are given back by then."""
+        ...
+
+    def release(self, request_id: str) -> None:
+        """Forget a request, wherever it is. Unknown ids are ignored."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How an autoregressive output ended, and what it cost (seconds)."""
+
+    reason: str  # stop | length
+    stop: int | None
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    queue_time: float
+    prefill_time: float
+    decode_time: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenOutput:
+    """What one step of an autoregressive stage emits for one request."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[TokenLogprob, ...] | None = None
+    prompt_logprobs: tuple[TokenLogprob, ...] | None = None
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The request failed in this stage."""
+
+    error: TuttiError
