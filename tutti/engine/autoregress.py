@@ -147,11 +147,13 @@ class Autoregress:
                 chunks.append(self._accept(item.sequence, computed.tokens[row], computed.logprobs[row], now))
         return chunks
 
-    def release(self, request_id: str) -> None:
+    def release(self, request_id: str) -> TokenOutput | None:
         """See `stage.Runner`."""
         sequence = self._sequences.pop(request_id, None)
-        if sequence is not None:
-            self.scheduler.finish(sequence)
+        if sequence is None:
+            return None
+        self.scheduler.finish(sequence)
+        return TokenOutput((), ending=_account(sequence, "cancelled", None))
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
@@ -246,17 +248,7 @@ class Autoregress:
             reason, stop = "length", None
         else:
             return None
-        timing = sequence.timing
-        return Ending(
-            reason,
-            stop,
-            sequence.prompt_length,
-            sequence.cached,
-            sequence.outputs,
-            timing.first_step - timing.arrival,
-            timing.first_token - timing.first_step,
-            timing.last_token - timing.first_token,
-        )
+        return _account(sequence, reason, stop)
 
     def _fail(self, sequence: Sequence, error: TuttiError) -> Chunk:
         error.stage = error.stage or self.name
@@ -292,3 +284,20 @@ class Autoregress:
     def running(self) -> int:
         """Sequences that hold memory now."""
         return sum(1 for sequence in self._sequences.values() if sequence.state is State.RUNNING)
+
+
+def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:
+    """How a sequence ended and what it cost; times that were never reached count as nothing."""
+    timing = sequence.timing
+    first_step = timing.first_step or time.monotonic()
+    first_token = timing.first_token or first_step
+    return Ending(
+        reason,
+        stop,
+        sequence.prompt_length,
+        sequence.cached,
+        sequence.outputs,
+        first_step - timing.arrival,
+        first_token - first_step,
+        max(0.0, timing.last_token - first_token),
+    )

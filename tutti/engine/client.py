@@ -73,6 +73,11 @@ class EngineClient(ABC):
             if self._streams.pop(request.id, None) is not None:
                 self._forget(request.id)
 
+    def cancel(self, request_id: str) -> None:
+        """Stop a request within one step. Its stream ends with what it cost and `Done("cancelled")`."""
+        if request_id in self._streams:
+            self._forget(request_id)
+
     async def complete(self, request: Request) -> list[Event]:
         """All events of a request."""
         async with aclosing(self.generate(request)) as events:

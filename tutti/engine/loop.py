@@ -17,7 +17,7 @@ from tutti.engine.outputs import events_of
 from tutti.engine.stage import Failure, Runner
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import StageFailed, TuttiError
-from tutti.events import ErrorValue, Event, Failed
+from tutti.events import Done, ErrorValue, Event, Failed
 from tutti.graph import Chunk, Edge, Graph, resolve
 from tutti.request import Request
 
@@ -68,6 +68,12 @@ class Loop:
         while self._receive(block=idle):
             idle = not self.turn()
 
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Serve in the caller's thread until `done()`."""
+        idle = False
+        while not done() and self._receive(block=idle):
+            idle = not self.turn()
+
     def turn(self) -> bool:
         """One step of the most urgent stage that can advance; False when none can."""
         waiting = [(due, name) for name, runner in self.runners.items() if (due := runner.urgency()) is not None]
@@ -100,10 +106,18 @@ class Loop:
             self._emit([self._failed(request.id, error)])
 
     def cancel(self, request_id: str) -> None:
-        """Forget a request in every stage; it emits nothing more."""
-        if self._routes.pop(request_id, None) is not None:
-            for runner in self.runners.values():
-                runner.release(request_id)
+        """Stop a request in every stage. Its stream is closed with what it cost so far."""
+        route = self._routes.get(request_id)
+        if route is None:
+            return
+        outputs = route.outputs
+        closing = {name: self.runners[name].release(request_id) for name in outputs}
+        events: list[Event] = []
+        for name, payload in closing.items():
+            if payload is not None:
+                events += events_of(Chunk(request_id, name, payload, final=True), last=False)
+        self._forget(request_id)
+        self._emit([*events, Done(request_id, "cancelled")])
 
     # --- messages -----------------------------------------------------------------------------------------------
 
@@ -165,7 +179,7 @@ class Loop:
         if chunk.final:
             route.outputs.discard(chunk.stage)
             if not route.outputs:
-                self.cancel(chunk.request)  # nothing more to come: every stage lets go
+                self._forget(chunk.request)  # nothing more to come: every stage lets go
         return events
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
@@ -176,10 +190,13 @@ class Loop:
 
     def _failed(self, request_id: str, error: TuttiError) -> Failed:
         self.stats.failures += 1
+        self._forget(request_id)
+        return Failed(request_id, ErrorValue.of(error))
+
+    def _forget(self, request_id: str) -> None:
+        self._routes.pop(request_id, None)
         for runner in self.runners.values():
             runner.release(request_id)
-        self._routes.pop(request_id, None)
-        return Failed(request_id, ErrorValue.of(error))
 
 
 def _edge_error(stage: str, error: Exception) -> TuttiError:

@@ -29,7 +29,8 @@ def _(payload: TokenOutput, chunk: Chunk, last: bool) -> list[Event]:
     events: list[Event] = []
     if payload.prompt_logprobs is not None:
         events.append(PromptLogprobs(chunk.request, payload.prompt_logprobs))
-    events.append(TextDelta(chunk.request, payload.tokens, logprobs=payload.logprobs))
+    if payload.tokens:
+        events.append(TextDelta(chunk.request, payload.tokens, logprobs=payload.logprobs))
     if payload.ending is not None:
         ending = payload.ending
         events.append(

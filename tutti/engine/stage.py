@@ -55,8 +55,11 @@ class Runner(Protocol):
         """Run `batch`. A request's last chunk is final; its holdings are given back by then."""
         ...
 
-    def release(self, request_id: str) -> None:
-        """Forget a request, wherever it is. Unknown ids are ignored."""
+    def release(self, request_id: str) -> Any:
+        """Forget a request, wherever it is; unknown ids are ignored.
+
+        Returns the payload that closes its output early (what it cost so far), or None.
+        """
         ...
 
 
@@ -64,7 +67,7 @@ class Runner(Protocol):
 class Ending:
     """How an autoregressive output ended, and what it cost (seconds)."""
 
-    reason: str  # stop | length
+    reason: str  # stop | length | cancelled
     stop: int | None
     prompt_tokens: int
     cached_tokens: int

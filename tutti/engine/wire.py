@@ -18,7 +18,7 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
 
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
-    """Stop serving these requests; they emit nothing more."""
+    """Stop serving these requests; their streams are closed."""
 
     ids: tuple[str, ...]
 

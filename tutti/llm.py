@@ -1,0 +1,271 @@
+"""The Python door for batches: `LLM`, with vLLM's names and results.
+
+The engine runs in the caller's own thread: no process, no event loop. For streams use `tutti.AsyncLLM`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+
+from tutti.beam import BeamSearchOutput, beam_search
+from tutti.engine.core import Engine
+from tutti.errors import InvalidRequest
+from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
+from tutti.gateway.local import OutputDecoder, output_requests
+from tutti.hub.resolve import resolve_model
+from tutti.models.processor import Processor, load_processor
+from tutti.request import BeamSearchParams, Chat, Part, Request, SamplingParams, Text, Tokens
+from tutti.settings import EngineOptions, parse_size
+
+Prompt = str | Sequence[int] | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Logprob:
+    """One token's log-probability; `rank` 1 is the most likely."""
+
+    logprob: float
+    rank: int | None
+    decoded_token: str
+
+
+@dataclass(slots=True)
+class CompletionOutput:
+    """One output of a prompt. `logprobs` has one dict of token id -> `Logprob` per token, when asked for."""
+
+    index: int
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    cumulative_logprob: float | None = None
+    logprobs: list[dict[int, Logprob]] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+
+
+@dataclass(slots=True)
+class RequestOutput:
+    """All outputs of one prompt. `prompt_logprobs` begins with None: nothing predicts the first token."""
+
+    request_id: str
+    prompt: str | None
+    prompt_token_ids: list[int]
+    outputs: list[CompletionOutput]
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
+    num_cached_tokens: int = 0
+    finished: bool = False
+
+
+class LLM:
+    """A model in this process.
+
+    `model` is a packaged name ("pico"), a directory or a Hugging Face id; further options are the fields of
+    `EngineOptions` (vLLM's names). `memory` takes sizes such as "12GB". Raises what loading raises (see `Engine`).
+    """
+
+    def __init__(self, model: str, **options: Any) -> None:
+        self.options = engine_options(model, options)
+        self.engine = Engine(self.options, self._receive)
+        self.processor = load_processor(
+            self.options.tokenizer or self.options.model,
+            chat_template=self.options.chat_template,
+            generation_config=self.options.generation_config,
+        )
+        self._collectors: dict[str, _Collector] = {}
+        self._numbers = itertools.count()
+
+    def generate(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = False,
+    ) -> list[RequestOutput]:
+        """The outputs for each prompt: text, token ids, {"prompt": ...} or {"prompt_token_ids": ...}.
+
+        Raises the first request's error, after all others are done.
+        """
+        parts = [_prompt_part(prompt) for prompt in _prompts(prompts)]
+        return self._run(parts, sampling_params)
+
+    def chat(
+        self,
+        messages: Sequence[dict[str, Any]] | Sequence[Sequence[dict[str, Any]]],
+        sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
+        use_tqdm: bool = False,
+        *,
+        chat_template: str | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        tools: Sequence[dict[str, Any]] | None = None,
+        chat_template_kwargs: dict[str, Any] | None = None,
+    ) -> list[RequestOutput]:
+        """The answers to one conversation or several, rendered by the model's chat template."""
+        conversations = [messages] if messages and isinstance(messages[0], dict) else messages
+        parts = [
+            Chat(
+                messages=tuple(conversation),  # type: ignore[arg-type]
+                tools=tuple(tools or ()),
+                template=chat_template,
+                template_kwargs=chat_template_kwargs or {},
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=continue_final_message,
+            )
+            for conversation in conversations
+        ]
+        return self._run(parts, sampling_params)
+
+    def beam_search(self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams) -> list[BeamSearchOutput]:
+        """The `beam_width` likeliest continuations of each prompt."""
+        return [beam_search(self, self._tokenize(_prompt_part(prompt)), params) for prompt in _prompts(prompts)]
+
+    def get_tokenizer(self) -> Any:
+        """The model's tokenizer: `encode`, `decode`."""
+        return self.processor.tokenizer
+
+    def get_default_sampling_params(self) -> SamplingParams:
+        """The checkpoint's own defaults."""
+        return SamplingParams(**self.processor.generation_defaults)
+
+    def reset_prefix_cache(self) -> None:
+        """Empty the prefix cache."""
+        self.engine.runner.cache.reset()
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def _run(
+        self, parts: Sequence[Part], sampling: SamplingParams | Sequence[SamplingParams] | None
+    ) -> list[RequestOutput]:
+        if sampling is None:
+            sampling = self.get_default_sampling_params()
+        each = [sampling] * len(parts) if isinstance(sampling, SamplingParams) else list(sampling)
+        if len(each) != len(parts):
+            raise InvalidRequest(f"{len(parts)} prompts but {len(each)} sampling_params; give one, or one for each")
+        requests = [self._request(part, params) for part, params in zip(parts, each, strict=True)]
+        collectors = [
+            _Collector(self, request, part) for request, part in zip(requests, parts, strict=True)
+        ]
+        for collector in collectors:
+            for index, one in enumerate(output_requests(collector.request)):
+                self._collectors[one.id] = collector
+                collector.decoders[one.id] = OutputDecoder(self.processor, one, collector.request.id, index)
+                self.engine.loop.submit(one)
+        try:
+            self.engine.loop.run_until(lambda: all(collector.open == 0 for collector in collectors))
+        finally:
+            for collector in collectors:
+                for request_id in collector.decoders:
+                    self._collectors.pop(request_id, None)
+                    self.engine.loop.cancel(request_id)
+        return [collector.result() for collector in collectors]
+
+    def _request(self, part: Part, sampling: SamplingParams) -> Request:
+        request = Request(id=f"llm-{next(self._numbers)}", parts=(part,), sampling=sampling, arrival=time.time())
+        return self.processor.prepare(request)
+
+    def _tokenize(self, part: Part) -> list[int]:
+        prepared = self.processor.prepare(Request(id="tokenize", parts=(part,)))
+        return [token for tokens in prepared.parts if isinstance(tokens, Tokens) for token in tokens.ids]
+
+    def _receive(self, events: list[Event]) -> None:
+        for event in events:
+            collector = self._collectors.get(event.request)
+            if collector is not None:
+                collector.take(event)
+
+
+class _Collector:
+    """Gathers the events of one prompt into a `RequestOutput`."""
+
+    def __init__(self, llm: LLM, request: Request, part: Part) -> None:
+        self.llm = llm
+        self.request = request
+        self.decoders: dict[str, OutputDecoder] = {}
+        self.open = request.sampling.n
+        self.error: Failed | None = None
+        prompt = [token for tokens in request.parts if isinstance(tokens, Tokens) for token in tokens.ids]
+        text = part.text if isinstance(part, Text) else None
+        self.output = RequestOutput(request.id, text, prompt, [CompletionOutput(k) for k in range(self.open)])
+
+    def take(self, event: Event) -> None:
+        """One of the engine's events."""
+        decoder = self.decoders[event.request]
+        for ours in decoder.decode(event):
+            self._apply(ours)
+        if decoder.stopped_now:
+            self.llm.engine.loop.cancel(event.request)
+
+    def result(self) -> RequestOutput:
+        """What was gathered. Raises the request's error."""
+        if self.error is not None:
+            raise self.error.error.error()
+        return self.output
+
+    def _apply(self, event: Event) -> None:
+        output = self.output.outputs[event.index]
+        match event:
+            case TextDelta(tokens=tokens, text=text, logprobs=logprobs):
+                output.text += text
+                output.token_ids += tokens
+                if logprobs is not None:
+                    output.logprobs = (output.logprobs or []) + [self._logprobs(one) for one in logprobs]
+                    output.cumulative_logprob = (output.cumulative_logprob or 0.0) + sum(o.logprob for o in logprobs)
+            case PromptLogprobs(logprobs=logprobs):
+                self.output.prompt_logprobs = [None, *(self._logprobs(one) for one in logprobs)]
+            case Usage(cached_tokens=cached):
+                self.output.num_cached_tokens = max(self.output.num_cached_tokens, cached)
+            case Done(reason=reason, stop=stop):
+                output.finish_reason, output.stop_reason = reason, stop
+                self._close()
+            case Failed():
+                self.error = event
+                self._close()
+
+    def _close(self) -> None:
+        self.open -= 1
+        self.output.finished = self.open == 0
+
+    def _logprobs(self, entry: TokenLogprob) -> dict[int, Logprob]:
+        name = self.llm.processor.tokenizer.token_text
+        found = {token: Logprob(value, rank, name(token)) for rank, (token, value) in enumerate(entry.top, 1)}
+        found[entry.token] = Logprob(entry.logprob, entry.rank, name(entry.token))
+        return found
+
+
+def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
+    """The options of a model by name. Raises ModelNotFound; InvalidRequest on an option that does not exist."""
+    unknown = set(options) - set(EngineOptions.__struct_fields__)
+    if unknown:
+        raise InvalidRequest(
+            f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(EngineOptions.__struct_fields__)}"
+        )
+    for size in ("memory", "kv_cache_memory_bytes"):
+        if options.get(size) is not None:
+            options[size] = parse_size(options[size], size)
+    names = options.pop("served_model_name", ()) or (model,)
+    names = (names,) if isinstance(names, str) else tuple(names)
+    return EngineOptions(model=str(resolve_model(model)), served_model_name=names, **options)
+
+
+def _prompts(prompts: Prompt | Sequence[Prompt]) -> Iterable[Prompt]:
+    """One prompt or several: a list of numbers is one."""
+    single = isinstance(prompts, str | dict) or (len(prompts) > 0 and isinstance(prompts[0], int))
+    return [prompts] if single else prompts  # type: ignore[list-item,return-value]
+
+
+def _prompt_part(prompt: Prompt) -> Part:
+    if isinstance(prompt, str):
+        return Text(prompt)
+    if isinstance(prompt, dict):
+        if "prompt_token_ids" in prompt:
+            return Tokens(tuple(prompt["prompt_token_ids"]))
+        if "prompt" in prompt:
+            return Text(prompt["prompt"])
+        raise InvalidRequest("a prompt given as a dict needs 'prompt' or 'prompt_token_ids'", param="prompt")
+    return Tokens(tuple(prompt))
+
+
+__all__ = ["LLM", "BeamSearchOutput", "CompletionOutput", "Logprob", "RequestOutput", "engine_options"]
