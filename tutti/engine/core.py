@@ -160,21 +160,30 @@ def plan_for(
     checkpoint: Checkpoint, graph: Graph, options: EngineOptions, device: torch.device, **wishes: Any
 ) -> MemoryPlan:
     """The memory plan, refused when it does not fit. `wishes` go to `make_plan`."""
+    return require(sketch_plan(checkpoint, graph, options, device, **wishes))
+
+
+def sketch_plan(
+    checkpoint: Checkpoint,
+    graph: Graph,
+    options: EngineOptions,
+    device: torch.device,
+    *,
+    available: int | None = None,
+    **wishes: Any,
+) -> MemoryPlan:
+    """The memory plan, whether it fits or not. `available` bytes stand for another machine than this one."""
     shape = resolve(_only_stage(graph).describe)(checkpoint.config)
     if options.max_model_len is not None and options.max_model_len > shape.context:
         raise ConfigError(
             f"--max-model-len {options.max_model_len}: this model's context is {shape.context} tokens",
             param="max_model_len",
         )
-    if device.type == "cuda":
-        available = torch.cuda.mem_get_info(device)[0]
-    else:
-        available = available_memory()
+    if available is None:
+        available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = compute_dtype(options.dtype, checkpoint.config, device.type, native)
-    return require(
-        make_plan(checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes)
-    )
+    return make_plan(checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes)
 
 
 def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
