@@ -157,6 +157,7 @@ class BuildOptions:
     device: str = "cpu"
     dtype: str = "float32"
     quantization: str | None = None  # None keeps the checkpoint's form; "int8" quantizes while loading
+    context: int | None = None  # the longest sequence that will be served; None: the configuration's own
 
 
 def resolve(target: str) -> Callable[..., Any]:

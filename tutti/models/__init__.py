@@ -1,0 +1,1 @@
+"""Models: one folder per family, and what families share. Importing the package imports no torch."""

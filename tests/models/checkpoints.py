@@ -1,0 +1,191 @@
+"""Tiny checkpoints of every family, made by transformers, for the whole project's tests.
+
+`make(name, folder)` writes one; `cached(name)` writes it once per test session. Every parameter is drawn anew
+(matrices N(0, .15), norms N(1, .15), biases N(0, .15)): with transformers' own initialization norms are 1, biases 0 and
+the best token's margin next to nothing, which hides bugs. Vocabularies match `tokenizer_json`'s byte-level tokenizer,
+so a checkpoint can be served with text.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import PreTrainedModel
+
+VOCAB = 264  # 256 bytes and the special tokens below
+PAD, BOS, EOS, START, END = 256, 257, 258, 259, 260
+SPECIALS = {"<pad>": PAD, "<s>": BOS, "</s>": EOS, "<|im_start|>": START, "<|im_end|>": END}
+IDS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
+BASE = {
+    "vocab_size": VOCAB,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    **IDS,
+}
+WINDOW = 9  # shorter than the tests' sequences
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+Maker = Callable[[], PreTrainedModel]
+FAMILIES: dict[str, Maker] = {}
+
+
+def family(name: str) -> Callable[[Maker], Maker]:
+    """Registers a maker of a model with random weights under `name`."""
+
+    def register(maker: Maker) -> Maker:
+        FAMILIES[name] = maker
+        return maker
+
+    return register
+
+
+@family("llama")
+def _llama() -> PreTrainedModel:
+    """With Llama 3's rope, biases, heads that do not divide the hidden width, and an untied head."""
+    rope = {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 32,
+    }
+    config = transformers.LlamaConfig(
+        **BASE, head_dim=24, attention_bias=True, mlp_bias=True, rope_parameters=rope
+    )
+    return transformers.LlamaForCausalLM(config)
+
+
+@family("llama-plain")
+def _llama_plain() -> PreTrainedModel:
+    """Llama 2: no biases, plain rope; the head tied."""
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**BASE, tie_word_embeddings=True))
+
+
+@family("llama-linear")
+def _llama_linear() -> PreTrainedModel:
+    rope = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5}
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**BASE, rope_parameters=rope))
+
+
+@family("mistral")
+def _mistral() -> PreTrainedModel:
+    return transformers.MistralForCausalLM(transformers.MistralConfig(**BASE, sliding_window=WINDOW))
+
+
+@family("qwen2")
+def _qwen2() -> PreTrainedModel:
+    """Windows in the last layer only; YaRN, whose ramp covers several dimensions."""
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 100.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+    }
+    config = transformers.Qwen2Config(
+        **BASE, use_sliding_window=True, sliding_window=WINDOW, max_window_layers=2, rope_parameters=rope
+    )
+    return transformers.Qwen2ForCausalLM(config)
+
+
+@family("qwen3")
+def _qwen3() -> PreTrainedModel:
+    return transformers.Qwen3ForCausalLM(
+        transformers.Qwen3Config(**BASE, head_dim=24, tie_word_embeddings=True)
+    )
+
+
+def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
+    """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            mean = 1.0 if parameter.ndim == 1 and not name.endswith("bias") and parameter.mean() == 1 else 0.0
+            parameter.copy_(torch.normal(mean, 0.15, parameter.shape, generator=generator))
+    return model
+
+
+def make(name: str, folder: Path, *, dtype: torch.dtype = torch.float32, **save: Any) -> Path:
+    """Writes the family's checkpoint, with a tokenizer, to `folder`; `save` goes to save_pretrained (shard size)."""
+    model = randomize(FAMILIES[name]()).to(dtype).eval()
+    model.generation_config = transformers.GenerationConfig(**IDS)
+    model.save_pretrained(folder, **save)
+    add_tokenizer(folder)
+    return folder
+
+
+@functools.cache
+def _root() -> Path:
+    """The session's folder; it goes with the process's temporary files."""
+    folder = tempfile.TemporaryDirectory(prefix="tutti-checkpoints-")
+    _KEPT.append(folder)
+    return Path(folder.name)
+
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []  # removed when the process ends
+
+
+@functools.cache
+def cached(name: str) -> Path:
+    """The family's float32 checkpoint, made once per test session."""
+    return make(name, _root() / name)
+
+
+@functools.cache
+def reference(name: str) -> PreTrainedModel:
+    """transformers' model of `cached(name)`, with eager attention (the one that heeds soft caps and sinks)."""
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        cached(name), dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+
+def tokenizer_json() -> dict[str, Any]:
+    """A byte-level BPE without merges: token i is byte i; the special tokens follow."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    vocabulary = {character: byte for byte, character in byte_characters().items()}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIALS))
+    value: dict[str, Any] = json.loads(tokenizer.to_str())
+    return value
+
+
+def byte_characters() -> dict[int, str]:
+    """The printable character that stands for each byte in byte-level BPE (GPT-2's bytes_to_unicode)."""
+    printable = [
+        *range(ord("!"), ord("~") + 1),
+        *range(ord("¡"), ord("¬") + 1),
+        *range(ord("®"), ord("ÿ") + 1),
+    ]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
+
+
+def add_tokenizer(folder: Path) -> None:
+    """Writes tokenizer.json and tokenizer_config.json (with a chat template) into `folder`."""
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(), ensure_ascii=False))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "pad_token": "<pad>",
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "chat_template": CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1))

@@ -1,0 +1,124 @@
+"""How layers are made, as values. Read from a checkpoint's configuration, before any weight; no torch here.
+
+A model's decoder is a tuple of these (see `models.config`); another kind of attention or feed-forward is another value
+here and another layer beside the present ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tutti.graph import KVGroup
+
+
+@dataclass(frozen=True, slots=True)
+class NormConfig:
+    """A normalization: `kind` "rms" or "layer"; `offset` is added to an RMS norm's weight."""
+
+    eps: float
+    kind: str = "rms"
+    offset: float = 0.0
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LinearScaling:
+    """Positions divided by `factor`."""
+
+    factor: float
+
+
+@dataclass(frozen=True, slots=True)
+class WavelengthScaling:
+    """Frequencies by their wavelength in tokens, against the `original` context.
+
+    Longer than original / low: divided by `factor`; shorter than original / high: kept; between: a blend.
+    """
+
+    factor: float
+    low: float
+    high: float
+    original: int
+
+
+@dataclass(frozen=True, slots=True)
+class YarnScaling:
+    """YaRN (Peng et al. 2023): a ramp between scaled and unscaled frequencies, from `fast` to `slow` rotations.
+
+    `magnitude` multiplies cosines and sines. `truncate` rounds the ramp's ends to whole dimensions.
+    """
+
+    factor: float
+    original: int
+    fast: float = 32.0
+    slow: float = 1.0
+    magnitude: float = 1.0
+    truncate: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class FactorScaling:
+    """LongRoPE (Ding et al. 2024): every frequency divided by a factor of its own; `magnitude` as in YaRN.
+
+    `long` serves where the served context exceeds the `original` one, `short` elsewhere. transformers switches when a
+    sequence grows past the original context and computes it anew; here the choice is made once per served context, so
+    that an answer never depends on what else is in the batch or in the cache.
+    """
+
+    short: tuple[float, ...]
+    long: tuple[float, ...]
+    original: int
+    magnitude: float = 1.0
+
+
+RopeScaling = LinearScaling | WavelengthScaling | YarnScaling | FactorScaling
+
+
+@dataclass(frozen=True, slots=True)
+class RopeConfig:
+    """Rotary position embedding of the first `dim` columns of a head, with frequencies base ** (-2i / dim).
+
+    `interleaved`: column 2i turns with column 2i + 1, instead of column i with column i + dim / 2.
+    """
+
+    dim: int
+    base: float = 10_000.0
+    scaling: RopeScaling | None = None
+    interleaved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionConfig:
+    """Grouped-query attention: query head h reads KV head h * kv_heads // heads.
+
+    `rope` is an index into the decoder's ropes, None for no positions; `window` w sees keys in (p - w, p]; `softcap`
+    bounds the logits; `sinks` adds one learned logit per head to the softmax's denominator; `qk_norm` normalizes each
+    head of queries and keys; `bias` is of the Q, K and V projections, `out_bias` of the last.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    rope: int | None = 0
+    window: int | None = None
+    softcap: float | None = None
+    sinks: bool = False
+    qk_norm: NormConfig | None = None
+    bias: bool = False
+    out_bias: bool = False
+
+    def kv_group(self, layers: tuple[int, ...] = ()) -> KVGroup:
+        """How these layers' KV cache pages."""
+        kind = "full" if self.window is None else "window"
+        return KVGroup(kind, layers, self.kv_heads, self.head_dim, self.head_dim, self.window)
+
+
+@dataclass(frozen=True, slots=True)
+class FeedForwardConfig:
+    """down(act(up(x))), or down(act(gate(x)) * up(x)) when `gated`. `intermediate` is the inner width."""
+
+    intermediate: int
+    activation: str
+    gated: bool = True
+    bias: bool = False

@@ -1,0 +1,118 @@
+"""The one decoder: embedding, blocks over the paged cache, last norm, head. Everything is chosen by its config.
+
+A family is a `DecoderConfig` read from config.json and a table of weight names; `build` puts the two together. Owns
+neither the cache nor the scheduling: the engine brings a step's flattened tokens and the layers' caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from tutti.errors import ConfigError
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+from tutti.kernels.paged import LayerCache
+from tutti.layers.embedding import Embedding
+from tutti.layers.linear import Linear
+from tutti.layers.norm import make_norm
+from tutti.layers.parameters import LoadOptions, Named, prefixed
+from tutti.layers.rope import Rope
+from tutti.models.block import make_block
+from tutti.models.config import DecoderConfig, kv_groups
+from tutti.models.protocols import ForwardInputs
+from tutti.models.weights import DenseSource, Table, load
+
+# Buffers that old checkpoints carry although they are computed.
+BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.(attn|attention)\.(masked_bias|bias)")
+
+
+class Decoder:
+    """A decoder-only transformer; implements `models.protocols.CausalModel`.
+
+    `context` is the longest sequence served, at most the configuration's own.
+    """
+
+    def __init__(self, config: DecoderConfig, device: torch.device, context: int | None = None) -> None:
+        self.config = config
+        self.groups, self._group_of = kv_groups(config)
+        self.vocab_size = config.vocab
+        self.context = min(config.context, context or config.context)
+        self.head = Linear(config.hidden, config.vocab, bias=config.head_bias)
+        self.embed = Embedding(
+            config.vocab, config.hidden, config.embed_scale, self.head if config.tied else None
+        )
+        self.ropes = [Rope(rope, self.context, device) for rope in config.ropes]
+        self.blocks = [make_block(config, layer) for layer in config.layers]
+        self.norm = make_norm(config.hidden, config.norm)
+        self._rope_of = [layer.attention.rope for layer in config.layers]
+
+    def parameters(self) -> Named:
+        """`embed`, `head` (unless tied), `layers.N.*`, `norm`: the names weight tables are written for."""
+        yield "embed", self.embed
+        if not self.config.tied:
+            yield "head", self.head
+        for index, block in enumerate(self.blocks):
+            yield from prefixed(f"layers.{index}", block.parameters())
+        yield "norm", self.norm
+
+    @torch.inference_mode()
+    def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
+        """Hidden states after the last norm, [tokens, hidden]; writes the step's keys and values to `caches`."""
+        x = self.embed(inputs.tokens)
+        if inputs.embeds is not None and inputs.embed_mask is not None:
+            x = torch.where(inputs.embed_mask[:, None], inputs.embeds.to(x.dtype), x)
+        rotations = [rope(inputs.positions) for rope in self.ropes]
+        residual: Tensor | None = None
+        for block, rope, group, cache in zip(self.blocks, self._rope_of, self._group_of, caches, strict=True):
+            rotation = None if rope is None else rotations[rope]
+            x, residual = block(x, residual, rotation, inputs.batches[group], cache)
+        return self.norm.add(x, residual)[0]
+
+    @torch.inference_mode()
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Float32 logits [rows, vocab_size] of hidden states [rows, hidden]."""
+        logits = self.head(hidden)
+        cap = self.config.logit_softcap
+        if cap is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits.float()
+
+    def weight_bytes(self) -> int:
+        """Bytes of memory the weights hold, packed copies included. A mapped embedding table is the file's."""
+        return sum(parameter.nbytes for _, parameter in self.parameters())
+
+
+@torch.inference_mode()
+def build(
+    checkpoint: Checkpoint,
+    options: BuildOptions,
+    config: DecoderConfig,
+    table: Table,
+    ignore: Collection[str] = (),
+) -> Decoder:
+    """The decoder of `config` with the checkpoint's weights, by `table`; `ignore` as in `weights.load`.
+
+    Raises CheckpointError when the checkpoint and the config do not fit together, ConfigError on an unknown
+    quantization.
+    """
+    if options.quantization not in (None, "int8"):
+        raise ConfigError(
+            f"quantization {options.quantization!r} is not known; known: int8", param="quantization"
+        )
+    device = torch.device(options.device)
+    decoder = Decoder(config, device, options.context)
+    ignored = (*BUFFERS, *ignore)
+    if config.tied and isinstance(head := table["head"], str):
+        ignored = (*ignored, rf"{head}\.weight".replace(".", r"\."))
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    load(
+        decoder.parameters(),
+        table,
+        DenseSource(checkpoint),
+        LoadOptions(device, dtype, options.quantization),
+        ignored,
+    )
+    return decoder

@@ -1,0 +1,48 @@
+"""Which family serves a checkpoint: a folder with a `model.py` and a GRAPH is registered by being there, nowhere else.
+
+No torch: families' packages are imported, not their models.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tutti.models
+from tutti.errors import CheckpointError
+from tutti.graph import Graph
+
+
+@functools.cache
+def graphs() -> tuple[Graph, ...]:
+    """Every family's graph, by the folder's name."""
+    found = []
+    for root in tutti.models.__path__:
+        for module in pkgutil.iter_modules([root]):
+            if (Path(root) / module.name / "model.py").exists():
+                found.append(importlib.import_module(f"{tutti.models.__name__}.{module.name}").GRAPH)
+    return tuple(found)
+
+
+def find_graph(config: Mapping[str, Any]) -> Graph:
+    """The graph that serves a checkpoint with this config.json.
+
+    A graph without architectures serves every causal language model that no other graph names. Raises CheckpointError
+    when nothing serves it.
+    """
+    architectures = config.get("architectures") or ()
+    if not architectures:
+        raise CheckpointError("config.json names no architectures, so it cannot be told what model this is")
+    for graph in graphs():
+        if any(name in graph.architectures for name in architectures):
+            return graph
+    if any(name.endswith("ForCausalLM") for name in architectures):
+        for graph in graphs():
+            if not graph.architectures:
+                return graph
+    known = sorted(name for graph in graphs() for name in graph.architectures)
+    raise CheckpointError(f"{', '.join(architectures)} is not supported; supported: {', '.join(known)}")

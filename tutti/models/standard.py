@@ -1,0 +1,99 @@
+"""The arrangement most families share, so that a family states only where it differs. No torch.
+
+Pre-norm RMS, grouped-query attention, gated feed-forward, one rope for the whole head; tensors under the names that
+transformers gives them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tutti.graph import Graph, Kind, Stage
+from tutti.layers.config import AttentionConfig, FeedForwardConfig, NormConfig
+from tutti.models import reading
+from tutti.models.config import DecoderConfig, LayerConfig
+from tutti.models.reading import Config
+
+# Our parameters -> the checkpoint's tensors, for `weights.load`.
+TABLE: dict[str, str | tuple[str, ...]] = {
+    "embed": "model.embed_tokens",
+    "head": "lm_head",
+    "norm": "model.norm",
+    "layers.{}.attention_norm": "model.layers.{}.input_layernorm",
+    "layers.{}.attention.qkv": (
+        "model.layers.{}.self_attn.q_proj",
+        "model.layers.{}.self_attn.k_proj",
+        "model.layers.{}.self_attn.v_proj",
+    ),
+    "layers.{}.attention.out": "model.layers.{}.self_attn.o_proj",
+    "layers.{}.attention.q_norm": "model.layers.{}.self_attn.q_norm",
+    "layers.{}.attention.k_norm": "model.layers.{}.self_attn.k_norm",
+    "layers.{}.attention.sinks": "model.layers.{}.self_attn.sinks",
+    "layers.{}.feed_forward_norm": "model.layers.{}.post_attention_layernorm",
+    "layers.{}.feed_forward.up": ("model.layers.{}.mlp.gate_proj", "model.layers.{}.mlp.up_proj"),
+    "layers.{}.feed_forward.down": "model.layers.{}.mlp.down_proj",
+}
+
+# Instead of the above where norms stand before and after each sublayer.
+SANDWICH_NORMS = {
+    "layers.{}.attention_out_norm": "model.layers.{}.post_attention_layernorm",
+    "layers.{}.feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
+    "layers.{}.feed_forward_out_norm": "model.layers.{}.post_feedforward_layernorm",
+}
+
+
+def text_graph(family: str, *architectures: str) -> Graph:
+    """The graph of a plain language model in the folder `family`: one stage, text to text."""
+    home = f"tutti.models.{family}"
+    stage = Stage(
+        "llm", Kind.AUTOREGRESS, f"{home}.model:build", f"{home}.config:describe", output="text", input="text"
+    )
+    return Graph(family, architectures, (stage,))
+
+
+def rms_norm(config: Config, *, offset: float = 0.0) -> NormConfig:
+    """The RMS norm of `rms_norm_eps`."""
+    return NormConfig(eps=float(config.get("rms_norm_eps") or 1e-6), offset=offset)
+
+
+def attention(config: Config) -> AttentionConfig:
+    """Grouped-query attention without biases, scaled by the head's width."""
+    width = reading.head_dim(config)
+    return AttentionConfig(
+        heads=reading.require(config, "num_attention_heads"),
+        kv_heads=reading.kv_heads(config),
+        head_dim=width,
+        scale=width**-0.5,
+    )
+
+
+def feed_forward(config: Config) -> FeedForwardConfig:
+    """The gated feed-forward layer without biases."""
+    return FeedForwardConfig(
+        intermediate=reading.require(config, "intermediate_size"),
+        activation=reading.activation(config, "hidden_act", "hidden_activation"),
+    )
+
+
+def layers(
+    config: Config, attention: AttentionConfig, feed_forward: FeedForwardConfig, types: Sequence[str]
+) -> tuple[LayerConfig, ...]:
+    """As many layers as `types` has, alike but for their windows."""
+    return tuple(
+        LayerConfig(replace(attention, window=window), feed_forward)
+        for window in reading.windows(config, types)
+    )
+
+
+def decoder(config: Config, layers: tuple[LayerConfig, ...], *, tied: bool = False) -> DecoderConfig:
+    """The decoder of these layers; `tied` is the family's default of `tie_word_embeddings`."""
+    return DecoderConfig(
+        hidden=reading.require(config, "hidden_size"),
+        vocab=reading.require(config, "vocab_size"),
+        context=reading.context(config),
+        layers=layers,
+        norm=rms_norm(config),
+        ropes=(reading.rope(config, reading.head_dim(config)),),
+        tied=bool(config.get("tie_word_embeddings", tied)),
+    )
