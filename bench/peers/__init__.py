@@ -1,0 +1,1 @@
+"""Paired comparison with other inference systems on the same random-weight checkpoints."""
