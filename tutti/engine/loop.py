@@ -19,7 +19,7 @@ from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import StageFailed, TuttiError
 from tutti.events import Done, ErrorValue, Event, Failed
 from tutti.graph import Chunk, Edge, Graph, resolve
-from tutti.request import Request
+from tutti.request import Media, Request
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ class Loop:
         """Give a request to the stages it begins with; one that is refused fails at once."""
         self.stats.requests += 1
         try:
-            graph = self.graph.prune(request.modalities)
+            graph = self.graph.prune(request.modalities, _inputs(request))
             outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
             if not outputs:
                 offered = sorted({stage.output for stage in self.graph.stages if stage.output})
@@ -203,3 +203,9 @@ def _edge_error(stage: str, error: Exception) -> TuttiError:
     if isinstance(error, TuttiError):
         return error
     return StageFailed(f"an edge from stage {stage} failed: {type(error).__name__}: {error}", stage=stage)
+
+
+def _inputs(request: Request) -> tuple[str, ...]:
+    """The modalities a request brings."""
+    media = {part.modality for part in request.parts if isinstance(part, Media)}
+    return ("text", *sorted(media))

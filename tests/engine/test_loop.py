@@ -1,0 +1,227 @@
+"""The loop over a graph of three stages of different kinds: real small modules, no text anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tutti.engine.denoise import Denoise
+from tutti.engine.loop import Loop
+from tutti.engine.once import Once
+from tutti.errors import InvalidMedia
+from tutti.events import AudioDelta, Done, Event, Failed
+from tutti.graph import Chunk, Edge, Graph, Kind, Stage
+from tutti.request import Media, Request
+
+SIZE = 8
+
+
+class Encoder:
+    """Bytes to a vector."""
+
+    def __init__(self) -> None:
+        self.linear = nn.Linear(SIZE, SIZE)
+        self.batches: list[int] = []
+
+    def inputs(self, request: Request) -> list[Any]:
+        media = [part for part in request.parts if isinstance(part, Media)]
+        if any(len(part.data) != SIZE for part in media):
+            raise InvalidMedia(f"a picture has {SIZE} bytes")
+        return [torch.tensor(list(part.data), dtype=torch.float32) for part in media]
+
+    def cost(self, item: Tensor) -> int:
+        return len(item)
+
+    def run(self, items: list[Tensor]) -> list[Tensor]:
+        self.batches.append(len(items))
+        if any(item.sum() == 0 for item in items):
+            raise ValueError("a black picture")
+        return list(self.linear(torch.stack(items)))
+
+
+@dataclass(frozen=True)
+class Latent:
+    x: Tensor
+    condition: Tensor
+    step: int = 0
+
+
+class Denoiser:
+    """Euler steps towards a condition; requests are at different steps in one batch."""
+
+    def __init__(self) -> None:
+        self.times: list[list[int]] = []
+
+    def start(self, request: Request, condition: Tensor) -> Latent:
+        noise = torch.Generator().manual_seed(request.sampling.seed or 0)
+        return Latent(torch.randn(SIZE, generator=noise), condition)
+
+    def key(self, state: Latent) -> int:
+        return len(state.x)
+
+    def step(self, states: list[Latent]) -> list[Latent]:
+        self.times.append([state.step for state in states])
+        return [replace(s, x=s.x + (s.condition - s.x) / (4 - s.step), step=s.step + 1) for s in states]
+
+    def done(self, state: Latent) -> bool:
+        return state.step == 4
+
+    def result(self, state: Latent) -> Tensor:
+        return state.x
+
+
+class Vocoder:
+    """A vector to sound."""
+
+    def inputs(self, request: Request) -> list[Any]:
+        return []
+
+    def cost(self, item: Any) -> int:
+        return 1
+
+    def run(self, items: list[Any]) -> list[Any]:
+        return [AudioDelta(name, bytes(x.clamp(0, 255).to(torch.uint8).tolist()), 8) for name, x in items]
+
+
+def pass_on(chunk: Chunk, memory: dict[str, Any]) -> Chunk:
+    return chunk
+
+
+def name_it(chunk: Chunk, memory: dict[str, Any]) -> Chunk:
+    return replace(chunk, payload=(chunk.request, chunk.payload))
+
+
+HERE = "tests.engine.test_loop"
+GRAPH = Graph(
+    "toy",
+    ("Toy",),
+    (
+        Stage("see", Kind.ONCE, f"{HERE}:Encoder", "", input="image"),
+        Stage("dream", Kind.DENOISE, f"{HERE}:Denoiser", ""),
+        Stage("sing", Kind.ONCE, f"{HERE}:Vocoder", "", output="audio"),
+    ),
+    (Edge("see", "dream", f"{HERE}:pass_on"), Edge("dream", "sing", f"{HERE}:name_it")),
+)
+
+
+class Bench:
+    """A loop with its stages, and what it emitted."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.encoder, self.denoiser = Encoder(), Denoiser()
+        self.events: list[Event] = []
+        self.see = Once("see", self.encoder, budget=3 * SIZE)
+        self.dream = Denoise("dream", self.denoiser, max_batch=4, fed=True)
+        self.sing = Once("sing", Vocoder(), budget=4)
+        self.loop = Loop(GRAPH, {"see": self.see, "dream": self.dream, "sing": self.sing}, self.events.extend)
+
+    def submit(self, name: str, picture: bytes, modality: str = "audio") -> None:
+        part = Media("image", picture, name)
+        self.loop.submit(Request(id=name, parts=(part,), modalities=(modality,)))
+
+    def run(self) -> None:
+        while self.loop.turn():
+            pass
+
+    def ends(self) -> dict[str, Event]:
+        return {event.request: event for event in self.events if isinstance(event, Done | Failed)}
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def picture(start: int) -> bytes:
+    return bytes(range(start, start + SIZE))
+
+
+def test_a_request_passes_through_stages_of_different_kinds(bench: Bench) -> None:
+    bench.submit("a", picture(1))
+    bench.run()
+    sound = [event for event in bench.events if isinstance(event, AudioDelta)]
+    expected = bench.encoder.linear(torch.arange(1.0, 9.0)).clamp(0, 255).to(torch.uint8)
+    assert [list(event.pcm) for event in sound] == [expected.tolist()]
+    assert bench.ends() == {"a": Done("a", "stop")}
+
+
+def test_requests_at_different_steps_share_a_batch(bench: Bench) -> None:
+    bench.submit("a", picture(1))
+    for _ in range(3):
+        bench.loop.turn()
+    bench.submit("b", picture(2))
+    bench.run()
+    assert any(len(set(times)) > 1 for times in bench.denoiser.times)
+    assert {type(event) for event in bench.ends().values()} == {Done}
+
+
+def test_the_budget_bounds_a_batch_of_items(bench: Bench) -> None:
+    for number in range(5):
+        bench.submit(str(number), picture(number + 1))
+    bench.run()
+    assert max(bench.encoder.batches) == 3 and sum(bench.encoder.batches) == 5
+
+
+def test_a_stage_that_raises_fails_only_the_request_at_fault(bench: Bench) -> None:
+    bench.submit("good", picture(1))
+    bench.submit("black", bytes(SIZE))
+    bench.submit("fine", picture(3))
+    bench.run()
+    ends = bench.ends()
+    assert isinstance(ends["good"], Done) and isinstance(ends["fine"], Done)
+    failed = ends["black"]
+    assert isinstance(failed, Failed)
+    assert failed.error.stage == "see" and "black picture" in failed.error.message
+
+
+def test_what_a_stage_refuses_fails_at_once_with_its_own_error(bench: Bench) -> None:
+    bench.submit("short", b"123")
+    (event,) = bench.events
+    assert isinstance(event, Failed) and event.error.kind == "InvalidMedia"
+    assert bench.loop.turn() is False
+
+
+def test_a_modality_the_model_does_not_give_is_refused(bench: Bench) -> None:
+    bench.submit("x", picture(1), modality="video")
+    (event,) = bench.events
+    assert isinstance(event, Failed) and "audio" in event.error.message
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_cancelled_request_leaves_nothing_behind_wherever_it_is(bench: Bench, turns: int) -> None:
+    bench.submit("a", picture(1))
+    for _ in range(turns):
+        bench.loop.turn()
+    ended = "a" in bench.ends()
+    bench.loop.cancel("a")
+    assert [runner.urgency() for runner in bench.loop.runners.values()] == [None] * 3
+    assert not bench.loop.turn()
+    assert ended or bench.ends()["a"] == Done("a", "cancelled")
+
+
+def test_a_graph_is_pruned_to_what_is_wanted() -> None:
+    talk = Graph(
+        "talk",
+        ("T",),
+        (
+            Stage("ear", Kind.ONCE, "", "", input="audio"),
+            Stage("think", Kind.AUTOREGRESS, "", "", output="text", input="text"),
+            Stage("talk", Kind.AUTOREGRESS, "", ""),
+            Stage("sound", Kind.ONCE, "", "", output="audio"),
+        ),
+        (Edge("ear", "think", ""), Edge("think", "talk", ""), Edge("talk", "sound", "")),
+    )
+    assert [stage.name for stage in talk.prune(("text",)).stages] == ["think"]
+    assert [stage.name for stage in talk.prune(("text", "audio"), ("text", "audio")).stages] == [
+        "ear",
+        "think",
+        "talk",
+        "sound",
+    ]
+    with pytest.raises(ValueError, match="no stage 'mouth'"):
+        Graph("bad", (), talk.stages, (Edge("think", "mouth", ""),))
