@@ -128,14 +128,4 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     index: int = 0
 
 
-Event = (
-    TextDelta
-    | PromptLogprobs
-    | AudioDelta
-    | ImageDone
-    | VideoDelta
-    | Embedding
-    | Usage
-    | Done
-    | Failed
-)
+Event = TextDelta | PromptLogprobs | AudioDelta | ImageDone | VideoDelta | Embedding | Usage | Done | Failed

@@ -68,7 +68,9 @@ class Graph:
         for edge in self.edges:
             for end in (edge.source, edge.destination):
                 if end not in names:
-                    raise ValueError(f"graph {self.name}: edge {edge.source}->{edge.destination}: no stage {end!r}")
+                    raise ValueError(
+                        f"graph {self.name}: edge {edge.source}->{edge.destination}: no stage {end!r}"
+                    )
 
     def stage(self, name: str) -> Stage:
         """The stage called `name`. Raises KeyError."""

@@ -18,7 +18,9 @@ FULL = KVGroup("full", (0,), kv_heads=1, key_dim=4, value_dim=4)
 WINDOW = KVGroup("window", (1,), kv_heads=1, key_dim=4, value_dim=4, window=10)
 
 
-def make_sequence(books: BlockBooks, tokens: list[int], order: int = 0, priority: int = 0, limit: int = 64) -> Sequence:
+def make_sequence(
+    books: BlockBooks, tokens: list[int], order: int = 0, priority: int = 0, limit: int = 64
+) -> Sequence:
     request = Request(id=f"r{order}", parts=(), priority=priority)
     return Sequence(request, SamplingParams(), list(tokens), len(tokens), limit, books.chain([]), order)
 
@@ -41,7 +43,9 @@ def run_step(scheduler: Scheduler, output: int = 7) -> list[Sequence]:
 
 
 @given(st.lists(st.integers(0, 9), max_size=40), st.integers(0, 40), st.integers(1, 8))
-def test_a_chain_extended_in_pieces_equals_the_chain_of_the_whole(tokens: list[int], cut: int, size: int) -> None:
+def test_a_chain_extended_in_pieces_equals_the_chain_of_the_whole(
+    tokens: list[int], cut: int, size: int
+) -> None:
     pieces, whole = HashChain(size), HashChain(size)
     pieces.extend(tokens[:cut])
     assert pieces.extend(tokens) == whole.extend(tokens)
@@ -147,7 +151,9 @@ def test_content_lost_inside_the_window_shortens_the_hit_for_every_group() -> No
     books.commit(held, prompt, 41)
     books.release(held)
     pool = books.groups[1].pool
-    taken = [pool.take() for _ in range(pool.available - 1)]  # all but the most recently used lose their content
+    taken = [
+        pool.take() for _ in range(pool.available - 1)
+    ]  # all but the most recently used lose their content
     assert books.lookup(make_sequence(books, prompt).chain, prompt) < 10
     pool.drop(taken)
     books.check()
@@ -198,7 +204,10 @@ def test_the_last_in_order_is_preempted_and_comes_back() -> None:
 def test_better_priority_takes_the_place_of_a_running_one() -> None:
     books = BlockBooks([FULL], [50], block_size=4)
     scheduler = Scheduler(books, max_sequences=1, token_budget=64)
-    low, high = make_sequence(books, [1] * 5, 0, priority=5, limit=12), make_sequence(books, [2] * 5, 1, limit=12)
+    low, high = (
+        make_sequence(books, [1] * 5, 0, priority=5, limit=12),
+        make_sequence(books, [2] * 5, 1, limit=12),
+    )
     scheduler.add(low)
     run_step(scheduler)
     scheduler.add(high)
@@ -228,7 +237,12 @@ class Books(RuleBasedStateMachine):
         self.live: list[Sequence] = []
         self.count = 0
 
-    @rule(length=st.integers(1, 30), extra=st.integers(1, 12), start=st.integers(0, 2), priority=st.integers(0, 1))
+    @rule(
+        length=st.integers(1, 30),
+        extra=st.integers(1, 12),
+        start=st.integers(0, 2),
+        priority=st.integers(0, 1),
+    )
     def add(self, length: int, extra: int, start: int, priority: int) -> None:
         tokens = [(start if i < 8 else start + 1) for i in range(length)]
         sequence = make_sequence(self.books, tokens, self.count, priority, limit=min(length + extra, 36))

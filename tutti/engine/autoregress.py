@@ -6,7 +6,8 @@ It owns the sequences, the scheduler and the KV cache of one model. What a model
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence as Items
+from collections.abc import Callable
+from collections.abc import Sequence as Items
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -279,7 +280,9 @@ class Autoregress:
         ):
             wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
             if wrong is not None:
-                raise InvalidRequest(f"{name}: token id {wrong} is outside the vocabulary of {vocabulary}", param=name)
+                raise InvalidRequest(
+                    f"{name}: token id {wrong} is outside the vocabulary of {vocabulary}", param=name
+                )
 
     def running(self) -> int:
         """Sequences that hold memory now."""

@@ -10,10 +10,21 @@ import asyncio
 import itertools
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
-from tutti.engine.wire import Call, Cancel, EngineInfo, EngineStats, Events, Fatal, FromEngine, Reply, Submit, ToEngine
-from tutti.errors import EngineDied, InvalidRequest, TuttiError
+from tutti.engine.wire import (
+    Call,
+    Cancel,
+    EngineInfo,
+    EngineStats,
+    Events,
+    Fatal,
+    FromEngine,
+    Reply,
+    Submit,
+    ToEngine,
+)
+from tutti.errors import Busy, EngineDied, InvalidRequest, TuttiError
 from tutti.events import Done, ErrorValue, Event, Failed
 from tutti.request import Request
 
@@ -92,10 +103,8 @@ class EngineClient(ABC):
         return await self._call("reset_prefix_cache")
 
     def _forget(self, request_id: str) -> None:
-        try:
+        with suppress(EngineDied, Busy):  # an engine that is gone holds nothing
             self._send(Cancel((request_id,)))
-        except EngineDied:
-            pass  # what died holds nothing
 
     async def _call(self, what: str) -> EngineStats:
         number = next(self._numbers)

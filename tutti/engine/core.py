@@ -152,7 +152,9 @@ def choose_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"--device {name}: {error}", param="device") from error
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"--device {name}: torch finds no CUDA GPU here; see `tutti doctor`", param="device")
+        raise ConfigError(
+            f"--device {name}: torch finds no CUDA GPU here; see `tutti doctor`", param="device"
+        )
     return device
 
 
@@ -183,7 +185,9 @@ def sketch_plan(
         available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = compute_dtype(options.dtype, checkpoint.config, device.type, native)
-    return make_plan(checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes)
+    return make_plan(
+        checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes
+    )
 
 
 def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:

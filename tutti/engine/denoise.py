@@ -60,7 +60,9 @@ class DenoiseItem:
 class Denoise:
     """Runs one `DenoiseModel` for many requests. See `stage.Runner`."""
 
-    def __init__(self, name: str, model: DenoiseModel, *, max_batch: int, fed: bool, max_requests: int = 256) -> None:
+    def __init__(
+        self, name: str, model: DenoiseModel, *, max_batch: int, fed: bool, max_requests: int = 256
+    ) -> None:
         """`fed`: a request starts when an edge brings its condition, not at once."""
         self.name = name
         self.model = model

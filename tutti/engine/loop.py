@@ -76,7 +76,9 @@ class Loop:
 
     def turn(self) -> bool:
         """One step of the most urgent stage that can advance; False when none can."""
-        waiting = [(due, name) for name, runner in self.runners.items() if (due := runner.urgency()) is not None]
+        waiting = [
+            (due, name) for name, runner in self.runners.items() if (due := runner.urgency()) is not None
+        ]
         for _, name in sorted(waiting):
             runner = self.runners[name]
             batch = runner.plan()
@@ -98,7 +100,9 @@ class Loop:
             outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
             if not outputs:
                 offered = sorted({stage.output for stage in self.graph.stages if stage.output})
-                raise StageFailed(f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}")
+                raise StageFailed(
+                    f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}"
+                )
             self._routes[request.id] = Route(graph, outputs)
             for stage in graph.stages:
                 self.runners[stage.name].admit(request)
@@ -150,16 +154,20 @@ class Loop:
     def _step(self, runner: Runner, batch: Sequence[Any]) -> list[Chunk]:
         try:
             return runner.step(batch)
-        except Exception as error:  # whatever a stage raises must not end the loop
+        except Exception as error:  # noqa: BLE001 - whatever a stage raises must not end the loop
             if len(batch) == 1:
                 return [self._blame(runner, batch[0].request_id, error)]
-            log.warning("stage %s: a batch of %d failed (%s); running its requests alone", runner.name, len(batch), error)
+            log.warning(
+                "stage %s: a batch of %d failed (%s); each is run alone", runner.name, len(batch), error
+            )
         return [chunk for item in batch for chunk in self._step(runner, [item])]
 
     def _blame(self, runner: Runner, request_id: str, error: Exception) -> Chunk:
         log.error("stage %s failed on request %s", runner.name, request_id, exc_info=error)
         if not isinstance(error, TuttiError):
-            error = StageFailed(f"stage {runner.name} failed: {type(error).__name__}: {error}", stage=runner.name)
+            error = StageFailed(
+                f"stage {runner.name} failed: {type(error).__name__}: {error}", stage=runner.name
+            )
         return Chunk(request_id, runner.name, Failure(error), final=True)
 
     def _route(self, chunk: Chunk) -> list[Event]:
@@ -173,7 +181,7 @@ class Loop:
             for edge in route.graph.edges:
                 if edge.source == chunk.stage:
                     self._cross(edge, chunk, route)
-        except Exception as error:  # a bridge is a model's code, like a stage
+        except Exception as error:  # noqa: BLE001 - a bridge is a model's code, like a stage
             return [self._failed(chunk.request, _edge_error(chunk.stage, error))]
         events = events_of(chunk, last=route.outputs == {chunk.stage}) if chunk.stage in route.outputs else []
         if chunk.final:

@@ -29,7 +29,9 @@ def available_memory() -> int:
 
 def _total_memory() -> int:
     if platform.system() == "Windows":
-        return 8 << 30  # no portable way to ask without a dependency: a cautious assumption, overridden by --memory
+        return (
+            8 << 30
+        )  # no portable way to ask without a dependency: a cautious assumption, overridden by --memory
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 

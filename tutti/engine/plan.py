@@ -19,7 +19,9 @@ from tutti.graph import KVGroup, StageShape
 from tutti.settings import EngineOptions, format_size
 
 ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-RUNTIME_BYTES = 450_000_000  # interpreter, torch and its buffers, measured as RSS of an engine with a tiny model
+RUNTIME_BYTES = (
+    450_000_000  # interpreter, torch and its buffers, measured as RSS of an engine with a tiny model
+)
 _AUTO_SHARE = 0.5  # of the available memory, when no budget is given on a CPU
 _AUTO_SHARE_GPU = 0.9
 
@@ -64,7 +66,9 @@ class MemoryPlan:
         lines = [f"memory plan for {self.device}, {self.dtype}:"]
         lines += [f"  {row.name:<14}{format_size(row.bytes):>10}  {row.note}".rstrip() for row in self.rows]
         sign = "<=" if self.fits else "> "
-        lines.append(f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}")
+        lines.append(
+            f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}"
+        )
         lines.append(
             f"  KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
             f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
@@ -93,10 +97,16 @@ def make_plan(
     share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
     budget = options.memory if options.memory is not None else int(available * share)
     fixed = [
-        Row("weights", weight_bytes(checkpoint, options.quantization, item, device), _weights_note(options, dtype)),
+        Row(
+            "weights",
+            weight_bytes(checkpoint, options.quantization, item, device),
+            _weights_note(options, dtype),
+        ),
         Row(
             "activations",
-            activation_bytes(shape, chunk, options.max_num_seqs, item) if activations is None else activations,
+            activation_bytes(shape, chunk, options.max_num_seqs, item)
+            if activations is None
+            else activations,
             f"{chunk} tokens a step, {'estimated' if activations is None else 'measured'}",
         ),
         Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
@@ -117,15 +127,31 @@ def make_plan(
         one = _request_bytes(shape.groups, context, chunk, options.block_size, item)
         notes.append(f"the context is cut from {shape.context:,} to {context:,} tokens to fit; see --memory")
     blocks = _blocks(shape.groups, max(pool, one), context, chunk, options.block_size, item)
-    kv = sum(n * options.block_size * g.bytes_per_token(item) for n, g in zip(blocks, shape.groups, strict=True))
-    rows = (*fixed, Row("KV cache", kv, " + ".join(f"{n} blocks ({g.kind})" for n, g in zip(blocks, shape.groups))))
-    tokens = min(((n - 1) * options.block_size for n, g in zip(blocks, shape.groups) if g.kind == "full"), default=0)
+    pools = list(zip(blocks, shape.groups, strict=True))
+    kv = sum(count * options.block_size * group.bytes_per_token(item) for count, group in pools)
+    rows = (
+        *fixed,
+        Row("KV cache", kv, " + ".join(f"{count} blocks ({group.kind})" for count, group in pools)),
+    )
+    tokens = min(
+        ((count - 1) * options.block_size for count, group in pools if group.kind == "full"), default=context
+    )
     per_token = sum(group.bytes_per_token(item) for group in shape.groups)
     fits = sum(row.bytes for row in rows) <= budget <= available
     if budget > available:
         notes.append(f"the budget exceeds the {format_size(available)} that are available")
     return MemoryPlan(
-        device, dtype, budget, rows, context, options.block_size, blocks, tokens or context, per_token, fits, tuple(notes)
+        device,
+        dtype,
+        budget,
+        rows,
+        context,
+        options.block_size,
+        blocks,
+        tokens,
+        per_token,
+        fits,
+        tuple(notes),
     )
 
 
@@ -185,7 +211,8 @@ def _blocks(
     """Share `room` so that every group can hold equally many requests of the full context; the null block on top."""
     one = _request_bytes(groups, context, chunk, block, item)
     return tuple(
-        max(2, _request_blocks(group, context, chunk, block) * max(room, one) // max(one, 1)) for group in groups
+        max(2, _request_blocks(group, context, chunk, block) * max(room, one) // max(one, 1))
+        for group in groups
     )
 
 

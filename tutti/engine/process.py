@@ -76,8 +76,10 @@ class ProcessEngine(EngineClient):
                 return
             code = await self._child.wait()
             if not self._ever_ready:
-                error = EngineDied(f"the engine process ended (exit code {code}) before it was ready; see its log above")
-                self._receive(Fatal(ErrorValue.of(error)))
+                message = (
+                    f"the engine process ended (exit code {code}) before it was ready; see its log above"
+                )
+                self._receive(Fatal(ErrorValue.of(EngineDied(message))))
                 return
             self._fail_all(EngineDied(f"the engine process ended (exit code {code}); it is being restarted"))
             failures = 0 if was_ready else failures + 1
@@ -110,6 +112,8 @@ class ProcessEngine(EngineClient):
         finally:
             if was_ready:
                 self._ever_ready = True
-                self._ready = asyncio.get_running_loop().create_future()  # nobody is served until the next is ready
+                self._ready = (
+                    asyncio.get_running_loop().create_future()
+                )  # nobody is served until the next is ready
             self._writer.close()
             self._writer = None

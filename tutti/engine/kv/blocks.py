@@ -90,9 +90,13 @@ class BlockPool:
         held = sum(1 for count in self._holders if count > 0)
         assert all(count >= 0 for count in self._holders), "a block was dropped more often than held"
         assert held + len(self._free) == self.usable, f"{held} held + {len(self._free)} free != {self.usable}"
-        assert self._holders[NULL_BLOCK] == 0 and NULL_BLOCK not in self._free, "the null block was given away"
+        assert self._holders[NULL_BLOCK] == 0 and NULL_BLOCK not in self._free, (
+            "the null block was given away"
+        )
         assert all(self._holders[block] == 0 for block in self._free), "a free block is held"
-        assert {self._hash_of[block]: block for block in self._by_hash.values()} == self._by_hash, "hashes disagree"
+        assert {self._hash_of[block]: block for block in self._by_hash.values()} == self._by_hash, (
+            "hashes disagree"
+        )
 
     def _forget(self, block: int) -> None:
         block_hash = self._hash_of[block]

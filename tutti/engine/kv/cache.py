@@ -22,7 +22,6 @@ from tutti.engine.kv.hashing import HashChain
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache
 
-
 _FRESH_BYTES = 64 << 20  # above malloc's largest mmap threshold, memory is always fresh
 
 
@@ -79,7 +78,9 @@ class BlockBooks:
 
     def awaits(self, chain: HashChain, tokens: Sequence[int], hit: int) -> bool:
         """Whether the block after a hit of `hit` blocks is just being computed for another request."""
-        return self.prefix_caching and hit < (len(tokens) - 1) // self.block_size and chain.hashes[hit] in self._announced
+        if not self.prefix_caching or hit >= (len(tokens) - 1) // self.block_size:
+            return False
+        return chain.hashes[hit] in self._announced
 
     def admit(self, chain: HashChain, tokens: Sequence[int], hit: int) -> Held:
         """Hold a cached prefix of `hit` blocks and announce what will be computed beyond it."""
@@ -103,7 +104,9 @@ class BlockBooks:
         for group in self.groups:
             first = group.first_needed(hit * self.block_size)
             revived = sum(
-                1 for h in chain.hashes[first:hit] if (b := group.pool.find(h)) is not None and group.pool.is_free(b)
+                1
+                for h in chain.hashes[first:hit]
+                if (b := group.pool.find(h)) is not None and group.pool.is_free(b)
             )
             needed = min(blocks - hit, group.blocks_for(tokens, chunk))
             if group.pool.available - revived < needed + spare:
@@ -190,8 +193,10 @@ class KVCache(BlockBooks):
             for layer in spec.layers:
                 shape = (count, spec.kv_heads, block_size)
                 key = _zeros((*shape, spec.key_dim), dtype, device)
-                value = key[..., : spec.value_dim] if spec.shared_value else _zeros((*shape, spec.value_dim), dtype, device)
-                layers[layer] = LayerCache(key, value)
+                own_value = None if spec.shared_value else _zeros((*shape, spec.value_dim), dtype, device)
+                layers[layer] = LayerCache(
+                    key, key[..., : spec.value_dim] if own_value is None else own_value
+                )
         self.layers = [layers[index] for index in sorted(layers)]
 
 

@@ -88,7 +88,9 @@ class WindowGroup:
         """See `Group.hit`. A missing block rules out every prefix whose window covers it."""
         while limit > 0:
             first = self.first_needed(limit * self.block_size)
-            missing = next((i for i in range(limit - 1, first - 1, -1) if self.pool.find(hashes[i]) is None), None)
+            missing = next(
+                (i for i in range(limit - 1, first - 1, -1) if self.pool.find(hashes[i]) is None), None
+            )
             if missing is None:
                 return limit
             limit = missing

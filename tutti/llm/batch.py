@@ -8,56 +8,19 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
-
-from tutti.beam import BeamSearchOutput, beam_search
 from tutti.engine.core import Engine
 from tutti.errors import InvalidRequest
 from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
 from tutti.gateway.local import OutputDecoder, output_requests
-from tutti.hub.resolve import resolve_model
-from tutti.models.processor import Processor, load_processor
+from tutti.llm.beam import BeamSearchOutput, beam_search
+from tutti.llm.options import engine_options
+from tutti.llm.outputs import CompletionOutput, Logprob, RequestOutput
+from tutti.models.processor import load_processor
 from tutti.request import BeamSearchParams, Chat, Part, Request, SamplingParams, Text, Tokens
-from tutti.settings import EngineOptions, parse_size
 
 Prompt = str | Sequence[int] | dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Logprob:
-    """One token's log-probability; `rank` 1 is the most likely."""
-
-    logprob: float
-    rank: int | None
-    decoded_token: str
-
-
-@dataclass(slots=True)
-class CompletionOutput:
-    """One output of a prompt. `logprobs` has one dict of token id -> `Logprob` per token, when asked for."""
-
-    index: int
-    text: str = ""
-    token_ids: list[int] = field(default_factory=list)
-    cumulative_logprob: float | None = None
-    logprobs: list[dict[int, Logprob]] | None = None
-    finish_reason: str | None = None
-    stop_reason: int | str | None = None
-
-
-@dataclass(slots=True)
-class RequestOutput:
-    """All outputs of one prompt. `prompt_logprobs` begins with None: nothing predicts the first token."""
-
-    request_id: str
-    prompt: str | None
-    prompt_token_ids: list[int]
-    outputs: list[CompletionOutput]
-    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
-    num_cached_tokens: int = 0
-    finished: bool = False
 
 
 class LLM:
@@ -118,9 +81,13 @@ class LLM:
         ]
         return self._run(parts, sampling_params)
 
-    def beam_search(self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams) -> list[BeamSearchOutput]:
+    def beam_search(
+        self, prompts: Prompt | Sequence[Prompt], params: BeamSearchParams
+    ) -> list[BeamSearchOutput]:
         """The `beam_width` likeliest continuations of each prompt."""
-        return [beam_search(self, self._tokenize(_prompt_part(prompt)), params) for prompt in _prompts(prompts)]
+        return [
+            beam_search(self, self._tokenize(_prompt_part(prompt)), params) for prompt in _prompts(prompts)
+        ]
 
     def get_tokenizer(self) -> Any:
         """The model's tokenizer: `encode`, `decode`."""
@@ -143,11 +110,11 @@ class LLM:
             sampling = self.get_default_sampling_params()
         each = [sampling] * len(parts) if isinstance(sampling, SamplingParams) else list(sampling)
         if len(each) != len(parts):
-            raise InvalidRequest(f"{len(parts)} prompts but {len(each)} sampling_params; give one, or one for each")
+            raise InvalidRequest(
+                f"{len(parts)} prompts but {len(each)} sampling_params; give one, or one for each"
+            )
         requests = [self._request(part, params) for part, params in zip(parts, each, strict=True)]
-        collectors = [
-            _Collector(self, request, part) for request, part in zip(requests, parts, strict=True)
-        ]
+        collectors = [_Collector(self, request, part) for request, part in zip(requests, parts, strict=True)]
         for collector in collectors:
             for index, one in enumerate(output_requests(collector.request)):
                 self._collectors[one.id] = collector
@@ -163,7 +130,9 @@ class LLM:
         return [collector.result() for collector in collectors]
 
     def _request(self, part: Part, sampling: SamplingParams) -> Request:
-        request = Request(id=f"llm-{next(self._numbers)}", parts=(part,), sampling=sampling, arrival=time.time())
+        request = Request(
+            id=f"llm-{next(self._numbers)}", parts=(part,), sampling=sampling, arrival=time.time()
+        )
         return self.processor.prepare(request)
 
     def _tokenize(self, part: Part) -> list[int]:
@@ -212,7 +181,9 @@ class _Collector:
                 output.token_ids += tokens
                 if logprobs is not None:
                     output.logprobs = (output.logprobs or []) + [self._logprobs(one) for one in logprobs]
-                    output.cumulative_logprob = (output.cumulative_logprob or 0.0) + sum(o.logprob for o in logprobs)
+                    output.cumulative_logprob = (output.cumulative_logprob or 0.0) + sum(
+                        o.logprob for o in logprobs
+                    )
             case PromptLogprobs(logprobs=logprobs):
                 self.output.prompt_logprobs = [None, *(self._logprobs(one) for one in logprobs)]
             case Usage(cached_tokens=cached):
@@ -235,21 +206,6 @@ class _Collector:
         return found
 
 
-def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
-    """The options of a model by name. Raises ModelNotFound; InvalidRequest on an option that does not exist."""
-    unknown = set(options) - set(EngineOptions.__struct_fields__)
-    if unknown:
-        raise InvalidRequest(
-            f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(EngineOptions.__struct_fields__)}"
-        )
-    for size in ("memory", "kv_cache_memory_bytes"):
-        if options.get(size) is not None:
-            options[size] = parse_size(options[size], size)
-    names = options.pop("served_model_name", ()) or (model,)
-    names = (names,) if isinstance(names, str) else tuple(names)
-    return EngineOptions(model=str(resolve_model(model)), served_model_name=names, **options)
-
-
 def _prompts(prompts: Prompt | Sequence[Prompt]) -> Iterable[Prompt]:
     """One prompt or several: a list of numbers is one."""
     single = isinstance(prompts, str | dict) or (len(prompts) > 0 and isinstance(prompts[0], int))
@@ -266,6 +222,3 @@ def _prompt_part(prompt: Prompt) -> Part:
             return Text(prompt["prompt"])
         raise InvalidRequest("a prompt given as a dict needs 'prompt' or 'prompt_token_ids'", param="prompt")
     return Tokens(tuple(prompt))
-
-
-__all__ = ["LLM", "BeamSearchOutput", "CompletionOutput", "Logprob", "RequestOutput", "engine_options"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tutti.request import BeamSearchParams, SamplingParams
 
 if TYPE_CHECKING:
-    from tutti.llm import LLM
+    from tutti.llm.batch import LLM
 
 
 @dataclass(slots=True)
@@ -63,9 +63,9 @@ def beam_search(llm: LLM, prompt: Sequence[int], params: BeamSearchParams) -> Be
             break
     for beam in live:
         beam.finish_reason = "length"
-    best = sorted(
-        finished + live, key=lambda beam: beam.score(eos_ids, params.length_penalty), reverse=True
-    )[: params.beam_width]
+    best = sorted(finished + live, key=lambda beam: beam.score(eos_ids, params.length_penalty), reverse=True)[
+        : params.beam_width
+    ]
     for beam in best:
         beam.text = llm.processor.tokenizer.decode(beam.tokens)
     return BeamSearchOutput(best)

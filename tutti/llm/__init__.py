@@ -1,0 +1,4 @@
+"""The Python doors: `LLM` for batches, in the caller's thread, with vLLM's names; `AsyncLLM` for streams of events.
+
+Import them from `tutti`. `batch` imports torch, `stream` does not.
+"""
