@@ -109,6 +109,118 @@ def _qwen3() -> PreTrainedModel:
     )
 
 
+@family("gemma2")
+def _gemma2() -> PreTrainedModel:
+    config = transformers.Gemma2Config(
+        **BASE,
+        head_dim=24,
+        query_pre_attn_scalar=20,
+        sliding_window=WINDOW,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    )
+    return transformers.Gemma2ForCausalLM(config)
+
+
+@family("gemma3")
+def _gemma3() -> PreTrainedModel:
+    """Two ropes, that of full attention scaled linearly."""
+    ropes = {
+        "full_attention": {"rope_type": "linear", "rope_theta": 50000.0, "factor": 2.0},
+        "sliding_attention": {"rope_type": "default", "rope_theta": 1000.0},
+    }
+    return transformers.Gemma3ForCausalLM(_gemma3_text(rope_parameters=ropes))
+
+
+def _gemma3_text(**more: Any) -> transformers.Gemma3TextConfig:
+    return transformers.Gemma3TextConfig(
+        **BASE,
+        head_dim=24,
+        query_pre_attn_scalar=20,
+        sliding_window=WINDOW,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+        **more,
+    )
+
+
+@family("gemma3-vision")
+def _gemma3_vision() -> PreTrainedModel:
+    """The model that sees; its language model answers text."""
+    vision = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 1,
+        "image_size": 28,
+        "patch_size": 14,
+    }
+    config = transformers.Gemma3Config(
+        text_config=_gemma3_text().to_dict(),
+        vision_config=vision,
+        mm_tokens_per_image=1,
+        image_token_index=263,
+    )
+    return transformers.Gemma3ForConditionalGeneration(config)
+
+
+@family("phi")
+def _phi() -> PreTrainedModel:
+    config = transformers.PhiConfig(**BASE, partial_rotary_factor=0.4, qk_layernorm=True)
+    return transformers.PhiForCausalLM(config)
+
+
+def _phi3_config(**more: Any) -> transformers.Phi3Config:
+    factors = {
+        "short_factor": [1.0 + 0.1 * i for i in range(6)],
+        "long_factor": [2.0 + 0.7 * i for i in range(6)],
+    }
+    rope = {"rope_type": "longrope", "rope_theta": 10000.0, "partial_rotary_factor": 0.75, **factors}
+    return transformers.Phi3Config(
+        **{**BASE, **more}, rope_parameters=rope, original_max_position_embeddings=64
+    )
+
+
+@family("phi3")
+def _phi3() -> PreTrainedModel:
+    """LongRoPE and a window; the tests' sequences stay within the original context."""
+    return transformers.Phi3ForCausalLM(_phi3_config(sliding_window=WINDOW))
+
+
+@family("falcon")
+def _falcon() -> PreTrainedModel:
+    """The new decoder architecture: grouped queries, two norms."""
+    return transformers.FalconForCausalLM(
+        _falcon_config(new_decoder_architecture=True, num_kv_heads=2, bias=True)
+    )
+
+
+@family("falcon-multi-query")
+def _falcon_multi_query() -> PreTrainedModel:
+    """Falcon 7B: one KV head, one norm for both sides."""
+    return transformers.FalconForCausalLM(_falcon_config(multi_query=True))
+
+
+@family("falcon-sequential")
+def _falcon_sequential() -> PreTrainedModel:
+    """Neither parallel nor multi-query; the head untied."""
+    return transformers.FalconForCausalLM(
+        _falcon_config(multi_query=False, parallel_attn=False, bias=True, tie_word_embeddings=False)
+    )
+
+
+def _falcon_config(**more: Any) -> transformers.FalconConfig:
+    return transformers.FalconConfig(
+        vocab_size=VOCAB,
+        hidden_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        ffn_hidden_size=96,
+        max_position_embeddings=256,
+        **IDS,
+        **more,
+    )
+
+
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
     generator = torch.Generator().manual_seed(seed)

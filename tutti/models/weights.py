@@ -68,7 +68,8 @@ class Rows:
 
 # A parameter's name -> where its tensors are, without their suffix; several names are stacked in this order.
 # "{}" stands for a number (a layer, an expert), the same numbers on both sides.
-Table = Mapping[str, "str | tuple[str, ...] | Rows"]
+Entry = str | tuple[str, ...] | Rows
+Table = Mapping[str, Entry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,18 @@ class _Step:
     parameter: Parameter
     tensors: tuple[tuple[TensorSpec, tuple[str, ...]], ...]
     rows: Rows | None
+
+
+def renamed(table: Mapping[str, str | tuple[str, ...]], old: str, new: str) -> dict[str, Entry]:
+    """The table with the prefix `old` of the checkpoint's names replaced by `new`."""
+
+    def rename(name: str) -> str:
+        return new + name.removeprefix(old) if name.startswith(old) else name
+
+    return {
+        ours: rename(entry) if isinstance(entry, str) else tuple(map(rename, entry))
+        for ours, entry in table.items()
+    }
 
 
 def load(
