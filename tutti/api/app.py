@@ -1,0 +1,54 @@
+"""The application: which path leads to which handler."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.routing import Route
+
+from tutti.api import system
+from tutti.api.endpoint import MAX_BODY, Endpoint
+from tutti.api.errors import internal_error, routing_error
+from tutti.api.openai.chat import chat_completions
+from tutti.api.openai.completions import completions
+from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.tokenize import detokenize, tokenize
+from tutti.gateway.gateway import Gateway
+
+# path, method, handler, whether a key is asked for
+_ROUTES = (
+    ("/v1/models", "GET", list_models, True),
+    ("/v1/models/{model:path}", "GET", get_model, True),
+    ("/v1/chat/completions", "POST", chat_completions, True),
+    ("/v1/completions", "POST", completions, True),
+    ("/tokenize", "POST", tokenize, True),
+    ("/detokenize", "POST", detokenize, True),
+    ("/reset_prefix_cache", "POST", system.reset_prefix_cache, True),
+    ("/metrics", "GET", system.metrics, False),
+    ("/health", "GET", system.health, False),
+    ("/ping", "GET", system.ping, False),
+    ("/ping", "POST", system.ping, False),
+    ("/version", "GET", system.version, False),
+    ("/", "GET", system.front_page, False),
+)
+
+
+def create_app(gateway: Gateway, *, max_body: int = MAX_BODY) -> Starlette:
+    """The application around `gateway`, which it closes when it shuts down. `max_body` is in bytes."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        await gateway.close()
+
+    return Starlette(
+        routes=[
+            Route(path, Endpoint(gateway, handler, guarded=guarded, max_body=max_body), methods=[method])
+            for path, method, handler, guarded in _ROUTES
+        ],
+        exception_handlers={HTTPException: routing_error, Exception: internal_error},
+        lifespan=lifespan,
+    )

@@ -1,0 +1,131 @@
+"""One HTTP call: read the body within a limit, check the key, answer, and notice when the client leaves.
+
+The answer (the handler's work and the sending of what it returns) runs as a task beside one that waits for the
+client to disconnect; whichever ends first ends the other. So whatever a handler does, streaming or not, stops when
+nobody listens any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tutti.api.errors import error_response
+from tutti.errors import PayloadTooLarge, TuttiError
+from tutti.gateway.gateway import Gateway
+from tutti.gateway.keys import ANYONE, Caller
+from tutti.settings import format_size
+
+MAX_BODY = 64_000_000  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a handler gets. `path` holds the values of the path's placeholders."""
+
+    gateway: Gateway
+    caller: Caller
+    path: Mapping[str, str]
+    body: bytes
+
+
+Handler = Callable[[Call], Awaitable[ASGIApp]]
+
+
+class ClientGone(Exception):
+    """The client left before it had sent everything."""
+
+
+class Endpoint:
+    """An ASGI endpoint around a handler. `guarded` ones ask for an API key, where the gateway has any."""
+
+    def __init__(
+        self, gateway: Gateway, handler: Handler, *, guarded: bool = True, max_body: int = MAX_BODY
+    ) -> None:
+        self._gateway = gateway
+        self._handler = handler
+        self._guarded = guarded
+        self._max_body = max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one call."""
+        try:
+            caller = self._gateway.authorize(_bearer(scope)) if self._guarded else ANYONE
+            body = await _read_body(scope, receive, self._max_body)
+        except TuttiError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        except ClientGone:
+            return
+        call = Call(self._gateway, caller, scope.get("path_params", {}), body)
+        await _until_disconnect(self._answer(call, scope, receive, send), receive)
+
+    async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._handler(call)
+        except TuttiError as error:
+            response = error_response(error)
+        await response(scope, receive, send)
+
+
+async def _until_disconnect(answer: Awaitable[None], receive: Receive) -> None:
+    """Wait for `answer`; cancel it, and see it clean up, when the client leaves or the server stops."""
+    work = asyncio.ensure_future(answer)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        gone.cancel()
+        if not work.done():
+            work.cancel()
+            await asyncio.wait((work,))
+    if not work.cancelled():
+        work.result()  # raises what the handler did not foresee
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge, before reading what is announced to be too much, and ClientGone."""
+    announced = _header(scope, b"content-length")
+    if announced is not None and announced.isdigit() and int(announced) > limit:
+        raise _too_large(int(announced), limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise _too_large(size, limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def _too_large(size: int, limit: int) -> PayloadTooLarge:
+    return PayloadTooLarge(
+        f"The body has at least {format_size(size)}; this server takes at most {format_size(limit)}."
+    )
+
+
+def _bearer(scope: Scope) -> str | None:
+    """The key of `Authorization: Bearer <key>`."""
+    value = _header(scope, b"authorization")
+    if value is None:
+        return None
+    scheme, _, key = value.decode("latin-1").partition(" ")
+    return key.strip() if scheme.lower() == "bearer" else None
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((value for key, value in headers if key == name), None)

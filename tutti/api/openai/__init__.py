@@ -1,0 +1,1 @@
+"""OpenAI's API, with the extensions of vLLM's server that programs rely on."""

@@ -1,0 +1,171 @@
+"""The metrics in Prometheus' text format: our names, and vLLM's for what its dashboards and autoscalers read.
+
+One number, two names: each family is written once as `tutti_*` and, where vLLM has it, once more as `vllm:*`, with
+the label `model_name`. The numbers are the gateway's and the engines'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.exposition import generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tutti.gateway.gateway import Gateway, Served
+from tutti.gateway.metrics import Histogram
+
+if TYPE_CHECKING:
+    from tutti.engine.client import EngineStats
+
+# our name, vLLM's name, what it is; the values are collected in `_gauges`, `_counters`, `_histograms` by our name
+_GAUGES = (
+    ("requests_running", "num_requests_running", "Sequences that run now."),
+    ("requests_waiting", "num_requests_waiting", "Sequences that wait for their turn."),
+    ("kv_usage", "kv_cache_usage_perc", "Used share of the KV cache, 0 to 1."),
+    ("kv_blocks", None, "Blocks of the KV cache."),
+    ("kv_blocks_free", None, "Blocks of the KV cache that are free or hold only cached prefixes."),
+    ("engine_up", None, "Whether the engine answers."),
+    ("sequences_inside", None, "Sequences admitted by the gateway and not yet ended."),
+)
+_COUNTERS = (
+    ("prefix_queries", "prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
+    ("prefix_hits", "prefix_cache_hits", "Prompt tokens found in the prefix cache."),
+    ("preemptions", "num_preemptions", "Preemptions."),
+    ("engine_steps", None, "Steps of the engine."),
+    ("engine_step_seconds", None, "Seconds spent in steps."),
+    ("prompt_tokens", "prompt_tokens", "Prompt tokens of answered requests."),
+    ("prompt_tokens_cached", "prompt_tokens_cached", "Those of them that came from the prefix cache."),
+    ("generation_tokens", "generation_tokens", "Tokens generated."),
+    ("requests_refused", "admission_rejections", "Requests turned away because the queue was full."),
+)
+_HISTOGRAMS = (
+    ("time_to_first_token_seconds", "time_to_first_token_seconds", "From arrival to the first token."),
+    ("inter_token_seconds", "inter_token_latency_seconds", "Between two tokens of an output."),
+    (
+        "time_per_output_token_seconds",
+        "request_time_per_output_token_seconds",
+        "Mean time per token of an output.",
+    ),
+    ("request_seconds", "e2e_request_latency_seconds", "From arrival to the end."),
+    ("queue_seconds", "request_queue_time_seconds", "From arrival to the first step."),
+    ("prefill_seconds", "request_prefill_time_seconds", "From the first step to the first token."),
+    ("decode_seconds", "request_decode_time_seconds", "From the first token to the last."),
+    ("inference_seconds", "request_inference_time_seconds", "From the first step to the last token."),
+    ("request_prompt_tokens", "request_prompt_tokens", "Tokens of a prompt."),
+    ("request_generation_tokens", "request_generation_tokens", "Tokens of an output."),
+)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def render(gateway: Gateway, stats: Mapping[str, EngineStats | None]) -> bytes:
+    """Everything, as text. `stats` is by model; None where the engine does not answer now."""
+    registry = CollectorRegistry()
+    registry.register(_Snapshot(gateway, stats))
+    return generate_latest(registry)
+
+
+class _Snapshot(Collector):
+    """The metrics of one moment."""
+
+    def __init__(self, gateway: Gateway, stats: Mapping[str, EngineStats | None]) -> None:
+        self._gateway = gateway
+        self._stats = stats
+
+    def collect(self) -> Iterator[Metric]:
+        """The families, each under all its names."""
+        values = {served.name: (served, self._stats.get(served.name)) for served in self._gateway.served}
+        gauges = {name: _gauges(served, stats) for name, (served, stats) in values.items()}
+        counters = {name: _counters(served, stats) for name, (served, stats) in values.items()}
+        histograms = {name: _histograms(served) for name, (served, _) in values.items()}
+        yield from _families(GaugeMetricFamily, _GAUGES, gauges)
+        yield from _families(CounterMetricFamily, _COUNTERS, counters)
+        for ours, theirs, what in _HISTOGRAMS:
+            for title in _titles(ours, theirs):
+                family = HistogramMetricFamily(title, what, labels=("model_name",))
+                for name, found in histograms.items():
+                    buckets = [(_bound(bound), float(count)) for bound, count in found[ours].cumulative()]
+                    family.add_metric((name,), buckets, found[ours].total)
+                yield family
+        for title in ("tutti_requests_finished", "vllm:request_success"):
+            ends = CounterMetricFamily(
+                title, "Outputs by how they ended.", labels=("model_name", "finished_reason")
+            )
+            for served in self._gateway.served:
+                for reason, count in served.metrics.finished.items():
+                    ends.add_metric((served.name, reason), count)
+            yield ends
+
+
+def _families(
+    kind: Any, table: tuple[tuple[str, str | None, str], ...], values: Mapping[str, Mapping[str, float]]
+) -> Iterator[Metric]:
+    for ours, theirs, what in table:
+        for title in _titles(ours, theirs):
+            family = kind(title, what, labels=("model_name",))
+            for name, found in values.items():
+                if ours in found:
+                    family.add_metric((name,), found[ours])
+            yield family
+
+
+def _titles(ours: str, theirs: str | None) -> list[str]:
+    return [f"tutti_{ours}"] if theirs is None else [f"tutti_{ours}", f"vllm:{theirs}"]
+
+
+def _bound(bound: float) -> str:
+    return "+Inf" if bound == float("inf") else str(float(bound))
+
+
+def _gauges(served: Served, stats: EngineStats | None) -> dict[str, float]:
+    found: dict[str, float] = {
+        "engine_up": float(stats is not None),
+        "sequences_inside": served.admission.inside,
+    }
+    if stats is not None:
+        found |= {
+            "requests_running": stats.running,
+            "requests_waiting": stats.waiting,
+            "kv_usage": stats.kv_usage,
+            "kv_blocks": stats.blocks_total,
+            "kv_blocks_free": stats.blocks_free,
+        }
+    return found
+
+
+def _counters(served: Served, stats: EngineStats | None) -> dict[str, float]:
+    metrics = served.metrics
+    found: dict[str, float] = {
+        "prompt_tokens": metrics.prompt_tokens,
+        "prompt_tokens_cached": metrics.cached_tokens,
+        "generation_tokens": metrics.generation_tokens,
+        "requests_refused": served.admission.refused,
+    }
+    if stats is not None:
+        found |= {
+            "prefix_queries": stats.prefix_queries,
+            "prefix_hits": stats.prefix_hits,
+            "preemptions": stats.preemptions,
+            "engine_steps": stats.steps,
+            "engine_step_seconds": stats.step_time,
+        }
+    return found
+
+
+def _histograms(served: Served) -> dict[str, Histogram]:
+    metrics = served.metrics
+    return {
+        "time_to_first_token_seconds": metrics.time_to_first_token,
+        "inter_token_seconds": metrics.inter_token,
+        "time_per_output_token_seconds": metrics.time_per_output_token,
+        "request_seconds": metrics.end_to_end,
+        "queue_seconds": metrics.queue,
+        "prefill_seconds": metrics.prefill,
+        "decode_seconds": metrics.decode,
+        "inference_seconds": metrics.inference,
+        "request_prompt_tokens": metrics.request_prompt_tokens,
+        "request_generation_tokens": metrics.request_generation_tokens,
+    }

@@ -1,0 +1,74 @@
+"""What the gateway asks of whatever answers requests: the local engine, later any other server.
+
+Interfaces and values only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from tutti.events import Event
+from tutti.request import Request
+
+if TYPE_CHECKING:
+    from tutti.engine.client import EngineStats
+    from tutti.models.processor import Processor
+
+
+@dataclass(frozen=True, slots=True)
+class BackendModel:
+    """A model under one of the names it is served by.
+
+    `root` is the checkpoint (a path or a name) behind it; `context` the longest sequence in tokens, prompt and output
+    together; `created` is in seconds since the epoch.
+    """
+
+    name: str
+    root: str
+    context: int
+    created: int
+
+
+class Backend(Protocol):
+    """Answers requests for the models it names."""
+
+    @property
+    def processor(self) -> Processor:
+        """The model's tokenizer, chat template and output parsers."""
+        ...
+
+    def models(self) -> tuple[BackendModel, ...]:
+        """What is served here; the first name is the main one."""
+        ...
+
+    async def tokenize(self, request: Request) -> Request:
+        """The request with its prompt as tokens, however long. Raises InvalidRequest."""
+        ...
+
+    async def prepare(self, request: Request) -> Request:
+        """The request with its prompt as tokens, its length checked and `max_tokens` filled in.
+
+        Preparing a prepared request changes nothing. Raises InvalidRequest and its kinds.
+        """
+        ...
+
+    def generate(self, request: Request) -> AsyncGenerator[Event, None]:
+        """The events of `request`, text filled in; `prepare` is done where the caller has not.
+
+        Raises what `prepare` raises; what fails later is a `Failed` event. Closing the iterator cancels the request.
+        """
+        ...
+
+    async def stats(self) -> EngineStats:
+        """What the engine is doing now. Raises EngineDied while there is none."""
+        ...
+
+    async def reset_prefix_cache(self) -> None:
+        """Forget every cached prefix that no running request uses."""
+        ...
+
+    async def close(self) -> None:
+        """End what answers. Requests in flight fail."""
+        ...
