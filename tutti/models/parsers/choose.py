@@ -1,0 +1,170 @@
+"""Which parsers read a model's answers: by name, else by what its chat template and vocabulary show.
+
+The names are vLLM's. To add a syntax: a file for its parser, and an entry here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from tutti.errors import ConfigError
+from tutti.models.parsers import grammar
+from tutti.models.parsers.base import OutputParser
+from tutti.models.parsers.compose import ComposedParser
+from tutti.models.parsers.harmony import HarmonyParser
+from tutti.models.parsers.hermes import HermesParser
+from tutti.models.parsers.llama3_json import Llama3JsonParser
+from tutti.models.parsers.mistral import ARGS, CALLS, MistralParser, new_mistral_id
+from tutti.models.parsers.plain import PlainParser
+from tutti.models.parsers.thinking import CLOSE, OPEN, ThinkingParser, inside_thinking
+from tutti.request import Chat, StructuredOutputs
+
+NONE = "none"
+TOOL_PARSERS = {
+    "hermes": "hermes",
+    "llama3_json": "llama3_json",
+    "llama4_json": "llama3_json",
+    "mistral": "mistral",
+    "openai": "harmony",
+    "harmony": "harmony",
+    NONE: NONE,
+}
+REASONING_PARSERS = {
+    "deepseek_r1": "thinking",
+    "qwen3": "thinking",
+    "thinking": "thinking",
+    "openai_gptoss": "harmony",
+    "openai": "harmony",
+    "harmony": "harmony",
+    NONE: NONE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ParserChoice:
+    """The parsers of one model. `special_tokens` are the tokens that decoding skips unless told not to."""
+
+    tool: str
+    reasoning: str
+    special_tokens: frozenset[str] = frozenset()
+    template: str = ""
+
+    @property
+    def reads_prompt(self) -> bool:
+        """Whether `output_parser` must know the prompt: it may end inside a thought."""
+        return self.reasoning == "thinking"
+
+    def output_parser(self, chat: Chat, prompt: str) -> OutputParser:
+        """The parser for the answer to `chat`, rendered as `prompt`. Tools are read only where some are offered."""
+        tools = bool(chat.tools) and chat.tool_choice != NONE
+        if "harmony" in (self.tool, self.reasoning):
+            return HarmonyParser(
+                tools and self.tool == "harmony", needs_special_tokens=self._special(HarmonyParser.marks)
+            )
+        reader = self._tool_parser(chat) if tools else PlainParser()
+        if self.reasoning != "thinking" or _thought_is_over(prompt):
+            return reader
+        thinking = ThinkingParser(
+            inside_thinking(prompt), needs_special_tokens=self._special(ThinkingParser.marks)
+        )
+        return ComposedParser(thinking, reader)
+
+    def tool_grammar(self, chat: Chat, prompt: str) -> StructuredOutputs | None:
+        """The form of an answer that calls a tool as `chat.tool_choice` demands, or None. Raises InvalidRequest."""
+        functions = grammar.wanted_tools(chat)
+        if not functions:
+            return None
+        several = not isinstance(chat.tool_choice, dict)
+        if self.tool == "harmony":
+            return grammar.structural_tag(grammar.harmony_calls(functions, several))
+        if self.tool == "llama3_json":
+            calls = grammar.llama3_calls(functions, several)
+        elif self.tool == "mistral":
+            calls = self._mistral_form()(functions, several)
+        else:
+            calls = grammar.hermes_calls(functions, several)
+        if self.reasoning == "thinking" and not _thought_is_over(prompt):
+            calls = grammar.after_thought(calls, inside_thinking(prompt))
+        return grammar.structural_tag(calls)
+
+    def _tool_parser(self, chat: Chat) -> OutputParser:
+        if self.tool == "llama3_json":
+            special = self._special(Llama3JsonParser.marks)
+            return Llama3JsonParser(_names(chat), needs_special_tokens=special)
+        if self.tool == "mistral":
+            return MistralParser(new_mistral_id, needs_special_tokens=self._special(MistralParser.marks))
+        if self.tool == "hermes":
+            return HermesParser(needs_special_tokens=self._special(HermesParser.marks))
+        return PlainParser()
+
+    def _special(self, marks: Collection[str]) -> bool:
+        return not self.special_tokens.isdisjoint(marks)
+
+    def _mistral_form(self) -> Callable[..., grammar.Format]:
+        if ARGS in self.template:
+            return grammar.mistral_args_calls
+        listed = f"{CALLS}[" in self.template.replace(" ", "") or not self.template
+        return grammar.mistral_list_calls if listed else grammar.mistral_named_calls
+
+
+def choose_parsers(
+    template: str,
+    *,
+    special_tokens: frozenset[str] = frozenset(),
+    known_tokens: Callable[[str], bool] = lambda name: False,
+    tool: str | None = None,
+    reasoning: str | None = None,
+) -> ParserChoice:
+    """The parsers for a model with this chat template; `known_tokens` says whether its vocabulary has a token.
+
+    Raises ConfigError on a name that is not known, with those that are.
+    """
+    seen_tool, seen_reasoning = _recognize(template, known_tokens)
+    return ParserChoice(
+        tool=seen_tool if tool is None else _named(tool, TOOL_PARSERS, "--tool-call-parser"),
+        reasoning=seen_reasoning
+        if reasoning is None
+        else _named(reasoning, REASONING_PARSERS, "--reasoning-parser"),
+        special_tokens=special_tokens,
+        template=template,
+    )
+
+
+def _named(name: str, names: dict[str, str], flag: str) -> str:
+    if name not in names:
+        raise ConfigError(
+            f"{flag}: {name!r} is not known; choose one of {', '.join(sorted(names))}", param=flag
+        )
+    return names[name]
+
+
+def _recognize(template: str, known: Callable[[str], bool]) -> tuple[str, str]:
+    """Tool and reasoning parser by the marks that template or vocabulary have.
+
+    A template without tools is given them in the Hermes form, so that is the one to expect where nothing else shows.
+    """
+    if "<|channel|>" in template and "<|message|>" in template:
+        return "harmony", "harmony"
+    if CALLS in template:
+        tool = "mistral"
+    elif "<tool_call>" not in template and (
+        "<|python_tag|>" in template or "Environment: ipython" in template
+    ):
+        tool = "llama3_json"
+    else:
+        tool = "hermes"
+    thinks = OPEN in template or CLOSE in template or (known(OPEN) and known(CLOSE))
+    return tool, "thinking" if thinks else NONE
+
+
+def _thought_is_over(prompt: str) -> bool:
+    """Whether the prompt itself closed the thought of this answer, as templates do to switch thinking off."""
+    return prompt.rstrip().endswith(CLOSE)
+
+
+def _names(chat: Chat) -> frozenset[str]:
+    functions = (tool.get("function") for tool in chat.tools)
+    return frozenset(
+        function["name"] for function in functions if isinstance(function, dict) and "name" in function
+    )

@@ -1,0 +1,155 @@
+"""Requests to token prompts and tokens to text, for one model: the tokenizer, its chat template, its parsers.
+
+Everything here runs in the process that serves requests, without torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tutti.errors import ConfigError, InvalidRequest
+from tutti.models.parsers.base import OutputParser
+from tutti.models.parsers.choose import ParserChoice, choose_parsers
+from tutti.models.processor.files import read_json
+from tutti.models.processor.stream import TextStream
+from tutti.models.processor.template import ChatTemplates, load_templates
+from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
+from tutti.request import Chat, Media, Part, Request, SamplingParams, StructuredOutputs, Text, Tokens
+
+_DEFAULTS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "top_k": "top_k",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "max_new_tokens": "max_tokens",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Processor:
+    """One model's processor.
+
+    `generation_defaults` are `SamplingParams` fields that the checkpoint recommends; `kind` names the parsers in use;
+    `vocab_size` is the number of ids the model knows, which may exceed the tokenizer's.
+    """
+
+    tokenizer: Tokenizer
+    templates: ChatTemplates
+    parsers: ParserChoice
+    generation_defaults: dict[str, Any]
+    vocab_size: int
+
+    @property
+    def kind(self) -> dict[str, str]:
+        """The names of the parsers in use, for logs and model lists."""
+        return {"tool_call_parser": self.parsers.tool, "reasoning_parser": self.parsers.reasoning}
+
+    @property
+    def has_chat_template(self) -> bool:
+        """Whether conversations can be rendered; a base model without a template completes text only."""
+        return bool(self.templates.named)
+
+    def prepare(self, request: Request, *, context: int | None = None) -> Request:
+        """`request` with its parts turned into one `Tokens` part. Works long on long text: not for an event loop.
+
+        With `context`, text that cannot fit in so many tokens is refused before it is tokenized. Raises
+        InvalidRequest, ContextOverflow.
+        """
+        ids: list[int] = []
+        for part in request.parts:
+            ids += self._tokenize(part, context)
+        if not ids:
+            raise InvalidRequest("the prompt is empty: it must have at least one token", param="prompt")
+        return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)),))
+
+    def _tokenize(self, part: Part, context: int | None) -> Sequence[int]:
+        if isinstance(part, Tokens):
+            for token in part.ids:
+                if not 0 <= token < self.vocab_size:
+                    raise InvalidRequest(
+                        f"token id {token} is outside the vocabulary of {self.vocab_size:,} tokens",
+                        param="prompt",
+                    )
+            return part.ids
+        if isinstance(part, Media):
+            # The media parts of models that see and hear are turned into their stages' inputs here, when those exist.
+            raise InvalidRequest(f"the request has an {part.modality} part, and this model takes text only")
+        text = self.render(part) if isinstance(part, Chat) else part.text
+        if context is not None:
+            self.tokenizer.check_length(text, context)
+        # A template writes the begin token itself.
+        return self.tokenizer.encode(text, isinstance(part, Text) and part.add_special_tokens)
+
+    def render(self, chat: Chat) -> str:
+        """The prompt text of `chat`. Raises InvalidRequest."""
+        return self.templates.render(chat)
+
+    def stream(self, sampling: SamplingParams, prompt_ids: Sequence[int] = ()) -> TextStream:
+        """The text of one answer to `prompt_ids`, token by token."""
+        return TextStream(self.tokenizer, sampling, prompt_ids)
+
+    def output_parser(self, chat: Chat) -> OutputParser:
+        """Splits the answer to `chat` into content, reasoning and tool calls."""
+        return self.parsers.output_parser(chat, self.render(chat) if self.parsers.reads_prompt else "")
+
+    def tool_grammar(self, chat: Chat) -> StructuredOutputs | None:
+        """The form an answer to `chat` must take so that it calls a tool, by `chat.tool_choice`.
+
+        None when the choice is left to the model ("auto", "none"). Raises InvalidRequest on a name that is not among
+        the tools.
+        """
+        return self.parsers.tool_grammar(chat, self.render(chat) if self.parsers.reads_prompt else "")
+
+
+def load_processor(
+    path: str | Path,
+    *,
+    tokenizer: str | Path | None = None,
+    chat_template: str | None = None,
+    tool_call_parser: str | None = None,
+    reasoning_parser: str | None = None,
+    generation_config: str = "auto",
+) -> Processor:
+    """The processor of the checkpoint folder `path`; the keywords are the command line's.
+
+    `tokenizer` is another folder to take tokenizer and templates from; `chat_template` a file or Jinja text; parsers
+    are chosen by the template unless named ("none" turns one off); `generation_config` is "auto" (the checkpoint's),
+    "vllm" (neutral) or a folder. Raises CheckpointError, ConfigError.
+    """
+    folder = Path(path)
+    tokens_folder = Path(tokenizer) if tokenizer is not None else folder
+    loaded = load_tokenizer(tokens_folder)
+    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens)
+    config = read_json(folder / "config.json")
+    sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
+    return Processor(
+        tokenizer=loaded,
+        templates=templates,
+        parsers=choose_parsers(
+            templates.source,
+            special_tokens=frozenset(loaded.token(token) for token in loaded.special_ids),
+            known_tokens=lambda name: loaded.token_id(name) is not None,
+            tool=tool_call_parser,
+            reasoning=reasoning_parser,
+        ),
+        generation_defaults=_generation_defaults(folder, generation_config),
+        vocab_size=max(size for size in sizes if isinstance(size, int)),
+    )
+
+
+def _generation_defaults(folder: Path, source: str) -> dict[str, Any]:
+    if source == "vllm":
+        return {}
+    chosen = folder if source == "auto" else Path(source)
+    if not chosen.is_dir():
+        raise ConfigError(
+            f"--generation-config: {source} is neither auto, vllm nor a folder", param="generation_config"
+        )
+    config = read_json(chosen / "generation_config.json")
+    return {ours: config[theirs] for theirs, ours in _DEFAULTS.items() if config.get(theirs) is not None}
