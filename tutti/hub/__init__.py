@@ -4,6 +4,7 @@
 `huggingface` downloads. Nothing here reads weights or knows engines.
 """
 
+from tutti.hub.huggingface import cache_folder
 from tutti.hub.resolve import PACKAGED, resolve_model
 
-__all__ = ["PACKAGED", "resolve_model"]
+__all__ = ["PACKAGED", "cache_folder", "resolve_model"]

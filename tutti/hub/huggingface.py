@@ -83,3 +83,10 @@ def _reason(error: BaseException) -> str:
     cause = error.__cause__ or error
     lines = str(cause).strip().splitlines()
     return lines[0] if lines else type(cause).__name__
+
+
+def cache_folder() -> Path:
+    """Where downloads are kept: Hugging Face's own cache."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)

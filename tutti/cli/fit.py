@@ -1,0 +1,92 @@
+"""`tutti fit MODEL --memory 16GB`: whether a model fits, and where each byte goes. No weight is loaded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tutti.cli.flags import EngineFlags, parse_tokens, with_engine_flags
+from tutti.settings import format_size
+
+if TYPE_CHECKING:
+    from tutti.engine.plan import MemoryPlan
+    from tutti.settings import EngineOptions
+
+
+@with_engine_flags
+def fit(
+    engine: EngineFlags,
+    model: Annotated[
+        str, typer.Argument(help="pico, a directory, or a Hugging Face id.", show_default=False)
+    ],
+    context: Annotated[
+        int | None,
+        typer.Option(
+            parser=parse_tokens,
+            metavar="TOKENS",
+            help="Longest sequence wanted (as --max-model-len).",
+            show_default=False,
+        ),
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Requests of that length at once.", show_default=False)
+    ] = None,
+) -> None:
+    """Show whether a model fits in memory and where each byte goes; exit code 1 if it does not."""
+    import msgspec
+
+    options = engine.options(model)
+    if context is not None:
+        options = msgspec.structs.replace(options, max_model_len=context)
+    plan = _plan(options, concurrency)
+    print_plan(plan, model)
+    if not plan.fits:
+        raise typer.Exit(1)
+
+
+def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
+    """The plan. With --memory the question is about a machine of that size, be it this one or not."""
+    from tutti.engine.core import choose_device, sketch_plan
+    from tutti.formats.checkpoint import open_checkpoint
+    from tutti.models.registry import find_graph
+
+    checkpoint = open_checkpoint(options.model)
+    graph = find_graph(checkpoint.config)
+    device = choose_device(options.device)
+    return sketch_plan(checkpoint, graph, options, device, available=options.memory, concurrency=concurrency)
+
+
+def print_plan(plan: MemoryPlan, model: str) -> None:
+    """The plan as a table, and the verdict."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_column(style="dim")
+    for row in plan.rows:
+        table.add_row(row.name, format_size(row.bytes), row.note)
+    table.add_row(
+        "[bold]total", f"[bold]{format_size(plan.total)}", f"of a budget of {format_size(plan.budget)}"
+    )
+    console.print(f"{model} on {plan.device} in {plan.dtype}, {plan.context:,} tokens of context\n")
+    console.print(table, soft_wrap=True)
+    console.print(
+        f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
+        f"{plan.concurrency:.1f} requests of the full context at once",
+        soft_wrap=True,
+    )
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    spare = plan.budget - plan.total
+    if plan.fits:
+        console.print(f"[green]It fits[/green], with {format_size(spare)} to spare.")
+    else:
+        console.print(
+            f"[red]It does not fit[/red]: {format_size(-spare)} too much."
+            if spare < 0
+            else "[red]It does not fit[/red]: this machine has less than the budget."
+        )

@@ -1,0 +1,115 @@
+"""The engine's flags, shared by every command that starts one. Names are vLLM's where vLLM has them.
+
+A command takes them all with one parameter, `engine: EngineFlags`, under the decorator `with_engine_flags`.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from tutti.errors import ConfigError
+from tutti.settings import EngineOptions, parse_size
+
+
+def _flag(help: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=help, **more)
+
+
+def parse_tokens(text: str | int) -> int:
+    """A number of tokens as vLLM takes it: 4096, 4k (4,000) or 4K (4,096). Raises ConfigError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", str(text))
+    if match is None:
+        raise ConfigError(f"{text!r} is not a number of tokens; write for instance 4096, 4k or 4K")
+    return int(float(match[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[match[2]])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineFlags:
+    """What was typed. `options` makes `EngineOptions` of it."""
+
+    max_model_len: Annotated[
+        int | None,
+        _flag("Longest sequence, prompt and answer together.", parser=parse_tokens, metavar="TOKENS"),
+    ] = None
+    memory: Annotated[
+        int | None,
+        _flag("Everything on the device must fit in this: 16GB.", parser=parse_size, metavar="SIZE"),
+    ] = None
+    kv_cache_memory_bytes: Annotated[
+        int | None, _flag("Size of the KV cache alone: 2GB.", parser=parse_size, metavar="SIZE")
+    ] = None
+    dtype: Annotated[str, _flag("auto, bfloat16, float16 or float32.")] = "auto"
+    quantization: Annotated[
+        str | None, _flag("int8: quantize the weights while loading.", "--quantization", "-q")
+    ] = None
+    device: Annotated[str, _flag("auto, cpu or cuda.")] = "auto"
+    threads: Annotated[int | None, _flag("CPU threads (default: every core allowed).", min=1)] = None
+    max_num_seqs: Annotated[int, _flag("Most requests in one step.", min=1)] = 256
+    max_num_batched_tokens: Annotated[
+        int | None, _flag("Most tokens in one step.", parser=parse_tokens, metavar="TOKENS")
+    ] = None
+    max_queue: Annotated[int, _flag("Requests that may wait; more are answered 503.", min=0)] = 256
+    block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
+    enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True
+    seed: Annotated[int, _flag("Seed of requests that bring none.")] = 0
+    tokenizer: Annotated[str | None, _flag("Directory or id of another tokenizer.")] = None
+    chat_template: Annotated[str | None, _flag("A Jinja file, or the template itself.")] = None
+    generation_config: Annotated[str, _flag("auto: the model's sampling defaults; vllm: neutral ones.")] = (
+        "auto"
+    )
+    tool_call_parser: Annotated[str | None, _flag("How tool calls are read (default: by the template).")] = (
+        None
+    )
+    reasoning_parser: Annotated[str | None, _flag("How thinking is read (default: by the template).")] = None
+    trust_remote_code: Annotated[bool, _flag("Allow code that comes with the model.")] = False
+
+    def options(self, model: str, names: tuple[str, ...] = ()) -> EngineOptions:
+        """The options for serving the checkpoint of `model`, found (or downloaded) now, under `names`.
+
+        Raises ModelNotFound, CheckpointError, ConfigError.
+        """
+        from tutti.hub import resolve_model
+        from tutti.llm.options import engine_options
+
+        typed = {field.name: getattr(self, field.name) for field in fields(self)}
+        if self.tokenizer is not None:
+            typed["tokenizer"] = str(resolve_model(self.tokenizer))
+        return engine_options(model, typed | {"served_model_name": names})
+
+
+def with_engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`command` with its parameter `engine: EngineFlags` spelt out as the engine's flags.
+
+    Typer reads a command's signature; the wrapper's has one keyword per field of EngineFlags in `engine`'s place.
+    """
+    hints = get_type_hints(EngineFlags, include_extras=True)
+    flags = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(EngineFlags)
+    ]
+    signature = inspect.signature(command, eval_str=True)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in signature.parameters.items()
+        if name != "engine"
+    ]
+
+    @functools.wraps(command)
+    def wrapper(**given: Any) -> Any:
+        engine = EngineFlags(**{flag.name: given.pop(flag.name) for flag in flags})
+        return command(engine=engine, **given)
+
+    parameters = own + flags
+    # Typer reads both of these.
+    wrapper.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return wrapper

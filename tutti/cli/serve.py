@@ -1,0 +1,89 @@
+"""`tutti serve MODEL`: the engine in a process of its own, the OpenAI API in this one. Flags are vLLM's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+import tutti
+from tutti.cli.flags import EngineFlags, with_engine_flags
+from tutti.cli.vllm_flags import translate
+from tutti.errors import ConfigError
+from tutti.settings import read_settings
+
+if TYPE_CHECKING:
+    from tutti.settings import EngineOptions
+
+log = logging.getLogger(__name__)
+
+
+class ServeCommand(TyperCommand):
+    """Takes vLLM's command lines: see `vllm_flags`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """See click."""
+        return super().parse_args(ctx, translate(args, lambda note: print(f"note: {note}", file=sys.stderr)))
+
+
+@with_engine_flags
+def serve(
+    engine: EngineFlags,
+    model_tag: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="pico, a directory, or a Hugging Face id.", show_default=False),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="The same, as a flag.", hidden=True)] = None,
+    served_model_name: Annotated[
+        list[str] | None,
+        typer.Option(help="What clients call the model; may be repeated.", show_default=False),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Where to listen.")] = None,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Where to listen.")] = None,
+    api_key: Annotated[list[str] | None, typer.Option(help="Ask for this key; may be repeated.")] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", "--uvicorn-log-level", help="debug, info, warning, error.")
+    ] = None,
+    log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+) -> None:
+    """Serve a model over HTTP, to any program written for OpenAI's API."""
+    from tutti import logs
+
+    settings = read_settings()
+    name = model_tag or model
+    if name is None:
+        raise ConfigError("which model? tutti serve MODEL, for instance: tutti serve pico", param="model")
+    logs.configure(log_level or settings.log_level, log_format or settings.log_format)
+    keys = list(api_key or ([settings.api_key] if settings.api_key else []))
+    options = engine.options(name, tuple(served_model_name or ()))
+    asyncio.run(_serve(options, keys, host or settings.host, settings.port if port is None else port))
+
+
+async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) -> None:
+    """Start the engine, then listen, until the process is told to end."""
+    from tutti.api.app import create_app
+    from tutti.api.server import serve as listen
+    from tutti.cli.session import open_llm, spinner
+    from tutti.gateway.gateway import Gateway
+    from tutti.gateway.keys import ApiKeys
+    from tutti.gateway.limits import Limits
+
+    start = time.monotonic()
+    with spinner(f"loading {options.served_model_name[0]}"):
+        llm = await open_llm(options, in_process=False)
+    async with llm:
+        print(llm.info.plan, flush=True)
+        gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
+        await listen(create_app(gateway), host, port, on_ready=lambda url: _announce(url, options, start))
+
+
+def _announce(url: str, options: EngineOptions, start: float) -> None:
+    """The line that says that clients may come."""
+    name = options.served_model_name[0]
+    took = time.monotonic() - start
+    print(f"Tutti {tutti.__version__} serves {name} at {url}/v1 (ready in {took:.1f} s)", flush=True)
