@@ -1,0 +1,5 @@
+"""`python -m tutti`: the same as the program `tutti`."""
+
+from tutti.cli.main import main
+
+main()
