@@ -7,7 +7,7 @@ tokenizer_config.json or special_tokens_map.json name are added behind its own. 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,28 +137,27 @@ def _complete(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, str]:
         # Only folders of the older form keep these in files of their own, which then override the configuration.
         config |= read_json(folder / "special_tokens_map.json")
         listed = {str(index): token for token, index in read_json(folder / "added_tokens.json").items()}
-    named = {key: token for key in _NAMED if (token := _content(config.get(key))) is not None}
-    extra = list(_extra_tokens(config))
-    special = {*named.values(), *extra}
+    named = {key: content for key in _NAMED if (content := _content(config.get(key))) is not None}
+    special = {content: value for value in _special_values(config) if (content := _content(value)) is not None}
 
     known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
-    wanted = [_added(listed[index], special) for index in sorted(listed, key=int)]
+    wanted = [_added(listed[index], special=_content(listed[index]) in special) for index in sorted(listed, key=int)]
     wanted = [token for token in wanted if repr(token) not in known]
     present = {token.content for token in backend.get_added_tokens_decoder().values()}
     present |= {token.content for token in wanted}
-    wanted += [tokenizers.AddedToken(token, special=True) for token in dict.fromkeys([*named.values(), *extra])
-               if token not in present]  # fmt: skip
+    wanted += [_added(value, special=True) for content, value in special.items() if content not in present]
     if wanted:
         backend.add_tokens(wanted)
     return named
 
 
-def _extra_tokens(config: dict[str, Any]) -> Iterable[str]:
-    """Special tokens beyond the named ones: lists of them, and keys of a model's own such as "image_token"."""
+def _special_values(config: dict[str, Any]) -> list[Any]:
+    """Special tokens as the configuration gives them: named, of the model's own ("image_token"), in lists."""
+    own = [key for key in config if key.endswith("_token") and key not in _NAMED]
+    values = [config.get(key) for key in [*_NAMED, *own]]
     listed = config.get("extra_special_tokens", config.get("additional_special_tokens")) or []
-    values = list(listed.values()) if isinstance(listed, dict) else list(listed)
-    values += [value for key, value in config.items() if key.endswith("_token") and key not in _NAMED]
-    return (token for value in values if (token := _content(value)) is not None)
+    values += listed.values() if isinstance(listed, dict) else listed
+    return values
 
 
 def _content(value: object) -> str | None:
@@ -168,15 +167,11 @@ def _content(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _added(value: str | dict[str, Any], special: set[str]) -> tokenizers.AddedToken:
+def _added(value: str | dict[str, Any], *, special: bool) -> tokenizers.AddedToken:
     if isinstance(value, str):
-        return tokenizers.AddedToken(value, special=value in special, normalized=value not in special)
-    flags = {
-        key: value[key]
-        for key in ("single_word", "lstrip", "rstrip", "normalized", "special")
-        if key in value
-    }
-    return tokenizers.AddedToken(value["content"], **flags)
+        return tokenizers.AddedToken(value, special=special, normalized=not special)
+    flags = {key: bool(value[key]) for key in ("single_word", "lstrip", "rstrip", "normalized") if key in value}
+    return tokenizers.AddedToken(value["content"], special=special or bool(value.get("special")), **flags)
 
 
 def _eos_ids(folder: Path) -> frozenset[int]:
