@@ -10,13 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tutti.kernels.linear import PackedLinear, pack_linear
+    from tutti.kernels.linear import PackedLinear
     from tutti.kernels.ops import (
         activate,
         add_rms_norm,
         apply_rope,
         gated,
         layer_norm,
+        pack_linear,
         paged_attention,
         rms_norm,
     )
@@ -45,7 +46,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("LayerCache", "PagedBatch"), "paged"),
     **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize", "quantize_int8"), "weights"),
-    **dict.fromkeys(("PackedLinear", "pack_linear"), "linear"),
+    "PackedLinear": "linear",
 }
 
 

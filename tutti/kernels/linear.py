@@ -1,7 +1,6 @@
 """Linear layers on packed weights: canonical form in, a callable in the device's best layout out.
 
-Owns `PackedLinear`, the plain implementations, and `pack_linear`, which chooses. The CPU's prepacked ones are in
-`cpu.linear`.
+Owns the interface `PackedLinear` and the plain implementation. `choose.linear_packer` says which class packs what.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tutti.kernels.weights import Dense, Weight, dequantize
+from tutti.kernels.weights import Weight, dequantize
 
 
 class PackedLinear(Protocol):
@@ -26,13 +25,13 @@ class PackedLinear(Protocol):
         """Bytes of memory the packed weight and the bias hold."""
         ...
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` [rows, in_features] -> [rows, out_features] in x's dtype."""
+    def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """`x` [rows, in_features] -> [rows, out_features] in `dtype`; None: x's. Logits ask for float32."""
         ...
 
 
 class PlainLinear:
-    """`F.linear` on a dense weight: the reference, and what float32 and GPUs use."""
+    """`F.linear` on a dense weight: the reference, and what GPUs use."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         self.weight = weight
@@ -44,21 +43,16 @@ class PlainLinear:
         """Bytes of weight and bias."""
         return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` [rows, in_features] -> [rows, out_features]."""
-        return F.linear(x, self.weight, self.bias)
+    def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """`x` [rows, in_features] -> [rows, out_features] in `dtype` (None: x's)."""
+        result = F.linear(x, self.weight, self.bias)
+        return result if dtype is None else result.to(dtype)
 
 
-def pack_linear(
-    weight: Weight, bias: Tensor | None, *, device: torch.device | str, dtype: torch.dtype
-) -> PackedLinear:
-    """Packs `weight` [out, in] and `bias` [out] for `device`; activations will come in `dtype`.
-
-    The result shares no memory with a `Dense` weight only if it had to be converted; a memory-mapped tensor may be
-    released when `PackedLinear.bytes` has been paid for, that is when the result is not a `PlainLinear` on it.
-    """
-    device = torch.device(device)
-    moved_bias = None if bias is None else bias.to(device, dtype)
-    if isinstance(weight, Dense):
-        return PlainLinear(weight.tensor.to(device, dtype), moved_bias)
-    return PlainLinear(dequantize(weight, dtype).to(device), moved_bias)
+def plain_linear(
+    weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> PlainLinear:
+    """`weight` dequantized to `dtype` on `device`."""
+    return PlainLinear(
+        dequantize(weight, dtype).to(device), None if bias is None else bias.to(device=device, dtype=dtype)
+    )

@@ -5,10 +5,13 @@ Results may be new tensors or, where the text says so, the arguments overwritten
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from tutti.kernels.choose import chosen
+from tutti.kernels.choose import chosen, linear_packer
+from tutti.kernels.linear import PackedLinear
 from tutti.kernels.paged import LayerCache, PagedBatch
+from tutti.kernels.weights import Weight
 
 
 def paged_attention(
@@ -56,7 +59,9 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     return chosen("layer_norm", x)(x, weight, bias, eps)
 
 
-def apply_rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False) -> tuple[Tensor, Tensor]:
+def apply_rope(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *, interleaved: bool = False
+) -> tuple[Tensor, Tensor]:
     """Rotary position embedding of `q` [tokens, heads, dim] and `k` [tokens, kv_heads, dim]. May overwrite them.
 
     `cos`, `sin` float32 [tokens, rotary_dim / 2]. The first rotary_dim columns turn, the rest pass: column i turns with
@@ -76,3 +81,15 @@ def gated(x: Tensor, activation: str) -> Tensor:
     Also "swiglu_clamped": g * sigmoid(1.702 g) * (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7).
     """
     return chosen("gated", x)(x, activation)
+
+
+def pack_linear(
+    weight: Weight, bias: Tensor | None, *, device: torch.device | str, dtype: torch.dtype
+) -> PackedLinear:
+    """Packs `weight` [out, in] and `bias` [out] for `device`; activations will come in `dtype`.
+
+    A `PlainLinear` may share memory with a `Dense` weight; every other form owns a copy, so that a memory-mapped
+    weight can be released.
+    """
+    device = torch.device(device)
+    return linear_packer(weight, device, dtype)(weight, bias, device, dtype)

@@ -42,7 +42,9 @@ def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
 
 
-def apply_rope(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False) -> tuple[Tensor, Tensor]:
+def apply_rope(
+    q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
+) -> tuple[Tensor, Tensor]:
     """Rotary position embedding (Su et al. 2021) of `q` and `k` [tokens, heads, dim].
 
     `cos`, `sin` float32 [tokens, rotary_dim / 2]. The first rotary_dim columns turn, the rest pass. Column i turns with

@@ -109,7 +109,9 @@ def _attend(
     count, queries, heads, _ = q.shape
     kv_heads, most = keys.shape[1], keys.shape[2]
     folded = q.float().view(count, queries, kv_heads, heads // kv_heads, -1).permute(0, 2, 3, 1, 4)
-    logits = torch.matmul(folded, keys[:, :, None].transpose(-1, -2)) * scale  # [n, kv_heads, group, queries, keys]
+    logits = (
+        torch.matmul(folded, keys[:, :, None].transpose(-1, -2)) * scale
+    )  # [n, kv_heads, group, queries, keys]
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
     at = torch.arange(most, device=q.device)
@@ -122,6 +124,8 @@ def _attend(
         weights = torch.cat((logits, sink), dim=-1).softmax(-1)[..., :-1]
     else:
         weights = logits.softmax(-1)
-    values = values.masked_fill(~seen.any(1)[:, None, :, None], 0.0)  # what nobody sees may be anything, even NaN
+    values = values.masked_fill(
+        ~seen.any(1)[:, None, :, None], 0.0
+    )  # what nobody sees may be anything, even NaN
     result = torch.matmul(weights, values[:, :, None])  # [n, kv_heads, group, queries, value_dim]
     return result.permute(0, 3, 1, 2, 4).reshape(count, queries, heads, -1)

@@ -42,11 +42,15 @@ class Quantized:
 
     def __post_init__(self) -> None:
         if self.axis != 1:
-            raise ValueError(f"quantized weight: groups along axis {self.axis}; only axis 1 (columns) is supported")
+            raise ValueError(
+                f"quantized weight: groups along axis {self.axis}; only axis 1 (columns) is supported"
+            )
         if self.bits not in (1, 2, 4, 8):
             raise ValueError(f"quantized weight: {self.bits} bits; only 1, 2, 4 and 8 are supported")
         if self.scale.shape[0] != self.q.shape[0]:
-            raise ValueError(f"quantized weight: {self.scale.shape[0]} rows of scales for {self.q.shape[0]} rows")
+            raise ValueError(
+                f"quantized weight: {self.scale.shape[0]} rows of scales for {self.q.shape[0]} rows"
+            )
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -1,0 +1,1 @@
+"""The CPU's implementations: own kernels in C++ (`native`, `ops`, `linear`) and oneDNN through torch (`onednn`)."""
