@@ -6,6 +6,7 @@ neither the cache nor the scheduling: the engine brings a step's flattened token
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 
 import torch
@@ -23,7 +24,7 @@ from tutti.layers.rope import Rope
 from tutti.models.block import make_block
 from tutti.models.config import DecoderConfig, kv_groups
 from tutti.models.protocols import ForwardInputs
-from tutti.models.weights import DenseSource, Table, load
+from tutti.models.weights import DenseSource, Table, WeightSource, load
 
 # Buffers that old checkpoints carry although they are computed.
 BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.(attn|attention)\.(masked_bias|bias)")
@@ -92,8 +93,11 @@ def build(
     config: DecoderConfig,
     table: Table,
     ignore: Collection[str] = (),
+    source: WeightSource | None = None,
 ) -> Decoder:
     """The decoder of `config` with the checkpoint's weights, by `table`; `ignore` as in `weights.load`.
+
+    `source` brings the weights where they are not the checkpoint's tensors as they stand.
 
     Raises CheckpointError when the checkpoint and the config do not fit together, ConfigError on an unknown
     quantization.
@@ -106,13 +110,8 @@ def build(
     decoder = Decoder(config, device, options.context)
     ignored = (*BUFFERS, *ignore)
     if config.tied and isinstance(head := table["head"], str):
-        ignored = (*ignored, rf"{head}\.weight".replace(".", r"\."))
+        ignored = (*ignored, re.escape(f"{head}.weight"))
     dtype: torch.dtype = getattr(torch, options.dtype)
-    load(
-        decoder.parameters(),
-        table,
-        DenseSource(checkpoint),
-        LoadOptions(device, dtype, options.quantization),
-        ignored,
-    )
+    loading = LoadOptions(device, dtype, options.quantization)
+    load(decoder.parameters(), table, source or DenseSource(checkpoint), loading, ignored)
     return decoder

@@ -43,9 +43,19 @@ class WeightSource(Protocol):
 
 
 class DenseSource:
-    """The tensors of a checkpoint as they are."""
+    """The tensors of a checkpoint as they are.
+
+    Raises CheckpointError for one that is quantized: its codes would be taken for weights.
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
+        quantization = checkpoint.config.get("quantization_config")
+        if quantization:
+            method = quantization.get("quant_method", "unnamed")
+            raise CheckpointError(
+                f"{checkpoint.path}: its weights are quantized ({method}), which is not supported for this model; "
+                "take the checkpoint in bfloat16, and --quantization int8 to quantize it while loading"
+            )
         self.checkpoint = checkpoint
         self.shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
 
