@@ -102,6 +102,11 @@ class TextStream:
         held, self._held = self._held, ""
         return TextPiece(text + held, stop)
 
+    @property
+    def stop(self) -> str | None:
+        """The stop string that was found, if any."""
+        return self._stopped
+
     def _visible(self, token: int) -> bool:
         return token not in self._skipped and bool(self._pieces.inner(token))
 
