@@ -1,0 +1,120 @@
+"""`make demo`: pico answers in the terminal, over HTTP through the OpenAI SDK, and in Python.
+
+Every answer is shown as it comes and compared with the right one; a wrong one makes the demonstration fail.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+TUTTI = [sys.executable, "-m", "tutti"]
+TERMINAL = (
+    ("What is 7 plus 8?", "7 plus 8 is 15."),
+    ("Spell the word cat.", "c-a-t"),
+    ("你是谁?", "我是pico,一个玩具世界的小小演示模型。"),
+)
+HTTP = (
+    ("What is 12 minus 5?", "12 minus 5 is 7."),
+    ("What day comes after Monday?", "Tuesday."),
+    ("3加4等于几?", "3加4等于7。"),
+)
+PYTHON = (
+    ("What is 6 times 7?", "6 times 7 is 42."),
+    ("Who won the world cup in 1998?", "I do not know. I am pico, a small demonstration model of a toy world."),
+)
+
+
+def main() -> int:
+    """Run the three parts; the number of wrong answers."""
+    wrong = 0
+    print("1. In the terminal\n")
+    for question, right in TERMINAL:
+        print(f'$ tutti run pico "{question}"')
+        wrong += _judge(_in_terminal(question), right)
+    print("2. Over HTTP, through the OpenAI SDK\n")
+    with _server() as url:
+        for question, right in HTTP:
+            print(f">>> {question}")
+            wrong += _judge(_over_http(url, question), right)
+    print("3. In Python: tutti.LLM\n")
+    for (question, right), answer in zip(PYTHON, _in_python(), strict=True):
+        print(f">>> {question}\n{answer}")
+        wrong += _judge(answer, right)
+    print("Every answer is right." if not wrong else f"{wrong} answers are wrong.")
+    return wrong
+
+
+def _judge(answer: str, right: str) -> bool:
+    """Whether `answer` is wrong; says so if it is."""
+    wrong = answer.strip() != right
+    print(f"   WRONG: expected {right!r}\n" if wrong else "")
+    return wrong
+
+
+def _in_terminal(question: str) -> str:
+    """The answer of `tutti run`, shown while it comes."""
+    child = subprocess.Popen([*TUTTI, "run", "pico", question], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert child.stdout is not None
+    said = b""
+    while piece := child.stdout.read1():  # type: ignore[attr-defined]
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+        said += piece
+    if child.wait():
+        sys.exit(f"tutti run ended with exit code {child.returncode}")
+    return said.decode()
+
+
+@contextmanager
+def _server() -> Iterator[str]:
+    """`tutti serve pico` on a free port; its URL. The server ends with the block."""
+    command = [*TUTTI, "serve", "pico", "--port", "0"]
+    print("$ tutti serve pico")
+    server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        for line in server.stdout:
+            print(line, end="")
+            if match := re.search(r"http://\S+/v1", line):
+                print()
+                yield match[0]
+                return
+        sys.exit(f"tutti serve ended with exit code {server.wait()}")
+    finally:
+        server.terminate()
+        server.wait(timeout=30)
+
+
+def _over_http(url: str, question: str) -> str:
+    """The answer by the OpenAI SDK, shown while it comes."""
+    from openai import OpenAI
+
+    client = OpenAI(base_url=url, api_key="none")
+    stream = client.chat.completions.create(
+        model="pico", messages=[{"role": "user", "content": question}], temperature=0, stream=True
+    )
+    said = ""
+    for chunk in stream:
+        piece = (chunk.choices[0].delta.content or "") if chunk.choices else ""
+        print(piece, end="", flush=True)
+        said += piece
+    print()
+    return said
+
+
+def _in_python() -> list[str]:
+    """The answers of `tutti.LLM`, to all questions at once."""
+    from tutti import LLM, SamplingParams
+
+    llm = LLM("pico")
+    chats = [[{"role": "user", "content": question}] for question, _ in PYTHON]
+    outputs = llm.chat(chats, SamplingParams(temperature=0, max_tokens=96))
+    return [output.outputs[0].text for output in outputs]
+
+
+if __name__ == "__main__":
+    sys.exit(min(main(), 1))

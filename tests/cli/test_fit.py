@@ -1,0 +1,31 @@
+"""`tutti fit`: the sum before anything is loaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.cli.terminal import tutti
+
+
+def test_a_model_that_fits_shows_where_each_byte_goes(checkpoint: Path) -> None:
+    result = tutti("fit", str(checkpoint), "--memory", "2GB", "--context", "128", "--concurrency", "4")
+    assert result.returncode == 0, result.stderr
+    for part in ("weights", "activations", "KV cache", "total", "It fits", "128 tokens of context"):
+        assert part in result.stdout
+
+
+def test_a_model_that_does_not_fit_is_exit_code_1_with_the_sum(checkpoint: Path) -> None:
+    result = tutti("fit", str(checkpoint), "--memory", "1MB")
+    assert result.returncode == 1
+    assert "It does not fit" in result.stdout
+    assert "total" in result.stdout
+
+
+def test_the_question_may_be_about_a_larger_machine_than_this(checkpoint: Path) -> None:
+    assert tutti("fit", str(checkpoint), "--memory", "64TB", "--concurrency", "2").returncode == 0
+
+
+def test_a_context_beyond_the_models_is_refused(checkpoint: Path) -> None:
+    result = tutti("fit", str(checkpoint), "--context", "1M")
+    assert result.returncode == 1
+    assert "256" in result.stderr

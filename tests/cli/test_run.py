@@ -1,0 +1,143 @@
+"""`tutti run`: one answer, or a conversation on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.terminal import TUTTI, Terminal, tutti
+
+GREEDY = ("--temperature", "0", "--max-tokens", "12")
+
+
+@pytest.fixture(scope="module")
+def greedy_answer(checkpoint: Path) -> str:
+    """What the model answers to "hello there", by the Python door."""
+    from tutti import LLM, SamplingParams
+
+    llm = LLM(str(checkpoint))
+    sampling = SamplingParams(temperature=0, max_tokens=12)
+    (output,) = llm.chat([{"role": "user", "content": "hello there"}], sampling)
+    return output.outputs[0].text
+
+
+def test_a_prompt_on_the_command_line_is_answered_once(checkpoint: Path, greedy_answer: str) -> None:
+    result = tutti("run", str(checkpoint), "hello", "there", *GREEDY)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == greedy_answer.lstrip("\n") + "\n"
+    assert result.stderr == ""
+
+
+def test_piped_text_comes_before_the_prompt_and_verbose_shows_the_cost(checkpoint: Path) -> None:
+    piped = tutti("run", str(checkpoint), "there", *GREEDY, "--verbose", stdin="hello\n")
+    whole = tutti("run", str(checkpoint), *GREEDY, stdin="hello\n\nthere")
+    assert piped.stdout == whole.stdout != ""
+    rows = dict(line.split(":") for line in piped.stderr.strip().splitlines())
+    assert rows["eval count"].split() == ["12", "token(s)"]
+    assert set(rows) == {
+        *("total duration", "load duration", "prompt eval count", "prompt eval duration", "prompt eval rate"),
+        *("eval count", "eval duration", "eval rate"),
+    }
+
+
+def test_the_answer_can_be_made_to_be_json(checkpoint: Path) -> None:
+    schema = json.dumps({"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]})
+    result = tutti("run", str(checkpoint), "hello", "--format", schema, "--max-tokens", "100")
+    assert result.returncode == 0, result.stderr
+    assert isinstance(json.loads(result.stdout)["n"], bool)
+
+
+def test_a_checkpoint_with_missing_tensors_names_them(checkpoint: Path, tmp_path: Path) -> None:
+    import safetensors.numpy
+
+    for file in checkpoint.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    tensors = safetensors.numpy.load_file(checkpoint / "model.safetensors")
+    del tensors["model.layers.1.mlp.down_proj.weight"]
+    safetensors.numpy.save_file(tensors, tmp_path / "model.safetensors")
+    result = tutti("run", str(tmp_path), "hello")
+    assert result.returncode == 1
+    assert "model.layers.1.mlp.down_proj.weight" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_prompt_beyond_the_context_states_both_numbers(checkpoint: Path) -> None:
+    result = tutti("run", str(checkpoint), "x" * 1000)
+    assert result.returncode == 1
+    assert result.stderr.startswith("Error: ")
+    assert "256" in result.stderr
+
+
+def test_ctrl_c_ends_a_single_answer_with_code_130(checkpoint: Path) -> None:
+    # The context is too short for an answer that lasts, so the model is stopped while it loads or answers.
+    program = subprocess.Popen(
+        [*TUTTI, "run", str(checkpoint), "hello"],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(0.7)
+    os.kill(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    assert program.returncode in (0, 130), errors
+    assert "Traceback" not in errors
+
+
+def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_path: Path) -> None:
+    with Terminal("run", str(checkpoint), *GREEDY, environment={"TUTTI_HOME": str(tmp_path)}) as terminal:
+        terminal.expect(r">>> ")
+        terminal.type("hello there\n")
+        first_word = greedy_answer.lstrip("\n")[:3]
+        terminal.expect(rf"{first_word}.*>>> " if first_word.isalnum() else r"\n.*>>> ")
+        terminal.type("/set parameter max_tokens 3\n")
+        terminal.expect("Set parameter 'max_tokens' to '3'")
+        terminal.type("/set parameter nonsense 3\n")
+        terminal.expect("unknown parameter 'nonsense'")
+        terminal.type("/show parameters\n")
+        terminal.expect(r"max_tokens\s+3")
+        terminal.type("/set system Be brief.\n")
+        terminal.expect("Set system message")
+        terminal.type("/show system\n")
+        terminal.expect("Be brief")
+        terminal.type("/show info\n")
+        terminal.expect(r"context length\s+256")
+        terminal.type("/nosuch\n")
+        terminal.expect(r"Unknown command '/nosuch'. Type /\? for help")
+        terminal.type("/?\n")
+        terminal.expect("Available Commands:.*/clear")
+        terminal.type("/set verbose\n")
+        terminal.expect("Set 'verbose' mode")
+        terminal.type('"""two\n')
+        terminal.expect(r"\.\.\. ")
+        terminal.type('lines"""\n')
+        terminal.expect(r"prompt eval count:\s+\d+ token")
+        terminal.type("/clear\n")
+        terminal.expect("Cleared session context")
+        terminal.type("/bye\n")
+        assert terminal.wait() == 0
+    assert "hello there" in (tmp_path / "history").read_text()
+
+
+def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(checkpoint: Path, tmp_path: Path) -> None:
+    home = {"TUTTI_HOME": str(tmp_path)}
+    with Terminal("run", str(checkpoint), environment=home) as terminal:
+        terminal.expect(r">>> ")
+        terminal.type("\x03")
+        terminal.expect(r"Use Ctrl \+ d or /bye to exit")
+        terminal.expect(r">>> ")
+        terminal.type("/set parameter ignore_eos true\n")
+        terminal.expect("Set parameter 'ignore_eos'")
+        terminal.type("tell me everything\n")
+        terminal.expect("everything")
+        terminal.interrupt()
+        terminal.expect(r">>> ")
+        terminal.type("\x04")
+        assert terminal.wait() == 0
