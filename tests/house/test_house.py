@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -57,14 +57,19 @@ def test_a_front_room_imports_no_torch(module: str) -> None:
     assert result.returncode == 0, result.stderr
 
 
-def test_help_answers_in_three_tenths_of_a_second() -> None:
+def test_help_answers_in_three_tenths_of_a_second_and_imports_no_torch() -> None:
     command = [str(Path(sys.executable).parent / "tutti"), "--help"]
-    took = []
-    for _ in range(7):
-        start = time.perf_counter()
+
+    def cpu_seconds() -> float:
+        # What the processor did for it: the clock would also count what other programs do meanwhile.
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, capture_output=True, check=True, timeout=60)
-        took.append(time.perf_counter() - start)
-    assert min(took) < 0.3, took
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    assert min(cpu_seconds() for _ in range(5)) < 0.3
+    code = "import sys; from tutti.cli.main import app; app(['--help'], standalone_mode=False); "
+    assert python(code + "sys.exit('torch' in sys.modules)").returncode == 0
 
 
 def test_no_file_is_longer_than_500_lines() -> None:

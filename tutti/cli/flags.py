@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from tutti.errors import ConfigError
-from tutti.settings import EngineOptions, parse_size
+from tutti.settings import EngineOptions, parse_size, read_settings
 
 
 def _flag(help: str, *names: str, **more: Any) -> Any:
@@ -79,6 +79,7 @@ class EngineFlags:
         from tutti.llm.options import engine_options
 
         typed = {field.name: getattr(self, field.name) for field in fields(self)}
+        typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:
             typed["tokenizer"] = str(resolve_model(self.tokenizer))
         return engine_options(model, typed | {"served_model_name": names})
