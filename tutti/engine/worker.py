@@ -7,6 +7,7 @@ them, so that neither a slow front nor a message's decoding holds up a step. Whe
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +19,7 @@ from tutti.engine.frames import pack, receive
 from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
-from tutti.logs import configure_logging
+from tutti.logs import configure
 from tutti.settings import EngineOptions, read_settings
 
 log = logging.getLogger(__name__)
@@ -26,8 +27,9 @@ log = logging.getLogger(__name__)
 
 def main(descriptor: int) -> int:
     """Serve until the front says so or is gone; the exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the front decides what it means
     settings = read_settings()
-    configure_logging(settings.log_level, settings.log_format)
+    configure(settings.log_level, settings.log_format)
     connection = socket.socket(fileno=descriptor)
     first = receive(connection)
     if first is None:
