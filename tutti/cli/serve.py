@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,8 +21,6 @@ from tutti.settings import read_settings
 
 if TYPE_CHECKING:
     from tutti.settings import EngineOptions
-
-log = logging.getLogger(__name__)
 
 
 class ServeCommand(TyperCommand):
@@ -77,9 +77,23 @@ async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) 
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:
-        print(llm.info.plan, flush=True)
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
-        await listen(create_app(gateway), host, port, on_ready=lambda url: _announce(url, options, start))
+        with _signals_are_the_servers():
+            await listen(create_app(gateway), host, port, ready=lambda url: _announce(url, options, start))
+
+
+@contextmanager
+def _signals_are_the_servers() -> Iterator[None]:
+    """The server ends gracefully on SIGINT and SIGTERM, then raises them anew for whoever had them before.
+
+    That is nobody: when it has ended, so have we, with exit code 0.
+    """
+    before = {sign: signal.signal(sign, lambda *_: None) for sign in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _announce(url: str, options: EngineOptions, start: float) -> None:
