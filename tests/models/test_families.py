@@ -71,3 +71,10 @@ def test_the_described_shape_is_the_built_model(name: str) -> None:
     model = ours(name)
     assert (shape.groups, shape.vocab) == (model.groups, model.vocab_size)
     assert shape.context == config.get("text_config", config)["max_position_embeddings"]
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["qwen3", "gemma3", "falcon"])
+def test_greedy_tokens_on_a_gpu_equal_those_on_the_cpu(name: str) -> None:
+    model = driver.load_model(checkpoints.cached(name), device="cuda")
+    assert driver.greedy(model, PROMPTS, NEW, 7, device="cuda") == theirs(name)[1]

@@ -49,8 +49,7 @@ class Attention:
 
     def __call__(self, x: Tensor, rotation: Rotation | None, batch: PagedBatch, cache: LayerCache) -> Tensor:
         """`x` [tokens, hidden] -> [tokens, hidden]; writes this step's keys and values to the cache."""
-        tokens = x.shape[0]
-        q, k, v = self.qkv(x).view(tokens, self.total, self.head_dim).split(self.split, 1)
+        q, k, v = self.qkv(x).view(-1, self.total, self.head_dim).split(self.split, 1)
         if self.q_norm is not None and self.k_norm is not None:
             q, k = self.q_norm(q), self.k_norm(k)
         if rotation is not None:
@@ -66,4 +65,4 @@ class Attention:
             softcap=self.softcap,
             sinks=None if self.sinks is None else self.sinks.tensor,
         )
-        return self.out(attended.view(tokens, -1))
+        return self.out(attended.flatten(1))

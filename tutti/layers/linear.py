@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
-from tutti.kernels.linear import PackedLinear, pack_linear
+from tutti.kernels import PackedLinear, pack_linear
 from tutti.kernels.weights import Dense, Weight, dequantize, quantize_int8
 from tutti.layers.parameters import LoadOptions, TensorSpec
 
@@ -48,7 +49,7 @@ class Linear:
             dtype=options.dtype,
         )
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """`x` [tokens, in_features] -> [tokens, out_features]."""
+    def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """`x` [tokens, in_features] -> [tokens, out_features] in `dtype` (None: x's)."""
         assert self.packed is not None, "weights are not loaded"
-        return self.packed(x)
+        return self.packed(x, dtype)

@@ -75,11 +75,9 @@ class Decoder:
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
         """Float32 logits [rows, vocab_size] of hidden states [rows, hidden]."""
-        logits = self.head(hidden)
+        logits = self.head(hidden, torch.float32)
         cap = self.config.logit_softcap
-        if cap is not None:
-            logits = torch.tanh(logits / cap) * cap
-        return logits.float()
+        return logits if cap is None else torch.tanh(logits / cap) * cap
 
     def weight_bytes(self) -> int:
         """Bytes of memory the weights hold, packed copies included. A mapped embedding table is the file's."""

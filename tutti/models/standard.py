@@ -36,7 +36,7 @@ TABLE: dict[str, str | tuple[str, ...]] = {
 }
 
 # Instead of the above where norms stand before and after each sublayer.
-SANDWICH_NORMS = {
+SANDWICH_NORMS: dict[str, str | tuple[str, ...]] = {
     "layers.{}.attention_out_norm": "model.layers.{}.post_attention_layernorm",
     "layers.{}.feed_forward_norm": "model.layers.{}.pre_feedforward_layernorm",
     "layers.{}.feed_forward_out_norm": "model.layers.{}.post_feedforward_layernorm",
