@@ -210,8 +210,10 @@ class Autoregress:
     def _take_grammars(self, batch: Items[Scheduled]) -> list[Chunk]:
         """Take compiled grammars into use; those that did not compile fail their own request."""
         failed: list[Chunk] = []
-        for sequence in (item.sequence for item in batch if item.sequence.compiling is not None):
+        for sequence in (item.sequence for item in batch):
             compiling, sequence.compiling = sequence.compiling, None
+            if compiling is None:
+                continue
             try:
                 sequence.grammar = compiling.result()
             except TuttiError as error:

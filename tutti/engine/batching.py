@@ -60,7 +60,7 @@ def _paged(
     table = np.zeros((len(batch), width), dtype=np.int32)
     for row, item in enumerate(batch):
         assert item.sequence.held is not None
-        blocks = item.sequence.held.tables[group]
+        blocks = item.sequence.held.tables[group][:width]  # it may hold more, for a later step
         table[row, : len(blocks)] = blocks
     slots = table[owner, positions // block_size].astype(np.int64) * block_size + positions % block_size
     return PagedBatch(

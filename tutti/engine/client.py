@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from tutti.engine.wire import (
@@ -55,7 +55,7 @@ class EngineClient(ABC):
         """Whether the engine is ready now."""
         return self._ready.done() and not self._ready.cancelled() and self._ready.exception() is None
 
-    async def generate(self, request: Request) -> AsyncIterator[Event]:
+    async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """The events of a request, which must be tokenized. Failures are `Failed` events, never raised.
 
         Leaving the iteration early (or closing the iterator) cancels the request within one step.

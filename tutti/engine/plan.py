@@ -94,39 +94,24 @@ def make_plan(
     """
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
+    fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations)
     share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
     budget = options.memory if options.memory is not None else int(available * share)
-    fixed = [
-        Row(
-            "weights",
-            weight_bytes(checkpoint, options.quantization, item, device),
-            _weights_note(options, dtype),
-        ),
-        Row(
-            "activations",
-            activation_bytes(shape, chunk, options.max_num_seqs, item)
-            if activations is None
-            else activations,
-            f"{chunk} tokens a step, {'estimated' if activations is None else 'measured'}",
-        ),
-        Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
-    ]
     room = budget - sum(row.bytes for row in fixed)
+    pages = Pages(shape.groups, chunk, options.block_size, item)
     context, notes = min(options.max_model_len or shape.context, shape.context), []
     if options.kv_cache_memory_bytes is not None:
-        room, wanted = options.kv_cache_memory_bytes, options.kv_cache_memory_bytes
-        if options.memory is None:
-            budget = max(budget, sum(row.bytes for row in fixed) + wanted)
+        pool = options.kv_cache_memory_bytes
+        if options.memory is None:  # the budget is then what the request adds up to
+            budget = sum(row.bytes for row in fixed) + pool
+    elif concurrency is not None:
+        pool = concurrency * pages.request_bytes(context)
     else:
-        requests = options.max_num_seqs if concurrency is None else concurrency
-        wanted = requests * _request_bytes(shape.groups, context, chunk, options.block_size, item)
-    pool = min(room, wanted) if concurrency is None else wanted
-    one = _request_bytes(shape.groups, context, chunk, options.block_size, item)
-    if options.max_model_len is None and concurrency is None and 0 < room < one:
-        context = _shrunk_context(shape, chunk, options.block_size, item, room, context)
-        one = _request_bytes(shape.groups, context, chunk, options.block_size, item)
+        pool = min(room, options.max_num_seqs * pages.request_bytes(context))
+    if options.max_model_len is None and concurrency is None and 0 < pool < pages.request_bytes(context):
+        context = pages.longest_context(pool)
         notes.append(f"the context is cut from {shape.context:,} to {context:,} tokens to fit; see --memory")
-    blocks = _blocks(shape.groups, max(pool, one), context, chunk, options.block_size, item)
+    blocks = pages.blocks(max(pool, pages.request_bytes(context)), context)
     pools = list(zip(blocks, shape.groups, strict=True))
     kv = sum(count * options.block_size * group.bytes_per_token(item) for count, group in pools)
     rows = (
@@ -153,6 +138,66 @@ def make_plan(
         fits,
         tuple(notes),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """How tokens become blocks and bytes, for the groups of one model computed `chunk` tokens at a time."""
+
+    groups: tuple[KVGroup, ...]
+    chunk: int
+    block: int  # tokens
+    item: int  # bytes
+
+    def request_bytes(self, context: int) -> int:
+        """Bytes of the KV cache that one request of `context` tokens needs, the null blocks included."""
+        return sum(
+            self.request_blocks(group, context) * self.block * group.bytes_per_token(self.item)
+            for group in self.groups
+        )
+
+    def request_blocks(self, group: KVGroup, context: int) -> int:
+        """Blocks of one group that one request needs, and one more for the null block."""
+        whole = -(-context // self.block) + 1
+        return (
+            whole if group.window is None else min(whole, -(-(group.window + self.chunk) // self.block) + 2)
+        )
+
+    def blocks(self, room: int, context: int) -> tuple[int, ...]:
+        """`room` bytes shared so that every group can hold equally many requests of `context` tokens."""
+        one = self.request_bytes(context)
+        return tuple(max(2, self.request_blocks(group, context) * room // one) for group in self.groups)
+
+    def longest_context(self, room: int) -> int:
+        """The longest context, in whole blocks, of which one request fits into `room` bytes."""
+        low, high = 1, 1 << 24
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (
+                (middle, high) if self.request_bytes(middle * self.block) <= room else (low, middle - 1)
+            )
+        return low * self.block
+
+
+def _fixed_rows(
+    checkpoint: Checkpoint,
+    shape: StageShape,
+    options: EngineOptions,
+    device: str,
+    dtype: str,
+    measured: int | None,
+) -> list[Row]:
+    """What is needed before the first token is cached."""
+    item = ITEM_BYTES[dtype]
+    chunk = options.max_num_batched_tokens or default_token_budget(device)
+    activations = activation_bytes(shape, chunk, options.max_num_seqs, item) if measured is None else measured
+    how = "estimated" if measured is None else "measured"
+    note = f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
+    return [
+        Row("weights", weight_bytes(checkpoint, options.quantization, item, device), note),
+        Row("activations", activations, f"{chunk} tokens a step, {how}"),
+        Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
+    ]
 
 
 def require(plan: MemoryPlan) -> MemoryPlan:
@@ -196,38 +241,8 @@ def activation_bytes(shape: StageShape, tokens: int, sequences: int, item: int) 
     return layer + logits
 
 
-def _request_bytes(groups: tuple[KVGroup, ...], context: int, chunk: int, block: int, item: int) -> int:
-    return sum(_request_blocks(g, context, chunk, block) * block * g.bytes_per_token(item) for g in groups)
-
-
-def _request_blocks(group: KVGroup, context: int, chunk: int, block: int) -> int:
-    whole = -(-context // block) + 1
-    return whole if group.window is None else min(whole, -(-(group.window + chunk) // block) + 2)
-
-
-def _blocks(
-    groups: tuple[KVGroup, ...], room: int, context: int, chunk: int, block: int, item: int
-) -> tuple[int, ...]:
-    """Share `room` so that every group can hold equally many requests of the full context; the null block on top."""
-    one = _request_bytes(groups, context, chunk, block, item)
-    return tuple(
-        max(2, _request_blocks(group, context, chunk, block) * max(room, one) // max(one, 1))
-        for group in groups
-    )
-
-
-def _shrunk_context(shape: StageShape, chunk: int, block: int, item: int, room: int, context: int) -> int:
-    while context > block and _request_bytes(shape.groups, context, chunk, block, item) > room:
-        context = context * 3 // 4 // block * block
-    return max(context, block)
-
-
 def _largest_embedding(checkpoint: Checkpoint) -> int:
     return max((prod(info.shape) for name, info in checkpoint.tensors.items() if "embed" in name), default=0)
-
-
-def _weights_note(options: EngineOptions, dtype: str) -> str:
-    return f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
 
 
 def compute_dtype(wanted: str, config: Mapping[str, object], device: str, native_bf16: bool) -> str:

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from tutti.layers.grammar import GrammarCompiler
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from tutti.layers.grammar import GrammarCompiler
 
 
 class Vocabulary:
@@ -41,5 +44,7 @@ class Vocabulary:
     def compiler(self) -> GrammarCompiler:
         """Compiles structured outputs for this vocabulary."""
         if self._compiler is None:
+            from tutti.layers.grammar import GrammarCompiler  # only those who ask for a form pay for its library
+
             self._compiler = GrammarCompiler(self.path, self.size, self.eos_ids)
         return self._compiler

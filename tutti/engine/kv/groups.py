@@ -7,7 +7,7 @@ class here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from tutti.engine.kv.blocks import NULL_BLOCK, BlockPool
@@ -111,7 +111,7 @@ class WindowGroup:
 
 def make_group(spec: KVGroup, pool: BlockPool, block_size: int) -> Group:
     """The group of `spec`'s kind."""
-    kinds = {"full": FullGroup, "window": WindowGroup}
+    kinds: dict[str, Callable[[KVGroup, BlockPool, int], Group]] = {"full": FullGroup, "window": WindowGroup}
     if spec.kind not in kinds:
         raise ValueError(f"no KV group of kind {spec.kind!r}; there are {', '.join(kinds)}")
     return kinds[spec.kind](spec, pool, block_size)
