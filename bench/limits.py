@@ -23,6 +23,7 @@ from bench.peers.checkpoints import Shape
 from bench.peers.workloads import Workload
 
 _REGION = 2**30  # bytes read once per trial: far beyond any cache
+_CUDA_REGION = 2**33
 _GEMM = (1024, 4096, 4096)  # rows, in, out
 
 
@@ -50,13 +51,18 @@ class Rates:
 # --- measuring ---------------------------------------------------------------------------------------------------
 
 
-def _best_of(action: Callable[[], object], trials: int) -> float:
-    """Seconds of the fastest of `trials` calls, after one that does not count: a limit is a best case."""
+def _best_of(action: Callable[[], object], trials: int, wait: Callable[[], None] = lambda: None) -> float:
+    """Seconds of the fastest of `trials` calls, after one that does not count: a limit is a best case.
+
+    `wait` returns when the device has done what `action` started.
+    """
     action()
+    wait()
     times = []
     for _ in range(trials):
         started = time.perf_counter()
         action()
+        wait()
         times.append(time.perf_counter() - started)
     return min(times)
 
@@ -111,6 +117,26 @@ def measure(threads: int) -> Rates:
     return Rates(threads, huge, small, bf16, int8, f32)
 
 
+def measure_cuda() -> Rates:
+    """The same rates of the current CUDA device; both page sizes are the one rate of its memory."""
+    import torch
+
+    region = torch.ones(_CUDA_REGION // 8, dtype=torch.int64, device="cuda")
+    read = _CUDA_REGION / _best_of(region.sum, 7, torch.cuda.synchronize)
+    side = 8192
+
+    def gemm(dtype: torch.dtype) -> float:
+        if dtype == torch.int8:
+            x, w = (torch.randint(-127, 127, (side, side), dtype=dtype, device="cuda") for _ in range(2))
+            seconds = _best_of(lambda: torch._int_mm(x, w.T), 7, torch.cuda.synchronize)
+        else:
+            a, b = (torch.randn(side, side, dtype=dtype, device="cuda") for _ in range(2))
+            seconds = _best_of(lambda: a @ b.T, 7, torch.cuda.synchronize)
+        return 2 * side**3 / seconds
+
+    return Rates(0, read, read, gemm(torch.bfloat16), gemm(torch.int8), gemm(torch.float32))
+
+
 def median(rates: list[Rates]) -> Rates:
     """Field by field. The rates flip between rounds, as they do for the peers."""
     columns: dict[str, Any] = {
@@ -144,16 +170,16 @@ def _step_seconds(
 
 
 def limit(shape: Shape, rates: Rates, weights: str, workload: Workload) -> float:
-    """The best value `workload` can have, in its own metric. A shared prefix is computed and read once."""
+    """The best value `workload` can have, in its own metric. A shared prefix is known and read once a step."""
     shared, own, requests = workload.shared, workload.own, workload.requests
     prefill = _step_seconds(
         shape,
         rates,
         weights,
-        rows=shared + requests * own,
+        rows=requests * own,
         logits=requests,
-        attended=shared**2 / 2 + requests * own * (shared + own / 2),
-        cached=0,
+        attended=requests * own * (shared + own / 2),
+        cached=shared,
     )
     later = own + workload.output / 2  # own tokens of a request halfway through its answer
     step = _step_seconds(

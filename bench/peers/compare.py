@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -162,13 +162,17 @@ def _measure_once(contender: Contender, model: Path, conditions: Conditions) -> 
     return entries
 
 
-def compare(name: str, contenders: list[Contender], conditions: Conditions) -> report.Comparison:
-    """Measures all contenders on the checkpoint `name`, round by round. One that fails drops out, and is named."""
-    model = prepare(name, {contender.name.replace("vllm-compiled", "vllm") for contender in contenders})
-    result = report.Comparison(name)
+def compare(
+    result: report.Comparison, contenders: list[Contender], conditions: Conditions, save: Callable[[], None]
+) -> None:
+    """Measures all contenders on `result.model`, round by round, into `result`; saves after each round.
+
+    A contender that fails drops out, and is named.
+    """
+    model = prepare(result.model, {each.name.replace("vllm-compiled", "vllm") for each in contenders})
     standing = list(contenders)
     for number in range(1, conditions.rounds + 1):
-        _say(f"{name}: round {number} of {conditions.rounds}")
+        _say(f"{result.model}: round {number} of {conditions.rounds}")
         _await_idle(conditions)
         result.rates.append(_measure_rates(conditions))
         entries: list[report.Entry] = []
@@ -180,7 +184,7 @@ def compare(name: str, contenders: list[Contender], conditions: Conditions) -> r
                 result.failures.append(str(failure))
                 standing.remove(contender)
         result.rounds.append(entries)
-    return result
+        save()
 
 
 def _machine(threads: int) -> dict[str, str | int]:
@@ -189,7 +193,12 @@ def _machine(threads: int) -> dict[str, str | int]:
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     cpu = models[0] if models else platform.machine()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return {"cpu": cpu, "threads": threads, "memory_gb": round(memory / 1e9), "kernel": platform.release()}
+    return {
+        "cpu": cpu,
+        "threads": threads,
+        "memory_gb": round(memory / 1e9),
+        "kernel": platform.release().partition("-")[0],
+    }
 
 
 def _parse() -> argparse.Namespace:
@@ -225,20 +234,25 @@ def main() -> None:
         idle_limit_s=given.idle_limit,
         force=given.force,
     )
-    comparisons = [compare(name, contenders, conditions) for name in given.models]
+    comparisons = [report.Comparison(name) for name in given.models]
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     machine = _machine(given.threads)
     stem = given.into / f"{today}-cpu-{given.threads}core"
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    document = {
-        "date": today,
-        "machine": machine,
-        "models": {each.model: asdict(each) for each in comparisons},
-    }
-    stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
-    page = report.markdown(comparisons, today, machine, " ".join(sys.argv[1:]))
-    stem.with_suffix(".md").write_text(page)
-    print(page)
+
+    def save() -> None:
+        measured = [each for each in comparisons if each.rounds]
+        document = {
+            "date": today,
+            "machine": machine,
+            "models": {each.model: asdict(each) for each in measured},
+        }
+        stem.parent.mkdir(parents=True, exist_ok=True)
+        stem.with_suffix(".json").write_text(json.dumps(document, indent=1) + "\n")
+        stem.with_suffix(".md").write_text(report.markdown(measured, today, machine, " ".join(sys.argv[1:])))
+
+    for comparison in comparisons:
+        compare(comparison, contenders, conditions, save)
+    print(stem.with_suffix(".md").read_text())
     _say(f"written: {stem}.json, {stem}.md")
 
 

@@ -104,6 +104,8 @@ def _measure(peer: Peer, workload: Workload, vocab_size: int) -> tuple[float, fl
         ttft = statistics.median(first)
         total = _answer(peer, workload.prompts(vocab_size, 0), workload.output)
         return (workload.output - 1) / (total - ttft), ttft
+    if workload.shared:
+        _answer(peer, [workload.primer(vocab_size, 0)], 1)
     seconds = statistics.median(
         _answer(peer, workload.prompts(vocab_size, seed), workload.output) for seed in range(workload.repeats)
     )

@@ -17,6 +17,9 @@ FIRST_PLAIN_ID = 256  # below are the special tokens and bytes of the generated 
 class Workload:
     """`requests` prompts of `shared` common and `own` different tokens, each answered with exactly `output` tokens.
 
+    The shared tokens stand for a system prompt in daily use: one request has brought them before (the primer, which is
+    not timed), and a prefix cache may keep them.
+
     `metric` names what is reported: "decode_tok_s" (output tokens after the first, per second), "prefill_tok_s"
     (prompt tokens per second), "output_tok_s" (all output tokens per second) or "seconds". `repeats` is how often it
     is measured in one process, with other prompts each time; the median counts.
@@ -38,13 +41,20 @@ class Workload:
 
     def prompts(self, vocab_size: int, seed: int) -> list[list[int]]:
         """The prompts as token ids below `vocab_size`, the same for the same seed."""
+        return self._draw(vocab_size, seed)[:-1]
+
+    def primer(self, vocab_size: int, seed: int) -> list[int]:
+        """One more prompt with the shared tokens of `prompts(vocab_size, seed)`."""
+        return self._draw(vocab_size, seed)[-1]
+
+    def _draw(self, vocab_size: int, seed: int) -> list[list[int]]:
         draw = random.Random(f"{self.name}/{seed}")
 
         def tokens(count: int) -> list[int]:
             return [draw.randrange(FIRST_PLAIN_ID, vocab_size) for _ in range(count)]
 
         prefix = tokens(self.shared)
-        return [prefix + tokens(self.own) for _ in range(self.requests)]
+        return [prefix + tokens(self.own) for _ in range(self.requests + 1)]
 
 
 WORKLOADS = {
@@ -53,7 +63,9 @@ WORKLOADS = {
         Workload("W1", "one request, 128 in, 128 out", "decode_tok_s", 1, 0, 128, 128),
         Workload("W2", "one prompt of 1,024", "prefill_tok_s", 1, 0, 1024, 1, repeats=3),
         Workload("W3", "32 requests at once, 128 in, 128 out", "output_tok_s", 32, 0, 128, 128),
-        Workload("W4", "32 requests, 512 shared + 32 own in, 32 out", "seconds", 32, 512, 32, 32),
+        Workload(
+            "W4", "32 requests, 512 shared (seen before) + 32 own in, 32 out", "seconds", 32, 512, 32, 32
+        ),
     )
 }
 
