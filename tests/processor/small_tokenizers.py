@@ -50,8 +50,15 @@ def byte_level() -> tuple[Tokenizer, dict[str, Any]]:
         show_progress=False,
     )
     made.train_from_iterator(CORPUS, trainer)
-    made.add_tokens([AddedToken(name, normalized=False) for name in ("<tool_call>", "</tool_call>", "<think>")])
-    return made, {"eos_token": "<|im_end|>", "pad_token": "<|endoftext|>", "bos_token": None, "add_bos_token": False}
+    made.add_tokens(
+        [AddedToken(name, normalized=False) for name in ("<tool_call>", "</tool_call>", "<think>")]
+    )
+    return made, {
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "bos_token": None,
+        "add_bos_token": False,
+    }
 
 
 def byte_level_with_begin() -> tuple[Tokenizer, dict[str, Any]]:
@@ -83,7 +90,9 @@ def byte_fallback() -> tuple[Tokenizer, dict[str, Any]]:
     )
     state = json.loads(made.to_str())
     state["model"]["byte_fallback"] = True
-    state["added_tokens"] = [token for token in state["added_tokens"] if not token["content"].startswith("<0x")]
+    state["added_tokens"] = [
+        token for token in state["added_tokens"] if not token["content"].startswith("<0x")
+    ]
     made = Tokenizer.from_str(json.dumps(state))
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +17,9 @@ TEXT = "The naïve café \U0001f44b\U0001f3fd: 红色的圆, ok?  Two  spaces\na
 LOSSLESS = ["byte_level", "byte_level_with_begin", "byte_fallback"]
 
 
-def streamed(tokenizer: Tokenizer, pieces: list[list[int]], sampling: SamplingParams, prompt=()) -> tuple[str, str]:
+def streamed(
+    tokenizer: Tokenizer, pieces: list[list[int]], sampling: SamplingParams, prompt=()
+) -> tuple[str, str]:
     """The joined text of `pieces`, and what stopped it."""
     stream = TextStream(tokenizer, sampling, prompt)
     texts = []
@@ -29,7 +33,7 @@ def streamed(tokenizer: Tokenizer, pieces: list[list[int]], sampling: SamplingPa
 def split(values, cuts):
     """`values` cut at the places in `cuts`."""
     places = sorted({0, len(values), *(cut % (len(values) + 1) for cut in cuts)})
-    return [values[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [values[a:b] for a, b in pairwise(places)]
 
 
 cuts = st.lists(st.integers(0, 500), max_size=12)

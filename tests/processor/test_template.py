@@ -28,11 +28,18 @@ WEATHER = {
         },
     },
 }
-TIME = {"type": "function", "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}}}
+TIME = {
+    "type": "function",
+    "function": {"name": "get_time", "parameters": {"type": "object", "properties": {}}},
+}
 USER = {"role": "user", "content": " What's the weather in Zürich & 东京? "}
 SYSTEM = {"role": "system", "content": "Be brief. "}
 ANSWER = {"role": "assistant", "content": "<think>\nhm\n</think>\n\nIt is fine. "}
-CALL = {"id": "abcdefghi", "type": "function", "function": {"name": "get_weather", "arguments": {"city": "Zürich"}}}
+CALL = {
+    "id": "abcdefghi",
+    "type": "function",
+    "function": {"name": "get_weather", "arguments": {"city": "Zürich"}},
+}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
 RESULT = {"role": "tool", "tool_call_id": "abcdefghi", "content": '{"degrees": 21}'}
 CONVERSATIONS = {
@@ -103,9 +110,9 @@ def test_prompts_equal_transformers(name, talk, tools, generation, reference):
 def test_template_arguments_reach_the_template(name, options, reference):
     chat = Chat(messages=(USER,), template_kwargs=options)
     expected = theirs(reference, TEMPLATES[name], [USER], add_generation_prompt=True, **options)
-    assert rendered(TEMPLATES[name], chat) == expected != rendered(TEMPLATES[name], Chat(messages=(USER,))) or (
-        "unused" in options
-    )
+    assert rendered(TEMPLATES[name], chat) == expected != rendered(
+        TEMPLATES[name], Chat(messages=(USER,))
+    ) or ("unused" in options)
 
 
 @pytest.mark.parametrize("content", ["The sky is", "The sky is ", "Sky\n"])
@@ -140,7 +147,9 @@ def test_a_template_that_takes_only_parts_gets_strings_as_parts():
 
 def test_pictures_are_refused_where_the_model_takes_text():
     picture = {"type": "image_url", "image_url": {"url": "data:,"}}
-    with pytest.raises(InvalidRequest, match=r"'image_url' was sent, and this model takes text only") as refused:
+    with pytest.raises(
+        InvalidRequest, match=r"'image_url' was sent, and this model takes text only"
+    ) as refused:
         rendered(TEMPLATES["chatml_tools"], Chat(messages=({"role": "user", "content": [picture]},)))
     assert refused.value.param == "messages[0].content[0]"
 
@@ -156,7 +165,9 @@ def test_arguments_as_json_text_reach_templates_as_objects(arguments, reference)
 @pytest.mark.parametrize("arguments", ["", None, '{"cut'])
 def test_arguments_that_are_no_json_do_not_fail_the_request(arguments):
     call = {**CALL, "function": {"name": "get_weather", "arguments": arguments}}
-    text = rendered(TEMPLATES["chatml_tools"], Chat(messages=(USER, {**CALLED, "tool_calls": [call]}, RESULT)))
+    text = rendered(
+        TEMPLATES["chatml_tools"], Chat(messages=(USER, {**CALLED, "tool_calls": [call]}, RESULT))
+    )
     assert f'"arguments": {arguments or "{}"}' in text
 
 
@@ -206,7 +217,9 @@ def test_the_developer_speaks_as_system_unless_the_template_knows_the_role():
 
 def test_tool_choice_none_offers_no_tools():
     chat = Chat(messages=(USER,), tools=(WEATHER,), tool_choice="none")
-    assert rendered(TEMPLATES["chatml_tools"], chat) == rendered(TEMPLATES["chatml_tools"], Chat(messages=(USER,)))
+    assert rendered(TEMPLATES["chatml_tools"], chat) == rendered(
+        TEMPLATES["chatml_tools"], Chat(messages=(USER,))
+    )
 
 
 class TestTemplatesWithoutTools:

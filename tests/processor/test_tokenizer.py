@@ -41,7 +41,9 @@ def test_ids_equal_transformers(kind, loaded, reference):
             theirs = reference[kind](text, add_special_tokens=special).input_ids
             assert loaded[kind].encode(text, special) == theirs, text
             for skip in (True, False):
-                assert loaded[kind].decode(theirs, skip) == reference[kind].decode(theirs, skip_special_tokens=skip)
+                assert loaded[kind].decode(theirs, skip) == reference[kind].decode(
+                    theirs, skip_special_tokens=skip
+                )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -117,7 +119,9 @@ def test_token_bytes_joined_are_the_text(kind, loaded):
     ids = tokenizer.encode(text, add_special_tokens=False)
     joined = b"".join(tokenizer.token_bytes(token) for token in ids).decode()
     assert joined.removeprefix(" ") == text
-    assert "".join(tokenizer.token_text(token) for token in tokenizer.encode("a dog", False)).strip() == "a dog"
+    assert (
+        "".join(tokenizer.token_text(token) for token in tokenizer.encode("a dog", False)).strip() == "a dog"
+    )
 
 
 def test_part_of_a_character_has_its_bytes_and_shows_as_the_replacement_sign(loaded):
@@ -208,8 +212,10 @@ def test_half_a_surrogate_pair_is_the_callers_fault(loaded):
 
 def test_ids_outside_the_vocabulary_decode_to_nothing(loaded: dict[str, Tokenizer]):
     tokenizer = loaded["byte_level"]
-    assert tokenizer.decode([10**6]) == "" and tokenizer.token(10**6) == "" and tokenizer.token_bytes(10**6) == b""
+    assert (
+        tokenizer.decode([10**6]) == ""
+        and tokenizer.token(10**6) == ""
+        and tokenizer.token_bytes(10**6) == b""
+    )
     with pytest.raises(InvalidRequest):
         tokenizer.decode([-1])
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from tutti.errors import ConfigError
+from tutti.errors import ConfigError, InvalidRequest
 from tutti.models.parsers import grammar
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.compose import ComposedParser
@@ -70,12 +70,17 @@ class ParserChoice:
         )
         return ComposedParser(thinking, reader)
 
-    def tool_grammar(self, chat: Chat, prompt: str) -> StructuredOutputs | None:
+    def tool_grammar(self, chat: Chat, prompt: str, *, parallel: bool = True) -> StructuredOutputs | None:
         """The form of an answer that calls a tool as `chat.tool_choice` demands, or None. Raises InvalidRequest."""
         functions = grammar.wanted_tools(chat)
         if not functions:
             return None
-        several = not isinstance(chat.tool_choice, dict)
+        if self.tool == NONE:
+            raise InvalidRequest(
+                "tool_choice demands a call, and this model is served with --tool-call-parser none",
+                param="tool_choice",
+            )
+        several = parallel and not isinstance(chat.tool_choice, dict)
         if self.tool == "harmony":
             return grammar.structural_tag(grammar.harmony_calls(functions, several))
         if self.tool == "llama3_json":

@@ -36,8 +36,10 @@ class HarmonyParser(CoroutineParser):
 
     def read(self) -> Reading[None]:
         """Messages until the end."""
-        yield from self._opening()
         while (yield from self.chars.peek()):
+            if not (yield from self._at_header()):
+                yield from self._body(self.content)
+                continue
             try:
                 header = yield from self._header()
             except Malformed:
@@ -46,14 +48,20 @@ class HarmonyParser(CoroutineParser):
                 continue
             yield from self._message(header)
 
-    def _opening(self) -> Reading[None]:
-        """The prompt ends with `<|start|>assistant`, so an answer begins inside a header."""
-        for mark in (CHANNEL, " to=", START, MESSAGE, CONSTRAIN):
-            start = self.chars.position
+    def _at_header(self) -> Reading[bool]:
+        """Whether a header comes next. The prompt ends with `<|start|>assistant`, so an answer begins inside one."""
+        start = self.chars.position
+        for mark in (CHANNEL, " to=", MESSAGE, CONSTRAIN):
             if (yield from self.chars.match(mark)):
                 self.chars.rewind(start)
-                return
-        yield from self._body(self.content)
+                return True
+        yield from self.chars.space()  # between messages it is nothing
+        if (yield from self.chars.match(START)):
+            self.chars.rewind(self.chars.position - len(START))
+            self.chars.settle()
+            return True
+        self.chars.rewind(start)
+        return False
 
     def _header(self) -> Reading[str]:
         """All up to `<|message|>`, which is taken and settled. Raises Malformed when it is missing."""

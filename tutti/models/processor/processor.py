@@ -98,13 +98,14 @@ class Processor:
         """Splits the answer to `chat` into content, reasoning and tool calls."""
         return self.parsers.output_parser(chat, self.render(chat) if self.parsers.reads_prompt else "")
 
-    def tool_grammar(self, chat: Chat) -> StructuredOutputs | None:
+    def tool_grammar(self, chat: Chat, *, parallel: bool = True) -> StructuredOutputs | None:
         """The form an answer to `chat` must take so that it calls a tool, by `chat.tool_choice`.
 
-        None when the choice is left to the model ("auto", "none"). Raises InvalidRequest on a name that is not among
-        the tools.
+        None when the choice is left to the model ("auto", "none"). Without `parallel` it is one call. Raises
+        InvalidRequest on a name that is not among the tools.
         """
-        return self.parsers.tool_grammar(chat, self.render(chat) if self.parsers.reads_prompt else "")
+        prompt = self.render(chat) if self.parsers.reads_prompt else ""
+        return self.parsers.tool_grammar(chat, prompt, parallel=parallel)
 
 
 def load_processor(

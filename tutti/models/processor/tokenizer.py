@@ -138,10 +138,14 @@ def _complete(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, str]:
         config |= read_json(folder / "special_tokens_map.json")
         listed = {str(index): token for token, index in read_json(folder / "added_tokens.json").items()}
     named = {key: content for key in _NAMED if (content := _content(config.get(key))) is not None}
-    special = {content: value for value in _special_values(config) if (content := _content(value)) is not None}
+    special = {
+        content: value for value in _special_values(config) if (content := _content(value)) is not None
+    }
 
     known = {repr(token) for token in backend.get_added_tokens_decoder().values()}
-    wanted = [_added(listed[index], special=_content(listed[index]) in special) for index in sorted(listed, key=int)]
+    wanted = [
+        _added(listed[index], special=_content(listed[index]) in special) for index in sorted(listed, key=int)
+    ]
     wanted = [token for token in wanted if repr(token) not in known]
     present = {token.content for token in backend.get_added_tokens_decoder().values()}
     present |= {token.content for token in wanted}
@@ -170,7 +174,9 @@ def _content(value: object) -> str | None:
 def _added(value: str | dict[str, Any], *, special: bool) -> tokenizers.AddedToken:
     if isinstance(value, str):
         return tokenizers.AddedToken(value, special=special, normalized=not special)
-    flags = {key: bool(value[key]) for key in ("single_word", "lstrip", "rstrip", "normalized") if key in value}
+    flags = {
+        key: bool(value[key]) for key in ("single_word", "lstrip", "rstrip", "normalized") if key in value
+    }
     return tokenizers.AddedToken(value["content"], special=special or bool(value.get("special")), **flags)
 
 
