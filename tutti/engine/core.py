@@ -103,7 +103,9 @@ class Engine:
 
     def _build(self, stage: Stage) -> Autoregress:
         build = resolve(stage.build)
-        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization)
+        options = BuildOptions(
+            str(self.device), self.plan.dtype, self.options.quantization, context=self.plan.context
+        )
         with torch.inference_mode():
             model = build(self.checkpoint, options)
         cache = KVCache(

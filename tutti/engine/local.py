@@ -29,7 +29,7 @@ class LocalEngine(EngineClient):
         self._thread.start()
 
     def _send(self, message: ToEngine) -> None:
-        if self._closed:
+        if self._closed or not self._thread.is_alive():
             raise EngineDied("the engine was closed")
         with self._lock:
             self._send_now(message)
