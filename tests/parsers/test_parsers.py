@@ -113,9 +113,7 @@ def test_calls_come_out_well_formed_at_every_split(make, write):
         answer = parse(make, *split(text, cuts))
         assert answer.objects == [(name, values) for name, values in made]
         assert answer.reasoning == ""
-        assert answer.content == (
-            "" if make is llama3 else before.rstrip() if make is not harmony else before.rstrip()
-        )
+        assert answer.content == ("" if make is llama3 else before.rstrip())
 
     check()
 

@@ -79,21 +79,24 @@ def byte_level_with_begin() -> tuple[Tokenizer, dict[str, Any]]:
     return made, {"bos_token": "<|begin_of_text|>", "eos_token": "<|eot_id|>"}
 
 
-def byte_fallback() -> tuple[Tokenizer, dict[str, Any]]:
-    """As Llama 2: SentencePiece BPE with byte fallback; the text's first space is the tokenizer's own."""
-    names = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
-    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
-    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
-    ascii_corpus = [line for line in CORPUS if line.isascii()]
-    made.train_from_iterator(
-        ascii_corpus, trainers.BpeTrainer(vocab_size=500, special_tokens=names, show_progress=False)
-    )
+def _with_bytes(made: Tokenizer, special: list[str]) -> Tokenizer:
+    """Trains `made` on the corpus's ASCII lines, so that other signs fall back to byte tokens."""
+    names = [*special, *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=500, special_tokens=names, show_progress=False)
+    made.train_from_iterator([line for line in CORPUS if line.isascii()], trainer)
     state = json.loads(made.to_str())
     state["model"]["byte_fallback"] = True
     state["added_tokens"] = [
         token for token in state["added_tokens"] if not token["content"].startswith("<0x")
     ]
-    made = Tokenizer.from_str(json.dumps(state))
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def byte_fallback() -> tuple[Tokenizer, dict[str, Any]]:
+    """As Llama 2: SentencePiece BPE with byte fallback; the text's first space is the tokenizer's own."""
+    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="first", split=False)
+    made = _with_bytes(made, ["<unk>", "<s>", "</s>"])
     made.decoder = decoders.Sequence(
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )
@@ -101,6 +104,27 @@ def byte_fallback() -> tuple[Tokenizer, dict[str, Any]]:
         single="<s> $A", pair="<s> $A <s> $B", special_tokens=[("<s>", 1)]
     )
     return made, {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "add_bos_token": True}
+
+
+def byte_fallback_by_normalizer() -> tuple[Tokenizer, dict[str, Any]]:
+    """As Gemma: byte fallback, spaces by a normalizer, no space of the tokenizer's own."""
+    special = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>"]
+    made = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    made.normalizer = normalizers.Replace(" ", "▁")
+    made.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    made = _with_bytes(made, special)
+    made.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    made.post_processor = processors.TemplateProcessing(
+        single="<bos> $A", pair="<bos> $A <bos> $B", special_tokens=[("<bos>", 2)]
+    )
+    names = {
+        "bos": "bos_token",
+        "eos": "eos_token",
+        "pad": "pad_token",
+        "unk": "unk_token",
+        "mask": "mask_token",
+    }
+    return made, {value: f"<{key}>" for key, value in names.items()}
 
 
 def word_piece() -> tuple[Tokenizer, dict[str, Any]]:
@@ -141,6 +165,7 @@ KINDS = {
     "byte_level": byte_level,
     "byte_level_with_begin": byte_level_with_begin,
     "byte_fallback": byte_fallback,
+    "byte_fallback_by_normalizer": byte_fallback_by_normalizer,
     "word_piece": word_piece,
     "unigram": unigram,
 }

@@ -14,7 +14,7 @@ from tutti.models.processor.stream import StopString
 from tutti.request import SamplingParams
 
 TEXT = "The naïve café \U0001f44b\U0001f3fd: 红色的圆, ok?  Two  spaces\nand lines.\n"
-LOSSLESS = ["byte_level", "byte_level_with_begin", "byte_fallback"]
+LOSSLESS = ["byte_level", "byte_level_with_begin", "byte_fallback", "byte_fallback_by_normalizer"]
 
 
 def streamed(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from tests.processor.small_tokenizers import CORPUS, KINDS, write
 from tutti.errors import CheckpointError, ContextOverflow, InvalidRequest
@@ -44,6 +44,46 @@ def test_ids_equal_transformers(kind, loaded, reference):
                 assert loaded[kind].decode(theirs, skip) == reference[kind].decode(
                     theirs, skip_special_tokens=skip
                 )
+
+
+@pytest.mark.parametrize(
+    ("kind", "tokenizer_class", "model_type"),
+    [
+        ("byte_level", "Qwen2Tokenizer", "qwen2"),
+        ("byte_level", "Qwen2Tokenizer", "qwen3"),
+        ("byte_level_with_begin", "PreTrainedTokenizerFast", "llama"),
+        ("byte_fallback", "LlamaTokenizer", "llama"),
+        ("byte_fallback", "LlamaTokenizerFast", "mistral"),
+        ("byte_fallback", "LlamaTokenizer", "phi3"),
+        ("byte_fallback_by_normalizer", "GemmaTokenizer", "gemma2"),
+        ("byte_fallback_by_normalizer", "GemmaTokenizerFast", "gemma3_text"),
+    ],
+)
+def test_ids_equal_those_of_the_classes_that_checkpoints_name(save, kind, tokenizer_class, model_type):
+    folder = save(kind, tokenizer_class=tokenizer_class)
+    write(folder / "config.json", {"model_type": model_type})
+    ours, theirs = load_tokenizer(folder), AutoTokenizer.from_pretrained(folder)
+    for text in TEXTS:
+        assert ours.encode(text) == theirs(text).input_ids, text
+        assert ours.decode(ours.encode(text)) == theirs.decode(
+            theirs(text).input_ids, skip_special_tokens=True
+        )
+
+
+@pytest.mark.parametrize("model_type", ["llama", "mistral"])
+def test_an_older_file_is_followed_where_transformers_rebuilds_it(save, model_type):
+    """Llama 2's own tokenizer.json puts a space behind special tokens; the class of transformers 5 does not."""
+    folder = save("byte_fallback", tokenizer_class="LlamaTokenizer")
+    state = json.loads((folder / "tokenizer.json").read_text())
+    space = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
+    state |= {"pre_tokenizer": None, "normalizer": {"type": "Sequence", "normalizers": [
+        {"type": "Prepend", "prepend": "▁"}, space,
+    ]}}  # fmt: skip
+    write(folder / "tokenizer.json", state)
+    write(folder / "config.json", {"model_type": model_type})
+    ours, theirs = load_tokenizer(folder), PreTrainedTokenizerFast.from_pretrained(folder)
+    for text in TEXTS:
+        assert ours.encode(text) == theirs(text).input_ids, text
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -186,7 +226,7 @@ def test_older_files_are_converted_by_transformers(tmp_path, folders):
     assert load_tokenizer(tmp_path).encode(text) == AutoTokenizer.from_pretrained(tmp_path)(text).input_ids
 
 
-@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback"])
+@pytest.mark.parametrize("kind", ["byte_level", "byte_fallback", "byte_fallback_by_normalizer"])
 def test_text_beyond_any_context_is_refused_at_once(kind, loaded):
     started = time.monotonic()
     with pytest.raises(ContextOverflow, match=r"10,000,000 bytes.*at least [\d,]+ tokens.*2,048 tokens"):

@@ -2,7 +2,9 @@
 
 Owns the reading of tokenizer.json and the files beside it, and the limits on a text's length. tokenizer.json is the
 authority, as in transformers: its post-processor decides on begin and end tokens, and tokens that only
-tokenizer_config.json or special_tokens_map.json name are added behind its own. Incremental decoding is in `stream`.
+tokenizer_config.json or special_tokens_map.json name are added behind its own. Where transformers 5 rebuilds a file's
+pipeline from the name of a tokenizer class (older Llama files), the file is followed. Incremental decoding is in
+`stream`.
 """
 
 from __future__ import annotations
