@@ -8,9 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -26,6 +25,9 @@ from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, gather_logprobs
 from tutti.models.protocols import CausalModel
 from tutti.request import Request, SamplingParams, Tokens
+
+if TYPE_CHECKING:
+    from tutti.layers.grammar import PendingMasks
 
 _TEXT_DEADLINE = 0.1  # seconds until a reader notices that no new text came
 
@@ -70,7 +72,6 @@ class Autoregress:
         self._sampler = Sampler(model.vocab_size, device)
         self._sequences: dict[str, Sequence] = {}
         self._admitted = 0
-        self._masks = ThreadPoolExecutor(1, thread_name_prefix="grammar-mask")
 
     # --- the protocol -------------------------------------------------------------------------------------------
 
@@ -162,7 +163,7 @@ class Autoregress:
     def _compute(self, batch: Items[Scheduled], sampling: Items[Scheduled]) -> Computed:
         """Everything that can fail, before anything is changed."""
         inputs = forward_inputs(batch, self.cache, self.device)
-        mask = self._fill_masks(sampling)
+        masks = self._begin_masks(sampling)
         hidden = self.model.forward(inputs, self.cache.layers)
         prompt_logprobs = self._prompt_logprobs(batch, hidden)
         if not sampling:
@@ -171,23 +172,22 @@ class Autoregress:
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
         logits = self.model.logits(hidden[ends.long()])
-        bitmask = mask.result() if mask is not None else None
+        bitmask = masks.result() if masks is not None else None
         result = self._sampler.sample(logits, [item.sequence.sampler for item in sampling], bitmask)
-        return Computed(result.tokens, result.logprobs, result.errors, prompt_logprobs)
+        errors = [
+            item.sequence.grammar.error
+            if item.sequence.grammar is not None and item.sequence.grammar.error
+            else error
+            for item, error in zip(sampling, result.errors, strict=True)
+        ]
+        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs)
 
-    def _fill_masks(self, sampling: Items[Scheduled]) -> Future[Tensor] | None:
+    def _begin_masks(self, sampling: Items[Scheduled]) -> PendingMasks | None:
         """The grammars' masks, filled by a thread while the forward pass runs."""
-        rows = [(row, item.sequence.grammar) for row, item in enumerate(sampling) if item.sequence.grammar]
-        if not rows:
+        grammars = [item.sequence.grammar for item in sampling]
+        if all(grammar is None for grammar in grammars):
             return None
-        bitmask = self.vocabulary.compiler().bitmask(len(sampling))
-
-        def fill() -> Tensor:
-            for row, grammar in rows:
-                grammar.fill(bitmask, row)
-            return bitmask
-
-        return self._masks.submit(fill)
+        return self.vocabulary.compiler().masks(grammars)
 
     def _prompt_logprobs(self, batch: Items[Scheduled], hidden: Tensor) -> dict[str, list[Any]]:
         """Log-probabilities of prompt tokens, for those who asked: token i is predicted by position i - 1."""

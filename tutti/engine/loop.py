@@ -106,7 +106,7 @@ class Loop:
             self._routes[request.id] = Route(graph, outputs)
             for stage in graph.stages:
                 self.runners[stage.name].admit(request)
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with a request must not end the loop
+        except Exception as error:
             if not isinstance(error, TuttiError):
                 log.error("request %s could not be taken in", request.id, exc_info=error)
                 error = StageFailed(f"the request could not be taken in: {type(error).__name__}: {error}")

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tutti.layers.bad_words import bad_word_sequences
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from tutti.layers.grammar import GrammarCompiler
+    from tutti.layers.grammar import GrammarCompiler, TokenTable
 
 
 class Vocabulary:
@@ -31,20 +32,23 @@ class Vocabulary:
             self._tokenizer = load_tokenizer(self.path)
         return self._tokenizer
 
-    def bad_words(self, words: Sequence[str]) -> list[list[int]]:
+    def bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The token sequences of forbidden words, with and without a leading space, as vLLM reads them."""
-        found: list[list[int]] = []
-        for word in words:
-            for text in (word, " " + word.lstrip()):
-                ids = self.tokenizer().encode(text, add_special_tokens=False)
-                if ids and ids not in found:
-                    found.append(ids)
-        return found
+        return bad_word_sequences(words, lambda text: self.tokenizer().encode(text, add_special_tokens=False))
 
     def compiler(self) -> GrammarCompiler:
         """Compiles structured outputs for this vocabulary."""
         if self._compiler is None:
-            from tutti.layers.grammar import GrammarCompiler  # only those who ask for a form pay for its library
+            from tutti.layers.grammar import (
+                GrammarCompiler,  # only those who ask for a form pay for its library
+            )
 
-            self._compiler = GrammarCompiler(self.path, self.size, self.eos_ids)
+            self._compiler = GrammarCompiler(self._tokens, self.size, self.eos_ids)
         return self._compiler
+
+    def _tokens(self) -> TokenTable:
+        from tutti.layers.grammar import TokenTable
+
+        tokenizer = self.tokenizer()
+        pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        return TokenTable(pieces, tokenizer.special_ids)

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 
 def main(descriptor: int) -> int:
     """Serve until the front says so or is gone; the exit code."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C reaches the whole group; the front decides what it means
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl+C reaches the whole group; the front decides what it means
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
     connection = socket.socket(fileno=descriptor)
