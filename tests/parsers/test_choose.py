@@ -86,6 +86,17 @@ def test_the_prompt_decides_whether_an_answer_starts_inside_a_thought(prompt, ex
     assert parse(lambda: choice.output_parser(Chat(messages=()), prompt), "a</think>b ") == expected
 
 
+def test_a_thought_that_is_continued_goes_on():
+    choice = choose_parsers("", reasoning="qwen3")
+    for said, expected in (
+        ("<think>\nfirst", Answer(content="b", reasoning="a")),
+        ("<think>x</think> y", Answer(content="a</think>b")),
+    ):
+        final = {"role": "assistant", "content": said}
+        talk = Chat(messages=(final,), add_generation_prompt=False, continue_final_message=True)
+        assert parse(lambda talk=talk, said=said: choice.output_parser(talk, said), "a</think>b") == expected
+
+
 def test_calls_are_read_only_where_tools_are_offered():
     choice = choose_parsers("")
     assert parse(lambda: choice.output_parser(chat(), ""), CALL).calls == [["now", "{}"]]

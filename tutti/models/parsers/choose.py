@@ -17,7 +17,13 @@ from tutti.models.parsers.hermes import HermesParser
 from tutti.models.parsers.llama3_json import Llama3JsonParser
 from tutti.models.parsers.mistral import ARGS, CALLS, MistralParser, new_mistral_id
 from tutti.models.parsers.plain import PlainParser
-from tutti.models.parsers.thinking import CLOSE, OPEN, ThinkingParser, inside_thinking
+from tutti.models.parsers.thinking import (
+    CLOSE,
+    OPEN,
+    ThinkingParser,
+    inside_thinking,
+    unfinished_thought,
+)
 from tutti.request import Chat, StructuredOutputs
 
 NONE = "none"
@@ -65,9 +71,8 @@ class ParserChoice:
         reader = self._tool_parser(chat) if tools else PlainParser()
         if self.reasoning != "thinking" or _thought_is_over(prompt):
             return reader
-        thinking = ThinkingParser(
-            inside_thinking(prompt), needs_special_tokens=self._special(ThinkingParser.marks)
-        )
+        special = self._special(ThinkingParser.marks)
+        thinking = ThinkingParser(_thinks_already(chat, prompt), needs_special_tokens=special)
         return ComposedParser(thinking, reader)
 
     def tool_grammar(self, chat: Chat, prompt: str, *, parallel: bool = True) -> StructuredOutputs | None:
@@ -90,7 +95,7 @@ class ParserChoice:
         else:
             calls = grammar.hermes_calls(functions, several)
         if self.reasoning == "thinking" and not _thought_is_over(prompt):
-            calls = grammar.after_thought(calls, inside_thinking(prompt))
+            calls = grammar.after_thought(calls, _thinks_already(chat, prompt))
         return grammar.structural_tag(calls)
 
     def _tool_parser(self, chat: Chat) -> OutputParser:
@@ -161,6 +166,12 @@ def _recognize(template: str, known: Callable[[str], bool]) -> tuple[str, str]:
         tool = "hermes"
     thinks = OPEN in template or CLOSE in template or (known(OPEN) and known(CLOSE))
     return tool, "thinking" if thinks else NONE
+
+
+def _thinks_already(chat: Chat, prompt: str) -> bool:
+    """Whether the answer starts inside a thought."""
+    content = chat.messages[-1].get("content") if chat.continue_final_message and chat.messages else None
+    return unfinished_thought(content) if isinstance(content, str) else inside_thinking(prompt)
 
 
 def _thought_is_over(prompt: str) -> bool:

@@ -16,8 +16,13 @@ _SPACE_OR_TEXT = re.compile(r"\s+|[^<\s]+")
 
 
 def inside_thinking(prompt: str) -> bool:
-    """Whether the answer to `prompt` continues a thought: its last opening tag is not closed."""
-    return prompt.rfind(OPEN) > prompt.rfind(CLOSE) and prompt.rstrip().endswith(OPEN)
+    """Whether the template opened a thought at the end of `prompt`. (A tag elsewhere may be a user's words.)"""
+    return prompt.rstrip().endswith(OPEN)
+
+
+def unfinished_thought(answer: str) -> bool:
+    """Whether `answer`, which is to be continued, stops inside a thought."""
+    return answer.rfind(OPEN) > answer.rfind(CLOSE)
 
 
 class ThinkingParser(CoroutineParser):
