@@ -221,6 +221,76 @@ def _falcon_config(**more: Any) -> transformers.FalconConfig:
     )
 
 
+@family("qwen3_moe")
+def _qwen3_moe() -> PreTrainedModel:
+    """Experts in the first and the last layer, their weights normalized; windows in every layer."""
+    config = transformers.Qwen3MoeConfig(
+        **BASE,
+        head_dim=24,
+        num_experts=6,
+        num_experts_per_tok=3,
+        moe_intermediate_size=40,
+        norm_topk_prob=True,
+        mlp_only_layers=[1],
+        use_sliding_window=True,
+        sliding_window=WINDOW,
+    )
+    return transformers.Qwen3MoeForCausalLM(config)
+
+
+@family("qwen3_moe-sparse")
+def _qwen3_moe_sparse() -> PreTrainedModel:
+    """Experts in every other layer, their weights as the softmax gives them."""
+    config = transformers.Qwen3MoeConfig(
+        **BASE, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=40, decoder_sparse_step=2
+    )
+    return transformers.Qwen3MoeForCausalLM(config)
+
+
+@family("deepseek_v2")
+def _deepseek_v2() -> PreTrainedModel:
+    """As DeepSeek-V2: compressed queries, group-limited routing, YaRN; one dense layer below."""
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 100.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+        "mscale": 0.9,
+        "mscale_all_dim": 0.7,
+    }
+    return _deepseek(
+        q_lora_rank=20,
+        topk_method="group_limited_greedy",
+        n_group=3,
+        topk_group=2,
+        routed_scaling_factor=2.5,
+        rope_parameters=rope,
+    )
+
+
+@family("deepseek_v2-lite")
+def _deepseek_v2_lite() -> PreTrainedModel:
+    """As V2-Lite: queries uncompressed, greedy routing."""
+    return _deepseek(q_lora_rank=None)
+
+
+def _deepseek(**more: Any) -> PreTrainedModel:
+    config = transformers.DeepseekV2Config(
+        **{**BASE, "num_key_value_heads": 4},
+        first_k_dense_replace=1,
+        kv_lora_rank=32,
+        qk_nope_head_dim=16,
+        qk_rope_head_dim=8,
+        v_head_dim=12,
+        n_routed_experts=6,
+        num_experts_per_tok=3,
+        n_shared_experts=2,
+        moe_intermediate_size=20,
+        **more,
+    )
+    return transformers.DeepseekV2ForCausalLM(config)
+
+
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
     generator = torch.Generator().manual_seed(seed)

@@ -1,4 +1,4 @@
-"""Every dense family gives transformers' logits and tokens in float32, alone and in mixed batches, chunked or whole."""
+"""Every family gives transformers' logits and tokens in float32, alone and in mixed batches, chunked or whole."""
 
 from __future__ import annotations
 

@@ -115,6 +115,32 @@ class AttentionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LatentAttentionConfig:
+    """Multi-head latent attention: keys and values of all heads are projections of one latent of width `rank`.
+
+    A head's query and key have `plain_dim` columns without positions and `rope_dim` with; the latter are the same in
+    all heads' keys. `value_dim` is the width of a head's values. `query_rank`, if given, is the width queries are
+    compressed to. `norm` is of the compressed queries and the latent. `bias` is of the compressing projections and
+    the last.
+    """
+
+    heads: int
+    plain_dim: int
+    rope_dim: int
+    value_dim: int
+    rank: int
+    scale: float
+    norm: NormConfig
+    query_rank: int | None = None
+    rope: int | None = 0
+    bias: bool = False
+
+    def kv_group(self, layers: tuple[int, ...] = ()) -> KVGroup:
+        """How these layers' KV cache pages: per token one latent and one rotated key, shared by all heads."""
+        return KVGroup("full", layers, 1, self.rank + self.rope_dim, self.rank, shared_value=True)
+
+
+@dataclass(frozen=True, slots=True)
 class FeedForwardConfig:
     """down(act(up(x))), or down(act(gate(x)) * up(x)) when `gated`. `intermediate` is the inner width."""
 
@@ -122,3 +148,41 @@ class FeedForwardConfig:
     activation: str
     gated: bool = True
     bias: bool = False
+
+    @property
+    def activations(self) -> int:
+        """Elements per token at the layer's widest moment."""
+        return self.intermediate * (2 if self.gated else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """Chooses `active` of `experts` experts for each token, weighted by the softmax over all of them.
+
+    `normalize` makes the chosen weights sum to one, which is the softmax over the chosen alone; `scale` multiplies
+    them. With `groups` > 1 the experts stand in that many equal groups, and only those of the `active_groups` whose
+    best expert is best are eligible.
+    """
+
+    experts: int
+    active: int
+    normalize: bool = False
+    scale: float = 1.0
+    groups: int = 1
+    active_groups: int = 1
+    bias: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MixtureConfig:
+    """A mixture of experts, each an `expert`; `shared` is one more that every token passes."""
+
+    router: RouterConfig
+    expert: FeedForwardConfig
+    shared: FeedForwardConfig | None = None
+
+    @property
+    def activations(self) -> int:
+        """Elements per token at the layer's widest moment."""
+        shared = 0 if self.shared is None else self.shared.activations
+        return self.router.active * self.expert.activations + shared

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.layers.attention import Attention
-from tutti.layers.config import AttentionConfig, FeedForwardConfig
+from tutti.layers.config import AttentionConfig, FeedForwardConfig, LatentAttentionConfig, MixtureConfig
 from tutti.layers.feed_forward import FeedForward
+from tutti.layers.latent_attention import LatentAttention
+from tutti.layers.moe import Mixture
 from tutti.layers.norm import Norm, make_norm
 from tutti.layers.parameters import Named, prefixed
 from tutti.layers.rope import Rotation
@@ -44,18 +46,22 @@ class FeedForwardLayer(Protocol):
         ...
 
 
-def make_attention(hidden: int, config: AttentionConfig) -> AttentionLayer:
+def make_attention(hidden: int, config: AttentionConfig | LatentAttentionConfig) -> AttentionLayer:
     """The attention layer for `config`, by its type."""
     match config:
         case AttentionConfig():
             return Attention(hidden, config)
+        case LatentAttentionConfig():
+            return LatentAttention(hidden, config)
 
 
-def make_feed_forward(hidden: int, config: FeedForwardConfig) -> FeedForwardLayer:
+def make_feed_forward(hidden: int, config: FeedForwardConfig | MixtureConfig) -> FeedForwardLayer:
     """The feed-forward layer for `config`, by its type."""
     match config:
         case FeedForwardConfig():
             return FeedForward(hidden, config)
+        case MixtureConfig():
+            return Mixture(hidden, config)
 
 
 class Block(Protocol):

@@ -9,15 +9,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tutti.graph import KVGroup, StageShape
-from tutti.layers.config import AttentionConfig, FeedForwardConfig, NormConfig, RopeConfig
+from tutti.layers.config import (
+    AttentionConfig,
+    FeedForwardConfig,
+    LatentAttentionConfig,
+    MixtureConfig,
+    NormConfig,
+    RopeConfig,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LayerConfig:
     """One decoder layer. Another kind of attention or feed-forward is another type here and in `models.block`."""
 
-    attention: AttentionConfig
-    feed_forward: FeedForwardConfig
+    attention: AttentionConfig | LatentAttentionConfig
+    feed_forward: FeedForwardConfig | MixtureConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,5 @@ def kv_groups(config: DecoderConfig) -> tuple[tuple[KVGroup, ...], tuple[int, ..
 
 def stage_shape(config: DecoderConfig) -> StageShape:
     """What the memory plan must know of the decoder."""
-    widest = max(
-        (layer.feed_forward.intermediate * (2 if layer.feed_forward.gated else 1) for layer in config.layers),
-        default=0,
-    )
+    widest = max((layer.feed_forward.activations for layer in config.layers), default=0)
     return StageShape(kv_groups(config)[0], config.context, config.hidden, widest, config.vocab)

@@ -42,6 +42,21 @@ SANDWICH_NORMS: dict[str, str | tuple[str, ...]] = {
     "layers.{}.feed_forward_out_norm": "model.layers.{}.post_feedforward_layernorm",
 }
 
+# Besides the above where layers have experts.
+EXPERTS: dict[str, str | tuple[str, ...]] = {
+    "layers.{}.feed_forward.router": "model.layers.{}.mlp.gate",
+    "layers.{}.feed_forward.experts.{}.up": (
+        "model.layers.{}.mlp.experts.{}.gate_proj",
+        "model.layers.{}.mlp.experts.{}.up_proj",
+    ),
+    "layers.{}.feed_forward.experts.{}.down": "model.layers.{}.mlp.experts.{}.down_proj",
+    "layers.{}.feed_forward.shared.up": (
+        "model.layers.{}.mlp.shared_experts.gate_proj",
+        "model.layers.{}.mlp.shared_experts.up_proj",
+    ),
+    "layers.{}.feed_forward.shared.down": "model.layers.{}.mlp.shared_experts.down_proj",
+}
+
 
 def text_graph(family: str, *architectures: str) -> Graph:
     """The graph of a plain language model in the folder `family`: one stage, text to text."""

@@ -6,6 +6,7 @@ import torch
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
+from tutti.layers.config import AttentionConfig
 from tutti.models import decoder
 from tutti.models.config import DecoderConfig
 from tutti.models.falcon.config import decoder_config
@@ -22,6 +23,7 @@ def table(config: DecoderConfig) -> Table:
     """The weight table; which norms there are depends on the generation."""
     layer = "transformer.h.{}"
     attention = config.layers[0].attention
+    assert isinstance(attention, AttentionConfig)
     two = config.parallel and config.parallel_norms == 2
     return {
         "embed": "transformer.word_embeddings",
