@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ import pytest
 from tests.cli.terminal import TUTTI, Terminal, tutti
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
+ENDLESS = ("--temperature", "0", "--memory", "1GB")
 
 
 @pytest.fixture(scope="module")
@@ -75,20 +75,18 @@ def test_a_prompt_beyond_the_context_states_both_numbers(checkpoint: Path) -> No
     assert "256" in result.stderr
 
 
-def test_ctrl_c_ends_a_single_answer_with_code_130(checkpoint: Path) -> None:
-    # The context is too short for an answer that lasts, so the model is stopped while it loads or answers.
+def test_ctrl_c_ends_a_single_answer_with_code_130(endless: Path) -> None:
     program = subprocess.Popen(
-        [*TUTTI, "run", str(checkpoint), "hello"],
-        stdin=subprocess.DEVNULL,
+        [*TUTTI, "run", str(endless), "hello", *ENDLESS],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        stdin=subprocess.DEVNULL,
     )
-    time.sleep(0.7)
+    assert program.stdout is not None
+    assert program.stdout.read(1)  # the answer has begun
     os.kill(program.pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=60)
-    assert program.returncode in (0, 130), errors
-    assert "Traceback" not in errors
+    _, errors = program.communicate(timeout=30)
+    assert (program.returncode, errors) == (130, b"")
 
 
 def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_path: Path) -> None:
@@ -126,18 +124,17 @@ def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_
     assert "hello there" in (tmp_path / "history").read_text()
 
 
-def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(checkpoint: Path, tmp_path: Path) -> None:
-    home = {"TUTTI_HOME": str(tmp_path)}
-    with Terminal("run", str(checkpoint), environment=home) as terminal:
+def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(endless: Path, tmp_path: Path) -> None:
+    with Terminal("run", str(endless), *ENDLESS, environment={"TUTTI_HOME": str(tmp_path)}) as terminal:
         terminal.expect(r">>> ")
         terminal.type("\x03")
         terminal.expect(r"Use Ctrl \+ d or /bye to exit")
         terminal.expect(r">>> ")
-        terminal.type("/set parameter ignore_eos true\n")
-        terminal.expect("Set parameter 'ignore_eos'")
         terminal.type("tell me everything\n")
-        terminal.expect("everything")
+        terminal.expect(r"everything\s*\n[^>]{5}")
         terminal.interrupt()
-        terminal.expect(r">>> ")
+        terminal.expect(r"\n>>> ")
+        terminal.type("/show parameters\n")
+        terminal.expect(r"temperature\s+0")
         terminal.type("\x04")
         assert terminal.wait() == 0

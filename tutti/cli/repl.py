@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
 from tutti.cli.manner import Manner
 from tutti.cli.printer import terminal_printer
-from tutti.cli.session import Session, interrupts, print_statistics
+from tutti.cli.session import Session, print_statistics
 from tutti.errors import ContextOverflow, TuttiError
 
 _PLACEHOLDER = HTML("<ansibrightblack>Send a message (/? for help)</ansibrightblack>")
@@ -77,9 +78,11 @@ class Repl:
         history.parent.mkdir(parents=True, exist_ok=True)
         self._file = FileHistory(str(history))
         self._prompt = self._new_prompt(self._file)
+        self._asking: asyncio.Task[Any] | None = None
 
     async def run(self) -> None:
         """Converse until /bye or Ctrl+D."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, self._interrupt)
         while True:
             try:
                 line = await self._read()
@@ -99,14 +102,19 @@ class Repl:
             except TuttiError as error:
                 print(f"Error: {error}\n", file=sys.stderr)
 
+    def _interrupt(self) -> None:
+        """Ctrl+C stops the answer; where there is none it does nothing (the prompt reads it as a key)."""
+        if self._asking is not None:
+            self._asking.cancel()
+
     async def _read(self) -> str:
         """One message; between triple quotes it may have several lines."""
-        line = await self._prompt.prompt_async(">>> ", placeholder=_PLACEHOLDER)
+        line = await self._prompt.prompt_async(">>> ", placeholder=_PLACEHOLDER, handle_sigint=False)
         if not line.lstrip().startswith(_QUOTES):
             return line
         text = line.lstrip().removeprefix(_QUOTES)
         while not text.rstrip().endswith(_QUOTES):
-            text += "\n" + await self._prompt.prompt_async("... ")
+            text += "\n" + await self._prompt.prompt_async("... ", handle_sigint=False)
         return text.rstrip().removesuffix(_QUOTES)
 
     async def _take(self, line: str) -> bool:
@@ -134,18 +142,16 @@ class Repl:
     async def _answer(self, text: str) -> None:
         messages = [*self.messages, {"role": "user", "content": text}]
         printer = terminal_printer(wrap=self.manner.wrap, hide_thinking=self.manner.hide_thinking)
-        asking: asyncio.Task[Any] = asyncio.ensure_future(
-            self.session.ask(self.session.chat(messages, self.manner), self.manner, printer)
-        )
+        prompt = self.session.chat(messages, self.manner)
+        self._asking = asyncio.ensure_future(self.session.ask(prompt, self.manner, printer))
         try:
-            with interrupts(asking):
-                answer = await asking
+            answer = await self._asking
         except asyncio.CancelledError:
+            return
+        finally:
+            self._asking = None
             printer.end()
             print()
-            return
-        printer.end()
-        print()
         self.messages = [*messages, {"role": "assistant", "content": answer.text}]
         if self.manner.verbose:
             print_statistics(answer, self.session.load_time, sys.stderr)

@@ -37,7 +37,8 @@ class LocalEngine(EngineClient):
     async def close(self) -> None:
         """See `EngineClient.close`."""
         if not self._closed:
-            self._send(Shutdown())
+            if self._thread.is_alive():
+                self._send(Shutdown())
             self._closed = True
             await asyncio.to_thread(self._thread.join)
             self._fail_all(EngineDied("the engine was closed"))
