@@ -6,23 +6,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tutti.cli.flags import EngineFlags, with_engine_flags
-from tutti.cli.measure import PERCENTILES, Record, Summary
+from tutti.cli.measure import Record, Summary
+from tutti.cli.report import live_table, print_summary, unseen, write_json
 from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from tutti.cli.load import Job
 
 app = typer.Typer(help="Measure latency and throughput.", rich_markup_mode=None)
@@ -39,8 +34,6 @@ Model = Annotated[str, typer.Argument(help="pico, a directory, or a Hugging Face
 InputLen = Annotated[int, typer.Option(min=1, help="Tokens of a prompt.")]
 OutputLen = Annotated[int, typer.Option(min=1, help="Tokens of an answer.")]
 OutputJson = Annotated[Path | None, typer.Option(help="Write the numbers to this file.", show_default=False)]
-
-_NAMES = {"ttft": "TTFT", "tpot": "TPOT", "itl": "ITL", "e2el": "E2E"}
 
 
 @app.command()
@@ -73,9 +66,9 @@ def latency(
         )
     )
     summary = Summary.of(records, sum(durations))
-    _print_summary(summary, f"{model}: {num_iters} batches of {batch_size}, {input_len} in, {output_len} out")
+    print_summary(summary, f"{model}: {num_iters} batches of {batch_size}, {input_len} in, {output_len} out")
     print(f"Seconds per batch: mean {sum(durations) / num_iters:.3f}, best {min(durations):.3f}")
-    _write(output_json, "latency", model, shape, summary, {"latencies": durations})
+    write_json(output_json, "latency", model, shape, summary, {"latencies": durations})
 
 
 @app.command()
@@ -100,10 +93,10 @@ def throughput(
         _in_process(engine.options(model), num_prompts, input_len, output_len, shared=prefix_len)
     )
     summary = Summary.of(records, duration)
-    _print_summary(
+    print_summary(
         summary, f"{model}: {num_prompts} requests at once, {prefix_len + input_len} in, {output_len} out"
     )
-    _write(output_json, "throughput", model, shape, summary, {})
+    write_json(output_json, "throughput", model, shape, summary, {})
 
 
 @app.command()
@@ -163,7 +156,7 @@ def serve(
                 seed=seed,
             )
             sender = HttpSender(client, name, chat, ignore_eos)
-            with _live(f"{name} at {url}") as watch:
+            with live_table(f"{name} at {url}") as watch:
                 records, duration = await drive(
                     jobs, sender, rate=request_rate, concurrency=max_concurrency, seed=seed, watch=watch
                 )
@@ -174,11 +167,11 @@ def serve(
     name, records, duration = asyncio.run(measure())
     raise_if_all_failed(records)
     summary = Summary.of(records, duration)
-    _print_summary(summary, f"{name} at {url}: {num_prompts} requests")
+    print_summary(summary, f"{name} at {url}: {num_prompts} requests")
     failed = next((record.error for record in records if record.error), None)
     if failed:
         print(f"{summary.failed} failed; the first: {failed}")
-    _write(output_json, "serve", name, shape, summary, {"base_url": url})
+    write_json(output_json, "serve", name, shape, summary, {"base_url": url})
 
 
 async def _in_process(
@@ -203,7 +196,7 @@ async def _in_process(
             info = await engine.ready()
         records: list[Record] = []
         durations: list[float] = []
-        with _live(name) as watch:
+        with live_table(name) as watch:
             for turn in range(-warmup, repeats):
                 # What warms up is short: it must leave nothing of the prompts in the prefix cache.
                 jobs: list[Job] = random_jobs(
@@ -214,9 +207,7 @@ async def _in_process(
                     shared=shared,
                     seed=options.seed + turn,
                 )
-                done, duration = await drive(
-                    jobs, EngineSender(engine), watch=watch if turn >= 0 else _unseen
-                )
+                done, duration = await drive(jobs, EngineSender(engine), watch=watch if turn >= 0 else unseen)
                 raise_if_all_failed(done)
                 if turn >= 0:
                     records += done
@@ -224,82 +215,3 @@ async def _in_process(
         return records, durations
     finally:
         await engine.close()
-
-
-def _unseen(records: Sequence[Record]) -> None:
-    """What warms up is not shown."""
-
-
-@contextmanager
-def _live(title: str) -> Iterator[Any]:
-    """A table that follows the records while a benchmark runs; it leaves no trace, and is absent off a terminal."""
-    from rich.console import Console
-    from rich.live import Live
-
-    console = Console()
-    if not console.is_terminal:
-        yield _unseen
-        return
-    start = time.perf_counter()
-    with Live(console=console, transient=True, auto_refresh=False) as live:
-
-        def watch(records: Sequence[Record]) -> None:
-            first = min((record.sent for record in records if record.sent), default=start)
-            summary = Summary.of(records, time.perf_counter() - first)
-            running = sum(
-                bool(record.sent) and record.ended is None and not record.error for record in records
-            )
-            generated = sum(record.output_tokens for record in records)
-            rate = generated / summary.duration if summary.duration else 0.0
-            state = f"{summary.completed}/{len(records)} done, {running} running, {rate:,.0f} tokens/s"
-            live.update(_table(summary, f"{title}: {state}"), refresh=True)
-
-        yield watch
-
-
-def _table(summary: Summary, title: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    table.add_column("ms")
-    for column in ("mean", *(f"p{percent}" for percent in PERCENTILES)):
-        table.add_column(column, justify="right")
-    for name, spread in summary.spreads.items():
-        values = (spread.mean, *spread.percentiles)
-        table.add_row(_NAMES[name], *("-" if math.isnan(value) else f"{value:,.2f}" for value in values))
-    return table
-
-
-def _print_summary(summary: Summary, title: str) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(summary, title))
-    console.print(
-        f"{summary.completed} requests in {summary.duration:.2f} s: {summary.request_throughput:.2f} requests/s, "
-        f"{summary.output_throughput:,.1f} output tokens/s, {summary.total_throughput:,.1f} tokens/s in all"
-    )
-
-
-def _write(
-    path: Path | None, kind: str, model: str, shape: dict[str, Any], summary: Summary, more: dict[str, Any]
-) -> None:
-    """The numbers as a JSON file, with what is needed to repeat them."""
-    if path is None:
-        return
-    import tutti
-    from tutti.cli.machine import read_cpu
-
-    cpu = read_cpu()
-    found = {
-        "benchmark": kind,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "tutti": tutti.__version__,
-        "cpu": cpu.model,
-        "cores": cpu.usable,
-        "model": model,
-        **shape,
-        **summary.as_json(),
-        **more,
-    }
-    path.write_text(json.dumps(found, indent=2) + "\n")

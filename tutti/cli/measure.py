@@ -91,9 +91,14 @@ class Summary:
     spreads: dict[str, Spread]
 
     @classmethod
-    def of(cls, records: Sequence[Record], duration: float) -> Summary:
-        """The summary of `records`, which took `duration` seconds in all. Failed requests count as failed only."""
-        good = [record for record in records if record.ended is not None and record.error is None]
+    def of(cls, records: Sequence[Record], duration: float, *, partial: bool = False) -> Summary:
+        """The summary of `records`, which took `duration` seconds in all. Failed requests count as failed only.
+
+        `partial` counts what has come of those that still run.
+        """
+        good = [
+            record for record in records if (partial or record.ended is not None) and record.error is None
+        ]
         spreads = {
             "ttft": Spread.of([record.ttft for record in good if record.ttft is not None]),
             "tpot": Spread.of([record.tpot for record in good if record.tpot is not None]),
