@@ -19,10 +19,11 @@ if TYPE_CHECKING:
         layer_norm,
         pack_linear,
         paged_attention,
+        quantize_int8,
         rms_norm,
     )
     from tutti.kernels.paged import LayerCache, PagedBatch
-    from tutti.kernels.weights import Dense, Quantized, Weight, dequantize, quantize_int8
+    from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
 
 __all__ = [
     "Dense",
@@ -45,7 +46,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("LayerCache", "PagedBatch"), "paged"),
-    **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize", "quantize_int8"), "weights"),
+    **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize"), "weights"),
     "PackedLinear": "linear",
 }
 

@@ -1,7 +1,7 @@
 """The one place that chooses an implementation for an operation.
 
-By the operation's name, the device's type and the dtype. An implementation that is absent leaves the torch reference
-in its place; `report` says which ones are there and why others are not.
+By the operation's name, the device and the dtype. Where the native kernels are not built (or switched off by
+`Settings.native_kernels`) the torch reference and oneDNN serve; `report` says what was chosen and why.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ import torch
 from torch import Tensor
 
 from tutti.kernels import reference, reference_attention
-from tutti.kernels.cpu.onednn import OneDnnInt8Linear, OneDnnLinear
+from tutti.kernels.cpu import native, onednn
+from tutti.kernels.cpu.linear import NativePacker
+from tutti.kernels.cpu.ops import TYPES, NativeOperations
 from tutti.kernels.linear import PackedLinear, plain_linear
-from tutti.kernels.weights import Dense, Quantized, Weight
+from tutti.kernels.weights import Quantized, Weight
+from tutti.settings import read_settings
 
 Operation = Callable[..., Any]
 Packer = Callable[[Weight, Tensor | None, torch.device, torch.dtype], PackedLinear]
@@ -28,23 +31,50 @@ _REFERENCE: dict[str, Operation] = {
     "apply_rope": reference.apply_rope,
     "activate": reference.activate,
     "gated": reference.gated,
+    "quantize_rows": reference.quantize_rows,
 }
+
+
+def _load() -> native.Native:
+    if not read_settings().native_kernels:
+        return native.Native(None, None, "switched off (TUTTI_NATIVE_KERNELS)")
+    return native.load()
+
+
+_native = _load()
+_packer: NativePacker | None = None
+_operations = dict(_REFERENCE)  # for float32 and bfloat16 on the CPU
+if _native.module is not None:
+    _packer = NativePacker(_native.module)
+    _ours = NativeOperations(_native.module)
+    _operations |= {
+        "paged_attention": _ours.paged_attention,
+        "rms_norm": _ours.rms_norm,
+        "add_rms_norm": _ours.add_rms_norm,
+        "apply_rope": _ours.apply_rope,
+        "activate": _ours.activate,
+        "gated": _ours.gated,
+        "quantize_rows": _ours.quantize_rows,
+    }
 
 
 def chosen(name: str, x: Tensor) -> Operation:
     """The implementation of the operation `name` for tensors like `x`."""
+    if x.is_cpu and x.dtype in TYPES:
+        return _operations[name]
     return _REFERENCE[name]
 
 
 def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> Packer:
     """What packs `weight` for `device` and activations of `dtype`."""
-    if device.type != "cpu":
+    if device.type != "cpu" or dtype not in TYPES:
         return plain_linear
-    if isinstance(weight, Quantized):
-        return _onednn_int8 if is_w8a8(weight) and torch.backends.mkldnn.is_available() else plain_linear
-    if dtype == torch.bfloat16 and torch.backends.mkldnn.is_available():
-        return _onednn
-    return plain_linear
+    int8 = isinstance(weight, Quantized) and is_w8a8(weight)
+    if _packer is not None:
+        return _packer.int8 if int8 else _packer.dense
+    if not torch.backends.mkldnn.is_available() or (dtype == torch.float32 and not int8):
+        return plain_linear
+    return onednn.int8_linear if int8 else onednn.linear
 
 
 def is_w8a8(weight: Quantized) -> bool:
@@ -52,13 +82,11 @@ def is_w8a8(weight: Quantized) -> bool:
     return weight.bits == 8 and weight.q.dtype == torch.int8 and weight.zero is None and weight.per_channel
 
 
-def _onednn(weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> PackedLinear:
-    assert isinstance(weight, Dense)
-    return OneDnnLinear(weight.tensor.to(dtype), None if bias is None else bias.to(dtype))
-
-
-def _onednn_int8(
-    weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> PackedLinear:
-    assert isinstance(weight, Quantized)
-    return OneDnnInt8Linear(weight, bias)
+def report() -> dict[str, str]:
+    """What serves each kind of device, in words, for `tutti doctor`."""
+    if _native.module is not None:
+        cpu = f"native ({_native.name})"
+    else:
+        linear = "oneDNN" if torch.backends.mkldnn.is_available() else "plain"
+        cpu = f"torch, with {linear} linear layers; native kernels: {_native.reason}"
+    return {"cpu": cpu, "gpu": "torch"}

@@ -11,7 +11,7 @@ from torch import Tensor
 from tutti.kernels.choose import chosen, linear_packer
 from tutti.kernels.linear import PackedLinear
 from tutti.kernels.paged import LayerCache, PagedBatch
-from tutti.kernels.weights import Weight
+from tutti.kernels.weights import Dense, Quantized, Weight
 
 
 def paged_attention(
@@ -81,6 +81,20 @@ def gated(x: Tensor, activation: str) -> Tensor:
     Also "swiglu_clamped": g * sigmoid(1.702 g) * (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7).
     """
     return chosen("gated", x)(x, activation)
+
+
+def quantize_int8(weight: Dense) -> Quantized:
+    """Symmetric int8, one scale per output channel: scale = max|w| / 127, codes in -127..127.
+
+    The largest error is scale / 2 per weight. A row of zeros gets scale 1. Rows are taken in slices, so that what is
+    needed besides the result stays small.
+    """
+    columns = weight.shape[1]
+    step = max(1, 2**24 // max(1, columns))
+    parts = [chosen("quantize_rows", part)(part) for part in weight.tensor.split(step)]
+    codes = torch.cat([codes for codes, _ in parts]) if len(parts) > 1 else parts[0][0]
+    scale = torch.cat([scale for _, scale in parts])
+    return Quantized(codes, scale[:, None], None, group_size=columns, bits=8)
 
 
 def pack_linear(

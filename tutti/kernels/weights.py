@@ -1,7 +1,7 @@
 """The canonical form of a weight: what every format unpacks to and every kernel packs.
 
-Owns the two values `Dense` and `Quantized` and the conversions between them. It does not know files (`formats`) nor
-how a device stores a weight (`linear`).
+Owns the two values `Dense` and `Quantized`, and `dequantize` (`ops.quantize_int8` is the other way). It knows neither
+files (`formats`) nor how a device stores a weight (`linear`).
 """
 
 from __future__ import annotations
@@ -85,23 +85,3 @@ def dequantize(weight: Weight, dtype: torch.dtype = torch.float32) -> Tensor:
     if weight.zero is not None:
         values = values - weight.zero.float().repeat_interleave(weight.group_size, 1)[:, :columns]
     return (values * scale).to(dtype)
-
-
-def quantize_int8(weight: Dense) -> Quantized:
-    """Symmetric int8, one scale per output channel: scale = max|w| / 127, codes in -127..127.
-
-    The largest error is scale / 2 per weight. A row of zeros gets scale 1. Rows are taken in slices, so that the
-    float32 copy stays small.
-    """
-    rows, columns = weight.shape
-    device = weight.tensor.device
-    q = torch.empty(rows, columns, dtype=torch.int8, device=device)
-    scale = torch.empty(rows, 1, dtype=torch.float32, device=device)
-    step = max(1, 2**18 // max(1, columns))  # a slice stays in the cache: 4 times faster than 16 MB at once
-    for start in range(0, rows, step):
-        part = weight.tensor[start : start + step].float()
-        largest = part.abs().amax(dim=1, keepdim=True)
-        part_scale = torch.where(largest > 0, largest / 127, 1.0)
-        scale[start : start + step] = part_scale
-        q[start : start + step] = (part / part_scale).round_().to(torch.int8)
-    return Quantized(q, scale, None, group_size=columns, bits=8)

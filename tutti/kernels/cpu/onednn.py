@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from tutti.kernels.reference import quantize_rows
-from tutti.kernels.weights import Quantized
+from tutti.kernels.weights import Quantized, Weight, dequantize
 
 _ZERO_POINT = 128  # oneDNN has a fast path for unsigned activations alone
 
@@ -70,3 +70,16 @@ class OneDnnInt8Linear:
         if self.bias is not None:
             result.add_(self.bias)
         return result.to(dtype or x.dtype)
+
+
+def linear(weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> OneDnnLinear:
+    """`weight` as bfloat16."""
+    return OneDnnLinear(dequantize(weight, dtype), None if bias is None else bias.to(dtype))
+
+
+def int8_linear(
+    weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
+) -> OneDnnInt8Linear:
+    """`weight` as int8 codes with one scale per output channel."""
+    assert isinstance(weight, Quantized)
+    return OneDnnInt8Linear(weight, bias)

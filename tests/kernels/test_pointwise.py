@@ -1,0 +1,140 @@
+"""Norms, rotary embedding, activations and quantization: every native form equals the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tutti.kernels import reference
+from tutti.kernels.cpu.ops import NativeOperations
+
+TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 1.6e-2}
+WIDTHS = [1, 2, 15, 16, 17, 64, 80, 1024, 1031]
+ROWS = [0, 1, 3, 70]
+
+
+def close(got: torch.Tensor, wanted: torch.Tensor, dtype: torch.dtype) -> None:
+    assert got.dtype == wanted.dtype
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(got.float(), wanted.float(), rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_rms_norm_equals_the_reference(native_operations: Any, width: int, dtype: torch.dtype) -> None:
+    for rows in ROWS:
+        x, residual = torch.randn(rows, width).to(dtype), torch.randn(rows, width).to(dtype)
+        for weight in (None, torch.randn(width).to(dtype), torch.randn(width)):
+            for offset in (0.0, 1.0):
+                close(
+                    native_operations.rms_norm(x, weight, 1e-6, offset),
+                    reference.rms_norm(x, weight, 1e-6, offset),
+                    dtype,
+                )
+        got = native_operations.add_rms_norm(x, residual, weight, 1e-6)
+        wanted = reference.add_rms_norm(x, residual, weight, 1e-6)
+        close(got[0], wanted[0], dtype)
+        assert torch.equal(got[1], wanted[1])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_rms_norm_of_heads_reads_strided_views(native_operations: Any, dtype: torch.dtype) -> None:
+    q, k = torch.randn(5, 6, 80).to(dtype).split((4, 2), dim=1)
+    weight = torch.randn(80).to(dtype)
+    for x in (q, k, k.transpose(1, 2)):
+        part = weight[: x.shape[-1]]
+        close(native_operations.rms_norm(x, part, 1e-5), reference.rms_norm(x, part, 1e-5), dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("interleaved", [False, True])
+@pytest.mark.parametrize(("dim", "half"), [(16, 8), (80, 40), (80, 16), (128, 64), (64, 3)])
+def test_rope_equals_the_reference(
+    native_operations: Any, dim: int, half: int, interleaved: bool, dtype: torch.dtype
+) -> None:
+    for tokens in ROWS:
+        x = torch.randn(tokens, 7, dim).to(dtype)
+        angle = torch.randn(tokens, half)
+        wanted = reference.apply_rope(
+            x[:, :4].clone(), x[:, 4:6].clone(), angle.cos(), angle.sin(), interleaved
+        )
+        rest = x[:, 6:].clone()
+        q, k, other = x.split((4, 2, 1), dim=1)
+        got = native_operations.apply_rope(q, k, angle.cos(), angle.sin(), interleaved)
+        close(got[0], wanted[0], dtype)
+        close(got[1], wanted[1], dtype)
+        assert torch.equal(other, rest)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("activation", [*reference.ACTIVATIONS, "swiglu_clamped"])
+def test_activations_equal_the_reference(native_operations: Any, activation: str, dtype: torch.dtype) -> None:
+    for width in (1, 15, 16, 33, 200):
+        for rows in ROWS:
+            x = (torch.randn(rows, 2 * width) * 2).to(dtype)
+            close(native_operations.gated(x, activation), reference.gated(x, activation), dtype)
+            if activation != "swiglu_clamped":
+                close(native_operations.activate(x, activation), reference.activate(x, activation), dtype)
+
+
+def test_activations_stay_finite_at_the_edges(native_operations: Any) -> None:
+    x = torch.tensor([[-1e30, -1000.0, -90.0, -20.0, 0.0, 20.0, 90.0, 1000.0]])
+    for activation in ("silu", "gelu", "gelu_tanh", "quick_gelu"):
+        torch.testing.assert_close(
+            native_operations.activate(x, activation), reference.activate(x, activation), rtol=1e-6, atol=1e-6
+        )
+
+
+def test_an_unknown_activation_is_named(operations: Any) -> None:
+    with pytest.raises(ValueError, match="'swash' is not known"):
+        operations.activate(torch.zeros(1, 2), "swash")
+    with pytest.raises(ValueError, match="'swash' is not known"):
+        operations.gated(torch.zeros(1, 2), "swash")
+
+
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(
+    rows=st.integers(0, 9),
+    width=st.integers(1, 200),
+    size=st.sampled_from([0.0, 1e-20, 1.0, 1e20]),
+    dtype=st.sampled_from(list(TOLERANCE)),
+)
+def test_quantized_rows_are_within_half_a_step(
+    operations: Any, rows: int, width: int, size: float, dtype: torch.dtype
+) -> None:
+    x = (torch.randn(rows, width) * size).to(dtype)
+    codes, scale = operations.quantize_rows(x)
+    assert codes.dtype == torch.int8
+    assert scale.shape == (rows,)
+    assert not (codes == -128).any()
+    error = (codes.float() * scale[:, None] - x.float()).abs()
+    assert (error <= scale[:, None] * 0.5001).all()
+
+
+def test_native_and_reference_codes_differ_by_one_at_most(native_operations: NativeOperations) -> None:
+    x = torch.randn(50, 333)
+    codes, scale = native_operations.quantize_rows(x)
+    wanted, wanted_scale = reference.quantize_rows(x)
+    assert torch.equal(scale, wanted_scale)
+    assert (codes.int() - wanted.int()).abs().max() <= 1
+
+
+@pytest.mark.gpu
+def test_the_reference_on_a_gpu_equals_the_reference_on_the_cpu() -> None:
+    from tutti import kernels
+
+    x, weight, angle = torch.randn(5, 4, 64), torch.randn(64), torch.randn(5, 32)
+    on_gpu = kernels.rms_norm(x.cuda(), weight.cuda(), 1e-6)
+    torch.testing.assert_close(on_gpu.cpu(), reference.rms_norm(x, weight, 1e-6))
+    q, _ = kernels.apply_rope(x.cuda(), x.cuda(), angle.cos().cuda(), angle.sin().cuda())
+    torch.testing.assert_close(q.cpu(), reference.apply_rope(x, x, angle.cos(), angle.sin())[0])
+    torch.testing.assert_close(kernels.gated(x[0].cuda(), "silu").cpu(), reference.gated(x[0], "silu"))

@@ -1,0 +1,190 @@
+"""The operations on the native kernels: tensors to addresses, shapes and types checked here.
+
+Each method equals the function of the same name in `reference` or `reference_attention`, which also serve what the
+kernels do not take (an odd key width in bfloat16, other dtypes of the cache).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+import torch
+from torch import Tensor
+
+from tutti.kernels import reference, reference_attention
+from tutti.kernels.paged import LayerCache, PagedBatch
+
+TYPES = {torch.float32: 0, torch.bfloat16: 1}  # enum Type of vector.h
+_ACTIVATIONS = {
+    name: index
+    for index, name in enumerate(
+        (
+            "silu",
+            "gelu",
+            "gelu_tanh",
+            "quick_gelu",
+            "relu",
+            "relu2",
+            "swiglu_clamped",
+        )  # enum Activation of pointwise.h
+    )
+}
+_NOTHING = (0, 0, 0)
+
+
+class NativeOperations:
+    """The operations of `module`, for float32 and bfloat16 tensors on the CPU."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._paged_attention = module.paged_attention
+        self._rms_norm = module.rms_norm
+        self._rope = module.rope
+        self._activate = module.activate
+        self._quantize_rows = module.quantize_rows
+
+    def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
+        """See `reference.rms_norm`."""
+        x = _rows(x)
+        out = x.new_empty(x.shape)
+        self._norm(x, None, None, out, weight, eps, offset)
+        return out
+
+    def add_rms_norm(
+        self, x: Tensor, residual: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """See `reference.add_rms_norm`."""
+        x, residual = _rows(x), _rows(residual)
+        if residual.dtype != x.dtype or residual.shape != x.shape:
+            return reference.add_rms_norm(x, residual, weight, eps, offset)
+        out, total = x.new_empty(x.shape), x.new_empty(x.shape)
+        self._norm(x, residual, total, out, weight, eps, offset)
+        return out, total
+
+    def _norm(
+        self,
+        x: Tensor,
+        residual: Tensor | None,
+        total: Tensor | None,
+        out: Tensor,
+        weight: Tensor | None,
+        eps: float,
+        offset: float,
+    ) -> None:
+        width = x.shape[-1]
+        outer, inner = x.shape[0], 1 if x.dim() == 2 else x.shape[1]
+        if weight is None:
+            address, weight_type = 0, 0
+        else:
+            if weight.dtype not in TYPES or not weight.is_contiguous():
+                weight = weight.float().contiguous()
+            address, weight_type = weight.data_ptr(), TYPES[weight.dtype]
+        self._rms_norm(
+            *_grid(x), *_grid(residual), *_grid(total), *_grid(out), TYPES[x.dtype], outer, inner, width,
+            address, weight_type, eps, offset, offset == 0.0, torch.get_num_threads(),
+        )  # fmt: skip
+
+    def apply_rope(
+        self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """See `reference.apply_rope`; turns q and k where they are."""
+        if q.stride(-1) != 1 or k.stride(-1) != 1 or k.dtype != q.dtype:
+            return reference.apply_rope(q, k, cos, sin, interleaved)
+        if cos.dtype != torch.float32 or not (cos.is_contiguous() and sin.is_contiguous()):
+            cos, sin = cos.float().contiguous(), sin.float().contiguous()
+        half, threads, kind = cos.shape[-1], torch.get_num_threads(), TYPES[q.dtype]
+        turn = (cos.data_ptr(), sin.data_ptr(), half, interleaved, threads)
+        for x in (q, k):
+            tokens, heads, _ = x.shape
+            self._rope(x.data_ptr(), x.stride(0), x.stride(1), kind, tokens, heads, *turn)
+        return q, k
+
+    def activate(self, x: Tensor, activation: str) -> Tensor:
+        """See `reference.activate`."""
+        return self._activation(x, activation, x.shape[-1], False)
+
+    def gated(self, x: Tensor, activation: str) -> Tensor:
+        """See `reference.gated`."""
+        return self._activation(x, activation, x.shape[-1] // 2, True)
+
+    def _activation(self, x: Tensor, activation: str, width: int, is_gated: bool) -> Tensor:
+        if activation not in _ACTIVATIONS or (activation == "swiglu_clamped" and not is_gated):
+            return reference.activate(x, activation)  # which raises
+        x = x.contiguous()
+        out = x.new_empty((*x.shape[:-1], width))
+        if out.numel():
+            self._activate(
+                x.data_ptr(), x.shape[-1], out.data_ptr(), TYPES[x.dtype], out.numel() // width, width,
+                _ACTIVATIONS[activation], is_gated, torch.get_num_threads(),
+            )  # fmt: skip
+        return out
+
+    def quantize_rows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """See `reference.quantize_rows`."""
+        rows, width = x.shape
+        x = _rows(x)
+        codes = torch.empty(rows, width, dtype=torch.int8)
+        scale = torch.empty(rows)
+        self._quantize_rows(
+            x.data_ptr(), TYPES[x.dtype], x.stride(0), rows, width,
+            codes.data_ptr(), scale.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return codes, scale
+
+    def paged_attention(
+        self,
+        q: Tensor,
+        k: Tensor,
+        v: Tensor | None,
+        cache: LayerCache,
+        batch: PagedBatch,
+        scale: float,
+        window: int | None = None,
+        softcap: float | None = None,
+        sinks: Tensor | None = None,
+    ) -> Tensor:
+        """See `tutti.kernels.paged_attention`."""
+        keys, values = cache.key, cache.value
+        tokens, heads, key_dim = q.shape
+        _, kv_heads, block_size, value_dim = values.shape
+        if keys.dtype not in TYPES or (key_dim % 2 and q.dtype == torch.bfloat16):
+            return reference_attention.paged_attention(q, k, v, cache, batch, scale, window, softcap, sinks)
+        _check_batch(batch)
+        q, k = _rows(q), _rows(k.to(q.dtype))
+        v = None if v is None else _rows(v.to(q.dtype))
+        out = q.new_empty(tokens, heads, value_dim)
+        sinks = None if sinks is None else sinks.float().contiguous()
+        self._paged_attention(
+            *_grid(q), *_grid(k), *_grid(v), *_grid(out), TYPES[q.dtype],
+            keys.data_ptr(), *keys.stride()[:3], values.data_ptr(), *values.stride()[:3], TYPES[keys.dtype],
+            tokens, heads, kv_heads, key_dim, value_dim, block_size, batch.lengths.shape[0],
+            batch.query_starts.data_ptr(), batch.lengths.data_ptr(),
+            batch.block_table.data_ptr(), batch.block_table.stride(0), batch.slots.data_ptr(),
+            scale, window or 0, softcap or 0.0, 0 if sinks is None else sinks.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+
+def _rows(x: Tensor) -> Tensor:
+    """`x` with a contiguous last dimension."""
+    return x if x.stride(-1) == 1 and 2 <= x.dim() <= 3 else x.contiguous()
+
+
+def _grid(x: Tensor | None) -> tuple[int, int, int]:
+    """(address, stride of the first dimension, stride of the second) of a tensor of two or three dimensions."""
+    if x is None:
+        return _NOTHING
+    strides = x.stride()
+    return x.data_ptr(), strides[0], strides[1] if len(strides) == 3 else 0
+
+
+def _check_batch(batch: PagedBatch) -> None:
+    """Raises TypeError where an index has another form than `PagedBatch` says: a kernel would read nonsense."""
+    wanted = torch.int32
+    if (
+        batch.query_starts.dtype != wanted
+        or batch.lengths.dtype != wanted
+        or batch.block_table.dtype != wanted
+        or batch.slots.dtype != torch.int64
+        or batch.block_table.stride(-1) != 1
+    ):
+        raise TypeError("paged batch: query_starts, lengths and block_table must be int32 and slots int64")

@@ -1,0 +1,421 @@
+// Attention over the paged cache, for prompts and single tokens alike.
+//
+// The query heads that share a KV head are folded into rows: row r of a request and KV head is query r / group, head
+// r % group of the group. A tile of rows passes over the keys 64 at a time with a running softmax (Milakov & Gimelshein
+// 2018; Dao et al. 2022). Both products are `micro.h`'s: keys are turned and values paired into panels as they are
+// read, which costs little beside reading them and lets one path serve decoding (few rows, bound by memory) and
+// prefill (many rows, bound by arithmetic):
+//
+//     logits [rows][64]        = queries [rows][key_dim]  x  turned keys [key_dim][64]
+//     output [rows][value_dim] = weights [rows][64]       x  paired values [64][value_dim]
+//
+// Keys are also cut into ranges of RANGE: each is summed by itself and the sums merged in order, in one thread or in
+// many. Tiles and ranges lie at fixed positions of the request, so a row's result depends neither on the batch, nor on
+// the threads, nor on how the prompt was cut into chunks.
+#include "attention.h"
+
+#include <algorithm>
+#include <limits>
+#include <type_traits>
+#include <vector>
+
+#include "memory.h"
+#include "micro.h"
+
+namespace TUTTI_MODULE {
+
+namespace {
+
+constexpr int TILE = 64;           // keys turned at a time
+constexpr int RANGE = 1024;        // keys summed by themselves
+constexpr int MOST_ROWS = 64;      // rows of a tile
+constexpr int PARTS = TILE / LANES;
+constexpr float NOTHING = -std::numeric_limits<float>::infinity();
+static_assert(RANGE % TILE == 0 && TILE % PANEL == 0);
+
+int up(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// What a tile of rows has gathered from some keys: softmax sums relative to the largest logit.
+struct Gathered {
+  float* most;    // [rows] the largest logit; -infinity: nothing seen
+  float* total;   // [rows] sum of exp(logit - most)
+  float* output;  // [rows][width] sum of exp(logit - most) * value
+
+  void clear(int rows, int width) const {
+    std::fill_n(most, rows, NOTHING);
+    std::fill_n(total, rows, 0.0f);
+    std::fill_n(output, size_t(rows) * width, 0.0f);
+  }
+};
+
+float exp_one(float x) { return exp(splat(x))[0]; }
+
+// Adds what `other` gathered from later keys.
+void merge(const Gathered& into, const Gathered& other, int rows, int width) {
+  for (int r = 0; r < rows; r++) {
+    const float most = std::max(into.most[r], other.most[r]);
+    if (most == NOTHING) continue;
+    const float keep = exp_one(into.most[r] - most), add = exp_one(other.most[r] - most);
+    into.most[r] = most;
+    into.total[r] = into.total[r] * keep + other.total[r] * add;
+    float *to = into.output + size_t(r) * width, *from = other.output + size_t(r) * width;
+    for (int c = 0; c < width; c += LANES) store(to + c, load(to + c) * keep + load(from + c) * add);
+  }
+}
+
+// Some rows of one request and KV head.
+struct RowTile {
+  int request, kv_head, first, count;
+  int ranges;  // of keys that the last row can see
+};
+
+// Turns a square of LANES x LANES words: log2(LANES) passes that interleave the rows of both halves.
+inline void turn(Words (&rows)[LANES]) {
+#pragma GCC unroll 4
+  for (int pass = 1; pass < LANES; pass *= 2) {
+    Words next[LANES];
+#pragma GCC unroll 8
+    for (int i = 0; i < LANES / 2; i++) {
+      const Words a = rows[i], b = rows[i + LANES / 2];
+#if defined(__AVX512F__)
+      next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+      next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+#else
+      next[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
+      next[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
+#endif
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < LANES; i++) rows[i] = next[i];
+  }
+}
+
+// The words (DEPTH elements each) of `row` from word `step` on; zero past `steps`.
+template <class Op, class Stored>
+inline Words words_of(const Stored* row, int step, int steps) {
+  const int count = std::min(LANES, steps - step);
+  if constexpr (std::is_same_v<Op, BFloat16>) {
+    if (count == LANES) return load_raw<Words>(row + step * 2);
+    int32_t padded[LANES] = {};
+    std::memcpy(padded, row + step * 2, count * 4);
+    return load_raw<Words>(padded);
+  } else {
+    return as_words(load(row + step, count));
+  }
+}
+
+// One thread's work on tiles. Op: how products are done; Given: type of q, k, v; Stored: type in the cache.
+template <class Op, class Given, class Stored>
+class Worker {
+  using Element = typename Op::Element;
+  static constexpr int DEPTH = Op::DEPTH;
+
+ public:
+  explicit Worker(const Attention& a)
+      : a_(a),
+        group_(a.heads / a.kv_heads),
+        key_steps_(up(a.key_dim, DEPTH) / DEPTH),
+        width_(up(a.value_dim, LANES)),
+        queries_(allocate<Element>(size_t(MOST_ROWS) * key_steps_ * DEPTH)),
+        keys_(allocate<int32_t>(size_t(up(key_steps_, LANES)) * TILE)),
+        values_(allocate<int32_t>(size_t(TILE / DEPTH) * width_)),
+        logits_(allocate<float>(MOST_ROWS * TILE)),
+        weights_(allocate<Element>(MOST_ROWS * TILE)),
+        sums_(allocate<float>(2 * size_t(MOST_ROWS) * (width_ + 2))) {}
+
+  int width() const { return width_; }
+
+  // Every range of the tile, then the result.
+  void whole(const RowTile& tile) {
+    const Gathered total = slice(sums_.get(), MOST_ROWS), part = slice(sums_.get() + size_t(MOST_ROWS) * (width_ + 2), MOST_ROWS);
+    load_queries(tile);
+    bool first = true;
+    for (int range = first_range(tile); range < tile.ranges; range++, first = false) {
+      gather(tile, range, first ? total : part);
+      if (!first) merge(total, part, tile.count, width_);
+    }
+    finish(tile, total);
+  }
+
+  // One range of the tile into memory of `floats()` numbers.
+  void part(const RowTile& tile, int range, float* memory) {
+    load_queries(tile);
+    gather(tile, range, slice(memory, tile.count));
+  }
+
+  // Merges the parts of all ranges, `memory` apart by `floats()`, then the result.
+  void join(const RowTile& tile, float* memory) const {
+    const int from = first_range(tile);
+    const Gathered total = slice(memory + from * floats(), tile.count);
+    for (int range = from + 1; range < tile.ranges; range++)
+      merge(total, slice(memory + range * floats(), tile.count), tile.count, width_);
+    finish(tile, total);
+  }
+
+  size_t floats() const { return size_t(MOST_ROWS) * (width_ + 2); }
+
+  // The first range in which the tile's first row sees anything.
+  int first_range(const RowTile& tile) const {
+    return a_.window ? std::max(0, position(tile, 0) - a_.window + 1) / RANGE : 0;
+  }
+
+ private:
+  Gathered slice(float* memory, int rows) const { return {memory, memory + rows, memory + 2 * rows}; }
+
+  int position(const RowTile& tile, int row) const {
+    const int query = a_.query_starts[tile.request + 1] - a_.query_starts[tile.request];
+    return a_.lengths[tile.request] - query + (tile.first + row) / group_;
+  }
+
+  // Token and head of a row.
+  size_t offset(const Heads& heads, const RowTile& tile, int row) const {
+    const int token = a_.query_starts[tile.request] + (tile.first + row) / group_;
+    const int head = tile.kv_head * group_ + (tile.first + row) % group_;
+    return token * heads.token_stride + head * heads.head_stride;
+  }
+
+  void load_queries(const RowTile& tile) {
+    const int dim = key_steps_ * DEPTH;
+    for (int r = 0; r < tile.count; r++) {
+      const Given* from = static_cast<const Given*>(a_.q.data) + offset(a_.q, tile, r);
+      Element* to = queries_.get() + r * dim;
+      for (int i = 0; i < a_.key_dim; i += LANES) store(to + i, load(from + i, a_.key_dim - i), a_.key_dim - i);
+      std::memset(static_cast<void*>(to + a_.key_dim), 0, (dim - a_.key_dim) * sizeof(Element));
+    }
+  }
+
+  // Clears `sums` and adds the keys of `range` that the tile's rows see.
+  void gather(const RowTile& tile, int range, const Gathered& sums) {
+    sums.clear(tile.count, width_);
+    const int last = position(tile, tile.count - 1);
+    const int lowest = a_.window ? std::max(0, position(tile, 0) - a_.window + 1) : 0;
+    const int from = std::max(range * RANGE, lowest / TILE * TILE), end = std::min((range + 1) * RANGE, last + 1);
+    for (int key = from; key < end; key += TILE) {
+      const int low = std::max(lowest - key, 0), high = std::min(last + 1 - key, TILE);
+      find(tile, a_.keys, key, low, high);
+      turn_keys();
+      find(tile, a_.values, key, low, high);
+      pair_values();
+      multiply_keys(tile.count);
+      const bool all = key + TILE - 1 <= position(tile, 0) && (!a_.window || key > last - a_.window);
+      for (int r = 0; r < tile.count; r++) soften(tile, r, key, all, sums);
+      multiply_values(tile.count, sums.output);
+    }
+  }
+
+  // Where the keys (or values) key + low .. key + high lie; null for the others of the tile, which nobody sees.
+  void find(const RowTile& tile, const Cache& cache, int key, int low, int high) {
+    const int32_t* table = a_.block_table + tile.request * a_.table_stride;
+    const Stored* base = static_cast<const Stored*>(cache.data) + tile.kv_head * cache.head_stride;
+    for (int i = 0; i < TILE; i++) {
+      const int at = key + i;
+      found_[i] = i < low || i >= high
+                      ? nullptr
+                      : base + table[at / a_.block_size] * cache.block_stride + at % a_.block_size * cache.slot_stride;
+    }
+  }
+
+  void turn_keys() {
+    for (int i = 0; i < TILE; i += LANES) {
+      for (int step = 0; step < key_steps_; step += LANES) {
+        Words square[LANES];
+#pragma GCC unroll 16
+        for (int j = 0; j < LANES; j++)
+          square[j] = found_[i + j] ? words_of<Op>(found_[i + j], step, key_steps_) : Words{};
+        turn(square);
+#pragma GCC unroll 16
+        for (int j = 0; j < LANES; j++) store_raw(keys_.get() + (step + j) * TILE + i, square[j]);
+      }
+    }
+  }
+
+  void pair_values() {
+    for (int i = 0; i < TILE; i += DEPTH) {
+      int32_t* to = values_.get() + i / DEPTH * width_;
+      for (int c = 0; c < width_; c += LANES) {
+        if constexpr (DEPTH == 1) {
+          store_raw(to + c, value_words(found_[i], c));
+        } else {  // two values' columns side by side
+          const Unsigned low = reinterpret_cast<Unsigned>(value_words(found_[i], c)) >> 16;
+          store_raw(to + c, reinterpret_cast<Words>(low) | value_words(found_[i + 1], c));
+        }
+      }
+    }
+  }
+
+  // Columns c.. of a value as float32.
+  Words value_words(const Stored* value, int c) const {
+    return value ? as_words(load(value + c, a_.value_dim - c)) : Words{};
+  }
+
+  void multiply_keys(int count) {
+    for_row_blocks(count, [&](int block, int rows) {
+      with_rows(rows, [&]<int M>() {
+        for (int c = 0; c < TILE; c += PANEL) {
+          Floats sums[M][VECTORS] = {};
+          multiply<Op>(sums, queries_.get() + block * key_steps_ * DEPTH, key_steps_, keys_.get() + c, TILE, key_steps_);
+          for (int r = 0; r < M; r++)
+            for (int v = 0; v < VECTORS; v++) store(logits_.get() + (block + r) * TILE + c + v * LANES, sums[r][v]);
+        }
+      });
+    });
+  }
+
+  // Logits of a row to weights; what was gathered before shrinks to the new largest logit.
+  void soften(const RowTile& tile, int row, int key, bool all, const Gathered& sums) {
+    const float* logits = logits_.get() + row * TILE;
+    Floats parts[PARTS];
+    Floats most_lanes = splat(NOTHING);
+    const int at = position(tile, row), low = a_.window ? at - a_.window : -1;
+#pragma GCC unroll 8
+    for (int i = 0; i < PARTS; i++) {
+      Floats logit = load(logits + i * LANES) * a_.scale;
+      if (a_.softcap) logit = a_.softcap * tanh(logit / a_.softcap);
+      if (!all) {
+        const Words keys = iota() + (key + i * LANES);
+        logit = keys <= at ? logit : splat(NOTHING);
+        logit = keys > low ? logit : splat(NOTHING);
+      }
+      parts[i] = logit;
+      most_lanes = max(most_lanes, logit);
+    }
+    const float before = sums.most[row], most = std::max(before, largest(most_lanes));
+    const float from = most == NOTHING ? 0.0f : most;
+    Floats total = {};
+#pragma GCC unroll 8
+    for (int i = 0; i < PARTS; i++) {
+      const Floats weight = exp(parts[i] - from);
+      total += weight;
+      store(weights_.get() + row * TILE + i * LANES, weight);
+    }
+    if (most > before) {
+      const float keep = exp_one(before - from);
+      sums.most[row] = most;
+      sums.total[row] *= keep;
+      float* output = sums.output + size_t(row) * width_;
+      for (int c = 0; c < width_; c += LANES) store(output + c, load(output + c) * keep);
+    }
+    sums.total[row] += sum(total);
+  }
+
+  void multiply_values(int count, float* output) {
+    for_row_blocks(count, [&](int block, int rows) {
+      with_rows(rows, [&]<int M>() {
+        int c = 0;
+        for (; c + PANEL <= width_; c += PANEL) add_values<M, VECTORS>(block, c, output);
+        for (; c < width_; c += LANES) add_values<M, 1>(block, c, output);
+      });
+    });
+  }
+
+  template <int M, int N>
+  void add_values(int block, int c, float* output) {
+    Floats sums[M][N];
+    for (int r = 0; r < M; r++)
+      for (int v = 0; v < N; v++) sums[r][v] = load(output + (block + r) * width_ + c + v * LANES);
+    multiply<Op>(sums, weights_.get() + block * TILE, TILE / DEPTH, values_.get() + c, width_, TILE / DEPTH);
+    for (int r = 0; r < M; r++)
+      for (int v = 0; v < N; v++) store(output + (block + r) * width_ + c + v * LANES, sums[r][v]);
+  }
+
+  void finish(const RowTile& tile, const Gathered& sums) const {
+    for (int r = 0; r < tile.count; r++) {
+      float total = sums.total[r];
+      if (a_.sinks) total += exp_one(a_.sinks[tile.kv_head * group_ + (tile.first + r) % group_] - sums.most[r]);
+      const float* from = sums.output + size_t(r) * width_;
+      Given* to = static_cast<Given*>(a_.out.data) + offset(a_.out, tile, r);
+      for (int c = 0; c < a_.value_dim; c += LANES) store(to + c, load(from + c) / total, a_.value_dim - c);
+    }
+  }
+
+  const Attention& a_;
+  const int group_, key_steps_, width_;  // width_: value_dim in whole vectors
+  Buffer<Element> queries_;              // [rows][key_steps]
+  Buffer<int32_t> keys_, values_;        // turned [key_steps][TILE], paired [TILE / DEPTH][width]
+  Buffer<float> logits_;                 // [rows][TILE]
+  Buffer<Element> weights_;              // [rows][TILE]
+  Buffer<float> sums_;                   // two Gathered
+  const Stored* found_[TILE];
+};
+
+template <class Given, class Stored>
+void write(const Heads& from, const Cache& cache, const Attention& a, int dim, int token) {
+  const int64_t slot = a.slots[token];
+  Stored* row = static_cast<Stored*>(cache.data) + slot / a.block_size * cache.block_stride + slot % a.block_size * cache.slot_stride;
+  const Given* given = static_cast<const Given*>(from.data) + token * from.token_stride;
+  for (int head = 0; head < a.kv_heads; head++)
+    for (int i = 0; i < dim; i += LANES)
+      store(row + head * cache.head_stride + i, load(given + head * from.head_stride + i, dim - i), dim - i);
+}
+
+template <class Given>
+void clear(const Attention& a, int token) {
+  for (int head = 0; head < a.heads; head++) {
+    Given* to = static_cast<Given*>(a.out.data) + token * a.out.token_stride + head * a.out.head_stride;
+    std::fill_n(to, a.value_dim, Given{});
+  }
+}
+
+std::vector<RowTile> cut(const Attention& a) {
+  std::vector<RowTile> tiles;
+  const int group = a.heads / a.kv_heads;
+  for (int request = 0; request < a.requests; request++) {
+    const int query = a.query_starts[request + 1] - a.query_starts[request];
+    const int before = a.lengths[request] - query, rows = query * group;
+    for (int first = 0; first < rows; first += MOST_ROWS) {
+      const int count = std::min(MOST_ROWS, rows - first);
+      const int last = before + (first + count - 1) / group;
+      for (int head = 0; head < a.kv_heads; head++) tiles.push_back({request, head, first, count, last / RANGE + 1});
+    }
+  }
+  return tiles;
+}
+
+template <class Op, class Given, class Stored>
+void run(const Attention& a, int threads) {
+  const std::vector<RowTile> tiles = cut(a);
+  const int count = int(tiles.size());
+  int ranges = 1;
+  for (const RowTile& tile : tiles) ranges = std::max(ranges, tile.ranges);
+  const bool apart = ranges > 1 && count < 2 * threads;  // long and few: the ranges are shared out too
+  const size_t floats = size_t(MOST_ROWS) * (up(a.value_dim, LANES) + 2);
+  auto parts = allocate<float>(apart ? floats * ranges * count : 0);
+  if (count <= 1 && !apart) threads = 1;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+  {
+#pragma omp for
+    for (int token = 0; token < a.tokens; token++) {
+      write<Given, Stored>(a.k, a.keys, a, a.key_dim, token);
+      if (a.v.data) write<Given, Stored>(a.v, a.values, a, a.value_dim, token);
+      if (token < a.query_starts[0] || token >= a.query_starts[a.requests]) clear<Given>(a, token);
+    }
+    Worker<Op, Given, Stored> worker(a);
+    if (apart) {
+#pragma omp for schedule(dynamic)
+      for (int i = 0; i < count * ranges; i++) {
+        const RowTile& tile = tiles[i / ranges];
+        const int range = i % ranges;
+        if (range >= worker.first_range(tile) && range < tile.ranges) worker.part(tile, range, parts.get() + i * floats);
+      }
+    }
+#pragma omp for schedule(dynamic) nowait
+    for (int i = 0; i < count; i++) {
+      if (apart)
+        worker.join(tiles[i], parts.get() + i * ranges * floats);
+      else
+        worker.whole(tiles[i]);
+    }
+  }
+}
+
+}  // namespace
+
+void attend(const Attention& a, int threads) {
+  const bool given_wide = a.type == Type::Float32, stored_wide = a.cache_type == Type::Float32;
+  if (given_wide && stored_wide) return run<Float32, float, float>(a, threads);
+  if (given_wide) return run<Float32, float, bfloat16>(a, threads);
+  if (stored_wide) return run<Float32, bfloat16, float>(a, threads);
+  run<BFloat16, bfloat16, bfloat16>(a, threads);
+}
+
+}  // namespace TUTTI_MODULE

@@ -1,0 +1,102 @@
+// The Python face of the kernels: plain functions over addresses, and the packed matrices as classes.
+//
+// Tensors cross as `data_ptr()` integers with their strides; whoever calls has checked shapes and types (`cpu.ops`,
+// `cpu.linear`) and keeps the tensors alive. The lock of the interpreter is released while a kernel runs.
+#include <nanobind/nanobind.h>
+
+#include "attention.h"
+#include "matrix.h"
+#include "pointwise.h"
+
+namespace nb = nanobind;
+using namespace TUTTI_MODULE;
+
+namespace {
+
+template <class T>
+T* at(uintptr_t address) {
+  return reinterpret_cast<T*>(address);
+}
+
+using Release = nb::call_guard<nb::gil_scoped_release>;
+
+// (address, stride of the first dimension, stride of the second): three arguments each.
+#define GRID(name) uintptr_t name, size_t name##_outer, size_t name##_inner
+#define AS_GRID(name) Grid{at<void>(name), name##_outer, name##_inner}
+#define AS_HEADS(name) Heads{at<void>(name), name##_outer, name##_inner}
+
+template <class Matrix>
+void multiply(const Matrix& self, uintptr_t x, int x_type, size_t x_stride, int rows, uintptr_t bias, uintptr_t out,
+              int out_type, size_t out_stride, int threads) {
+  self.multiply({at<void>(x), Type(x_type), x_stride}, rows, at<float>(bias),
+                {at<void>(out), Type(out_type), out_stride}, threads);
+}
+
+template <class Matrix>
+void define_float_matrix(nb::module_& module, const char* name) {
+  nb::class_<Matrix>(module, name)
+      .def("__init__",
+           [](Matrix* self, uintptr_t weight, int type, size_t stride, int outputs, int inputs, int threads) {
+             nb::gil_scoped_release release;
+             new (self) Matrix(at<void>(weight), Type(type), stride, outputs, inputs, threads);
+           })
+      .def("multiply", &multiply<Matrix>, Release())
+      .def_prop_ro("bytes", &Matrix::bytes);
+}
+
+void norm(GRID(x), GRID(residual), GRID(total), GRID(out), int type, int outer, int inner, int width, uintptr_t weight,
+          int weight_type, float eps, float offset, bool rounded, int threads) {
+  rms_norm({AS_GRID(x), AS_GRID(residual), AS_GRID(total), AS_GRID(out), Type(type), outer, inner, width,
+            at<void>(weight), Type(weight_type), eps, offset, rounded},
+           threads);
+}
+
+void rope(GRID(x), int type, int tokens, int heads, uintptr_t cos, uintptr_t sin, int half, bool interleaved,
+          int threads) {
+  rotate(AS_GRID(x), Type(type), tokens, heads, at<float>(cos), at<float>(sin), half, interleaved, threads);
+}
+
+void activation(uintptr_t x, size_t x_stride, uintptr_t out, int type, int rows, int width, int which, bool gated,
+                int threads) {
+  activate(at<void>(x), x_stride, at<void>(out), Type(type), rows, width, Activation(which), gated, threads);
+}
+
+void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t keys, size_t keys_block,
+                     size_t keys_head, size_t keys_slot, uintptr_t values, size_t values_block, size_t values_head,
+                     size_t values_slot, int cache_type, int tokens, int heads, int kv_heads, int key_dim,
+                     int value_dim, int block_size, int requests, uintptr_t query_starts, uintptr_t lengths,
+                     uintptr_t block_table, size_t table_stride, uintptr_t slots, float scale, int window,
+                     float softcap, uintptr_t sinks, int threads) {
+  attend({AS_HEADS(q), AS_HEADS(k), AS_HEADS(v), AS_HEADS(out), Type(type),
+          {at<void>(keys), keys_block, keys_head, keys_slot},
+          {at<void>(values), values_block, values_head, values_slot},
+          Type(cache_type), tokens, heads, kv_heads, key_dim, value_dim, block_size, requests,
+          at<int32_t>(query_starts), at<int32_t>(lengths), at<int32_t>(block_table), table_stride,
+          at<int64_t>(slots), scale, window, softcap, at<float>(sinks)},
+         threads);
+}
+
+}  // namespace
+
+NB_MODULE(TUTTI_MODULE, module) {
+  define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
+  define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
+  nb::class_<Int8Matrix>(module, "Int8Matrix")
+      .def("__init__",
+           [](Int8Matrix* self, uintptr_t codes, uintptr_t scale, int outputs, int inputs, int threads) {
+             nb::gil_scoped_release release;
+             new (self) Int8Matrix(at<int8_t>(codes), at<float>(scale), outputs, inputs, threads);
+           })
+      .def("multiply", &multiply<Int8Matrix>, Release())
+      .def_prop_ro("bytes", &Int8Matrix::bytes);
+  module.def(
+      "quantize_rows",
+      [](uintptr_t x, int type, size_t stride, int rows, int width, uintptr_t codes, uintptr_t scales, int threads) {
+        quantize_rows({at<void>(x), Type(type), stride}, rows, width, at<int8_t>(codes), at<float>(scales), threads);
+      },
+      Release());
+  module.def("rms_norm", &norm, Release());
+  module.def("rope", &rope, Release());
+  module.def("activate", &activation, Release());
+  module.def("paged_attention", &paged_attention, Release());
+}

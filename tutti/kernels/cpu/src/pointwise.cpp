@@ -1,0 +1,191 @@
+#include "pointwise.h"
+
+#include <cmath>
+#include <type_traits>
+
+namespace TUTTI_MODULE {
+
+namespace {
+
+// Work of so many numbers or fewer stays on the calling thread: waking others costs more.
+int threads_for(double numbers, int threads) { return numbers < 32768 ? 1 : threads; }
+
+template <class T>
+T* row_of(const Grid& grid, int outer, int inner) {
+  return static_cast<T*>(grid.data) + outer * grid.outer_stride + inner * grid.inner_stride;
+}
+
+template <class T, class Weight>
+void norm_row(const Norm& n, int outer, int inner) {
+  const T* x = row_of<T>(n.x, outer, inner);
+  Floats squares = {};
+  if (n.residual.data) {
+    const T* residual = row_of<T>(n.residual, outer, inner);
+    T* total = row_of<T>(n.total, outer, inner);
+    for (int i = 0; i < n.width; i += LANES) {
+      const int count = n.width - i;
+      store(total + i, load(x + i, count) + load(residual + i, count), count);
+      const Floats rounded = load(total + i, count);
+      squares += rounded * rounded;
+    }
+    x = total;
+  } else {
+    for (int i = 0; i < n.width; i += LANES) {
+      const Floats value = load(x + i, n.width - i);
+      squares += value * value;
+    }
+  }
+  const float factor = 1.0f / std::sqrt(sum(squares) / n.width + n.eps);
+  const Weight* weight = static_cast<const Weight*>(n.weight);
+  T* out = row_of<T>(n.out, outer, inner);
+  for (int i = 0; i < n.width; i += LANES) {
+    const int count = n.width - i;
+    Floats normed = load(x + i, count) * factor;
+    if (weight) {
+      if constexpr (std::is_same_v<T, bfloat16>)
+        if (n.rounded) normed = widen(narrow(normed));
+      normed *= load(weight + i, count) + n.offset;
+    }
+    store(out + i, normed, count);
+  }
+}
+
+template <class T, class Weight>
+void norm_rows(const Norm& n, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int outer = 0; outer < n.outer; outer++)
+    for (int inner = 0; inner < n.inner; inner++) norm_row<T, Weight>(n, outer, inner);
+}
+
+// Columns i and i + half.
+template <class T>
+void turn_halves(T* x, const float* cos, const float* sin, int half) {
+  for (int i = 0; i < half; i += LANES) {
+    const int count = half - i;
+    const Floats a = load(x + i, count), b = load(x + half + i, count);
+    const Floats c = load(cos + i, count), s = load(sin + i, count);
+    store(x + i, a * c - b * s, count);
+    store(x + half + i, b * c + a * s, count);
+  }
+}
+
+// Columns 2i and 2i + 1.
+template <class T>
+void turn_pairs(T* x, const float* cos, const float* sin, int half) {
+  for (int i = 0; i < 2 * half; i += LANES) {
+    const int count = 2 * half - i;
+    const Floats v = load(x + i, count);
+    Floats c, s, swapped;
+    for (int lane = 0; lane < LANES; lane++) {
+      const int pair = lane < count ? (i + lane) / 2 : 0;
+      c[lane] = cos[pair];
+      s[lane] = lane % 2 ? sin[pair] : -sin[pair];
+      swapped[lane] = v[lane ^ 1];
+    }
+    store(x + i, v * c + swapped * s, count);
+  }
+}
+
+template <class T>
+void rotate_rows(const Grid& x, int tokens, int heads, const float* cos, const float* sin, int half, bool interleaved,
+                 int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int token = 0; token < tokens; token++) {
+    const float *c = cos + size_t(token) * half, *s = sin + size_t(token) * half;
+    for (int head = 0; head < heads; head++) {
+      if (interleaved)
+        turn_pairs(row_of<T>(x, token, head), c, s, half);
+      else
+        turn_halves(row_of<T>(x, token, head), c, s, half);
+    }
+  }
+}
+
+// The error function to 1.5e-7 (Abramowitz and Stegun 7.1.26).
+Floats erf(Floats x) {
+  const Floats size = abs(x), t = 1.0f / (1.0f + 0.3275911f * size);
+  Floats p = 1.061405429f * t - 1.453152027f;
+  p = p * t + 1.421413741f;
+  p = p * t - 0.284496736f;
+  p = p * t + 0.254829592f;
+  const Floats y = 1.0f - p * t * exp(-size * size);
+  return x < 0.0f ? -y : y;
+}
+
+template <Activation A>
+Floats apply(Floats x) {
+  if constexpr (A == Activation::Silu) return x * sigmoid(x);
+  if constexpr (A == Activation::Gelu) return 0.5f * x * (1.0f + erf(x * 0.70710678f));
+  if constexpr (A == Activation::GeluTanh) return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+  if constexpr (A == Activation::QuickGelu) return x * sigmoid(1.702f * x);
+  if constexpr (A == Activation::Relu) return max(x, Floats{});
+  if constexpr (A == Activation::Relu2) return max(x, Floats{}) * max(x, Floats{});
+  return x;
+}
+
+template <Activation A>
+Floats apply(Floats gate, Floats up) {
+  if constexpr (A == Activation::SwigluClamped) {
+    gate = min(gate, splat(7.0f));
+    return gate * sigmoid(1.702f * gate) * (min(max(up, splat(-7.0f)), splat(7.0f)) + 1.0f);
+  }
+  return apply<A>(gate) * up;
+}
+
+template <Activation A, class T>
+void activate_rows(const T* x, size_t x_stride, T* out, int rows, int width, bool gated, int threads) {
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int row = 0; row < rows; row++) {
+    const T* from = x + row * x_stride;
+    T* to = out + size_t(row) * width;
+    for (int i = 0; i < width; i += LANES) {
+      const int count = width - i;
+      const Floats value = load(from + i, count);
+      store(to + i, gated ? apply<A>(value, load(from + width + i, count)) : apply<A>(value), count);
+    }
+  }
+}
+
+template <class T>
+void activate_as(const void* x, size_t x_stride, void* out, int rows, int width, Activation activation, bool gated,
+                 int threads) {
+  const auto run = [&]<Activation A>() {
+    activate_rows<A>(static_cast<const T*>(x), x_stride, static_cast<T*>(out), rows, width, gated, threads);
+  };
+  switch (activation) {
+    case Activation::Silu: return run.template operator()<Activation::Silu>();
+    case Activation::Gelu: return run.template operator()<Activation::Gelu>();
+    case Activation::GeluTanh: return run.template operator()<Activation::GeluTanh>();
+    case Activation::QuickGelu: return run.template operator()<Activation::QuickGelu>();
+    case Activation::Relu: return run.template operator()<Activation::Relu>();
+    case Activation::Relu2: return run.template operator()<Activation::Relu2>();
+    case Activation::SwigluClamped: return run.template operator()<Activation::SwigluClamped>();
+  }
+}
+
+}  // namespace
+
+void rms_norm(const Norm& norm, int threads) {
+  threads = threads_for(double(norm.outer) * norm.inner * norm.width, threads);
+  const bool wide = norm.weight_type == Type::Float32;
+  if (norm.type == Type::Float32 && wide) return norm_rows<float, float>(norm, threads);
+  if (norm.type == Type::Float32) return norm_rows<float, bfloat16>(norm, threads);
+  if (wide) return norm_rows<bfloat16, float>(norm, threads);
+  norm_rows<bfloat16, bfloat16>(norm, threads);
+}
+
+void rotate(const Grid& x, Type type, int tokens, int heads, const float* cos, const float* sin, int half,
+            bool interleaved, int threads) {
+  threads = threads_for(2.0 * tokens * heads * half, threads);
+  if (type == Type::Float32) return rotate_rows<float>(x, tokens, heads, cos, sin, half, interleaved, threads);
+  rotate_rows<bfloat16>(x, tokens, heads, cos, sin, half, interleaved, threads);
+}
+
+void activate(const void* x, size_t x_stride, void* out, Type type, int rows, int width, Activation activation,
+              bool gated, int threads) {
+  threads = threads_for(4.0 * rows * width, threads);
+  if (type == Type::Float32) return activate_as<float>(x, x_stride, out, rows, width, activation, gated, threads);
+  activate_as<bfloat16>(x, x_stride, out, rows, width, activation, gated, threads);
+}
+
+}  // namespace TUTTI_MODULE

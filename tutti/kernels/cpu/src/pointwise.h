@@ -1,0 +1,37 @@
+// Norms, rotary embedding, activations: one pass over memory each, float32 inside. See pointwise.cpp.
+#pragma once
+
+#include "vector.h"
+
+namespace TUTTI_MODULE {
+
+// Rows of `width` numbers addressed by two outer indices (token, head); the last dimension is contiguous.
+struct Grid {
+  void* data;
+  size_t outer_stride, inner_stride;  // in elements
+};
+
+enum class Activation : int { Silu, Gelu, GeluTanh, QuickGelu, Relu, Relu2, SwigluClamped };
+
+// out = x / rms(x) * (offset + weight). `weight` [width] of `weight_type`, or null. With `rounded` the normed value is rounded to
+// the type before the weight multiplies it. With `residual`, x is first added to it and the sum stored in `total`.
+struct Norm {
+  Grid x, residual, total, out;  // residual.data null: no addition
+  Type type;
+  int outer, inner, width;
+  const void* weight;
+  Type weight_type;
+  float eps, offset;
+  bool rounded;
+};
+void rms_norm(const Norm& norm, int threads);
+
+// Turns the first 2 * half columns of x [tokens, heads, dim] in place; cos, sin float32 [tokens, half].
+void rotate(const Grid& x, Type type, int tokens, int heads, const float* cos, const float* sin, int half,
+            bool interleaved, int threads);
+
+// out [rows, width] = activation(x[:, :width]) * x[:, width:]; with `gated` false: activation(x).
+void activate(const void* x, size_t x_stride, void* out, Type type, int rows, int width, Activation activation,
+              bool gated, int threads);
+
+}  // namespace TUTTI_MODULE
