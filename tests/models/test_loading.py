@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from tests.models import checkpoints, driver
 from tutti.errors import CheckpointError, ConfigError
 from tutti.formats.checkpoint import SINGLE, open_checkpoint
-from tutti.kernels.weights import Dense, Quantized, Weight, dequantize, quantize_int8
+from tutti.kernels import quantize_int8
+from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
 from tutti.layers.config import NormConfig
 from tutti.layers.linear import Linear
 from tutti.layers.norm import make_norm

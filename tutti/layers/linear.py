@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tutti.kernels import PackedLinear, pack_linear
-from tutti.kernels.weights import Dense, Weight, dequantize, quantize_int8
+from tutti.kernels import PackedLinear, pack_linear, quantize_int8
+from tutti.kernels.weights import Dense, Weight, dequantize
 from tutti.layers.parameters import LoadOptions, TensorSpec
 
 
