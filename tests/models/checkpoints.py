@@ -247,6 +247,27 @@ def _qwen3_moe_sparse() -> PreTrainedModel:
     return transformers.Qwen3MoeForCausalLM(config)
 
 
+@family("gpt_oss")
+def _gpt_oss() -> PreTrainedModel:
+    """Sinks, windows in every other layer, YaRN with an unrounded ramp."""
+    rope = {
+        "rope_type": "yarn",
+        "rope_theta": 100.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+        "truncate": False,
+    }
+    config = transformers.GptOssConfig(
+        **BASE,
+        head_dim=24,
+        num_local_experts=6,
+        num_experts_per_tok=3,
+        sliding_window=WINDOW,
+        rope_parameters=rope,
+    )
+    return transformers.GptOssForCausalLM(config)
+
+
 @family("deepseek_v2")
 def _deepseek_v2() -> PreTrainedModel:
     """As DeepSeek-V2: compressed queries, group-limited routing, YaRN; one dense layer below."""

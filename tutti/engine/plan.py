@@ -15,6 +15,7 @@ from math import prod
 
 from tutti.errors import OutOfMemory
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.shapes import weight_shapes
 from tutti.graph import KVGroup, StageShape
 from tutti.settings import EngineOptions, format_size
 
@@ -221,12 +222,12 @@ def weight_bytes(checkpoint: Checkpoint, quantization: str | None, item: int, de
     A tied embedding serves as table and, on the CPU, as a packed copy for the head.
     """
     total = 0
-    for name, info in checkpoint.tensors.items():
-        matrix = len(info.shape) == 2 and "embed" not in name
+    for name, shape in weight_shapes(checkpoint).items():
+        matrix = len(shape) > 1 and "embed" not in name
         if quantization == "int8" and matrix:
-            total += prod(info.shape) + 8 * info.shape[0]
+            total += prod(shape) + 8 * prod(shape[:-1])
         else:
-            total += prod(info.shape) * item
+            total += prod(shape) * item
     tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
     if tied and device == "cpu":
         table = _largest_embedding(checkpoint)
