@@ -13,6 +13,7 @@ from torch import Tensor
 from tutti.kernels import Dense, PackedLinear, Quantized, Weight, dequantize, pack_linear, quantize_int8
 from tutti.kernels.cpu import onednn
 from tutti.kernels.cpu.linear import NativePacker
+from tutti.kernels.cpu.ops import NativeOperations
 
 CPU = torch.device("cpu")
 Pack = Callable[[Weight, Tensor | None, torch.device, torch.dtype], PackedLinear]
@@ -53,9 +54,8 @@ def test_int8_weights_multiply_activations_quantized_per_token(
     linear = packer.int8(weight, bias, CPU, dtype)
     for rows in ROWS:
         x = torch.randn(rows, inputs).to(dtype)
-        peak = x.float().abs().amax(1, keepdim=True)
-        codes, scale = (x.double() * (127 / peak).double()).round(), peak / 127
-        wanted = (codes @ weight.q.double().T) * scale * weight.scale.T + bias
+        codes, scale = NativeOperations(packer.module).quantize_rows(x)
+        wanted = (codes.double() @ weight.q.double().T) * scale[:, None] * weight.scale.T + bias
         assert difference(linear(x, torch.float32), wanted) < 1e-6
         assert difference(linear(x), x.double() @ dequantize(weight).double().T + bias) < 0.02
 

@@ -53,7 +53,7 @@ class NativePacker:
     """Packs weights for the kernels of `module`."""
 
     def __init__(self, module: ModuleType) -> None:
-        self._module = module
+        self.module = module
 
     def dense(
         self, weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
@@ -64,7 +64,7 @@ class NativePacker:
             tensor = tensor.to(dtype)
         if tensor.stride(1) != 1:
             tensor = tensor.contiguous()
-        form = self._module.Float32Matrix if dtype == torch.float32 else self._module.BFloat16Matrix
+        form = self.module.Float32Matrix if dtype == torch.float32 else self.module.BFloat16Matrix
         outputs, inputs = tensor.shape
         threads = torch.get_num_threads()
         matrix = form(tensor.data_ptr(), TYPES[tensor.dtype], tensor.stride(0), outputs, inputs, threads)
@@ -78,5 +78,5 @@ class NativePacker:
         codes, scale = weight.codes().contiguous(), weight.scale.float().contiguous()
         outputs, inputs = codes.shape
         threads = torch.get_num_threads()
-        matrix = self._module.Int8Matrix(codes.data_ptr(), scale.data_ptr(), outputs, inputs, threads)
+        matrix = self.module.Int8Matrix(codes.data_ptr(), scale.data_ptr(), outputs, inputs, threads)
         return NativeLinear(matrix, (outputs, inputs), bias)
