@@ -8,7 +8,7 @@ nobody listens any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -52,12 +52,15 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
+        chunks = _body(receive)
         try:
-            caller = self._gateway.authorize(_bearer(scope)) if self._guarded else ANYONE
-            body = await _read_body(scope, receive, self._max_body)
-        except TuttiError as error:
-            await error_response(error)(scope, receive, send)
-            return
+            try:
+                caller = self._gateway.authorize(_bearer(scope)) if self._guarded else ANYONE
+                body = await _join(chunks, self._max_body)
+            except TuttiError as error:
+                await _discard(chunks, self._max_body)
+                await error_response(error)(scope, receive, send)
+                return
         except ClientGone:
             return
         call = Call(self._gateway, caller, scope.get("path_params", {}), body)
@@ -91,30 +94,35 @@ async def _disconnected(receive: Receive) -> None:
         pass
 
 
-async def _read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises PayloadTooLarge, before reading what is announced to be too much, and ClientGone."""
-    announced = _header(scope, b"content-length")
-    if announced is not None and announced.isdigit() and int(announced) > limit:
-        raise _too_large(int(announced), limit)
-    chunks: list[bytes] = []
-    size = 0
-    while True:
+async def _body(receive: Receive) -> AsyncGenerator[bytes, None]:
+    """The body as it comes. Raises ClientGone."""
+    more = True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        chunk = message.get("body", b"")
+        more = message.get("more_body", False)
+        yield message.get("body", b"")
+
+
+async def _join(chunks: AsyncGenerator[bytes, None], limit: int) -> bytes:
+    """The whole body. Raises PayloadTooLarge."""
+    found: list[bytes] = []
+    size = 0
+    async for chunk in chunks:
         size += len(chunk)
         if size > limit:
-            raise _too_large(size, limit)
-        chunks.append(chunk)
-        if not message.get("more_body", False):
-            return b"".join(chunks)
+            raise PayloadTooLarge(f"The body is too large: this server takes at most {format_size(limit)}.")
+        found.append(chunk)
+    return b"".join(found)
 
 
-def _too_large(size: int, limit: int) -> PayloadTooLarge:
-    return PayloadTooLarge(
-        f"The body has at least {format_size(size)}; this server takes at most {format_size(limit)}."
-    )
+async def _discard(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
+    """Let a client who is refused finish sending, within reason: cut off before, it would see no answer."""
+    async for chunk in chunks:
+        limit -= len(chunk)
+        if limit < 0:
+            return
 
 
 def _bearer(scope: Scope) -> str | None:

@@ -18,16 +18,16 @@ _KEEP_ALIVE = 75  # seconds; longer than clients keep idle connections, so that 
 class Server(uvicorn.Server):
     """uvicorn's server, which tells when it listens."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[str], None]) -> None:
+    def __init__(self, config: uvicorn.Config, ready: Callable[[str], None]) -> None:
         super().__init__(config)
-        self._on_ready = on_ready
+        self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn."""
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
-            self._on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            self._ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
 
 
 async def serve(
@@ -36,18 +36,18 @@ async def serve(
     port: int = 8000,
     *,
     drain: float = 10.0,
-    on_ready: Callable[[str], None] = lambda url: print(f"Tutti is ready: {url}/v1", flush=True),
+    ready: Callable[[str], None] = lambda url: print(f"Tutti is ready: {url}/v1", flush=True),
 ) -> None:
     """Serve `app` until a signal (SIGINT, SIGTERM) or cancellation; port 0 takes a free one.
 
-    Requests under way then have `drain` seconds to end. `on_ready` gets the address once connections are accepted.
+    Requests under way then have `drain` seconds to end. `ready` gets the address once connections are accepted.
     Raises ConfigError when the address cannot be used.
     """
-    await make_server(app, drain=drain, on_ready=on_ready).serve([listen(host, port)])
+    await make_server(app, drain=drain, ready=ready).serve([listen(host, port)])
 
 
 def make_server(
-    app: ASGIApp, *, drain: float = 10.0, on_ready: Callable[[str], None] = lambda url: None
+    app: ASGIApp, *, drain: float = 10.0, ready: Callable[[str], None] = lambda url: None
 ) -> Server:
     """A server to be run by the caller, who ends it by `server.should_exit = True`."""
     _raise_file_limit()
@@ -62,7 +62,7 @@ def make_server(
         log_config=None,
         server_header=False,
     )
-    return Server(config, on_ready)
+    return Server(config, ready)
 
 
 def listen(host: str, port: int) -> socket.socket:

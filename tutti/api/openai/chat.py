@@ -58,7 +58,7 @@ class ChatJob:
         if form is None:  # an answer of a form the caller gave is content, all of it
             parsers = [job.processor.output_parser(chat) for _ in parsers]
             if chat.tool_choice not in ("auto", "none"):
-                form = job.processor.tool_grammar(chat)
+                form = job.processor.tool_grammar(chat, parallel=fields.parallel_tool_calls is not False)
             if any(parser.needs_special_tokens for parser in parsers if parser is not None):
                 changes["skip_special_tokens"] = False
         max_tokens = (
