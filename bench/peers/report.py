@@ -192,7 +192,7 @@ def _model_section(result: Comparison) -> list[str]:
         ]
     spoiled = [entry for entries in result.rounds for entry in entries if entry.spoiled]
     if spoiled:
-        lines += [f"Left out, because other processes ran meanwhile: {len(spoiled)} measurements.", ""]
+        lines += [f"Measurements left out because other processes ran meanwhile: {len(spoiled)}.", ""]
     for failure in result.failures:
         lines += ["Failed:", "", "```", failure.strip(), "```", ""]
     return lines
