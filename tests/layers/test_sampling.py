@@ -177,8 +177,11 @@ def test_the_kept_set_is_exact_at_every_width(seed, vocab, spread, coarse, top_k
         count, certain = kept(values, total, filters, vocab)
         if certain:
             assert ids[0, : int(count)].sort().values.tolist() == expected
-    drawn = draw_filtered(logits.expand(40, -1), Filters(*(column.expand(40) for column in (
-        filters.top_k, filters.top_p, filters.min_p))), torch.arange(40, dtype=torch.float64) / 40)
+    drawn = draw_filtered(
+        logits.expand(40, -1),
+        Filters(*(column.expand(40) for column in (filters.top_k, filters.top_p, filters.min_p))),
+        torch.arange(40, dtype=torch.float64) / 40,
+    )
     assert set(drawn.tolist()) <= set(expected)
     assert drawn.tolist() == sorted(drawn.tolist()) and int(drawn[0]) == expected[0]
 
@@ -240,7 +243,9 @@ def test_draws_follow_the_distribution():
     for params in ({}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.2}, {"temperature": 2.0}):
         tokens = sample(logits, *(state(seed=row, **params) for row in range(4000))).tokens
         scaled = (logits[0].double() / params.get("temperature", 1.0)).tolist()
-        keep = reference_kept(scaled, params.get("top_k", 0), params.get("top_p", 1.0), params.get("min_p", 0.0))
+        keep = reference_kept(
+            scaled, params.get("top_k", 0), params.get("top_p", 1.0), params.get("min_p", 0.0)
+        )
         weights = [math.exp(value) if token in keep else 0.0 for token, value in enumerate(scaled)]
         expected = [4000 * weight / sum(weights) for weight in weights]
         assert all(token in keep for token in tokens)
@@ -276,13 +281,21 @@ def test_a_bad_word_of_several_tokens_is_stopped_at_its_last_token_only():
     logits = torch.tensor([[0.0, 1.0, 9.0, 3.0]])
     assert sample(logits, state(bad=[(3, 2)], output=[3], temperature=0.0)).tokens == [3]
     assert sample(logits, state(bad=[(3, 2)], output=[1], temperature=0.0)).tokens == [2]
-    assert sample(logits, state(bad=[(3, 2)], prompt=[3], temperature=0.0)).tokens == [2]  # output alone counts
+    assert sample(logits, state(bad=[(3, 2)], prompt=[3], temperature=0.0)).tokens == [
+        2
+    ]  # output alone counts
 
 
 def test_bad_words_are_tokenized_with_and_without_a_leading_space():
     encode = {
-        **{"cat": (1,), " cat": (2,), "dog": (3, 4), " dog": (5,)},
-        **{"x": (6, 7), " x": (6, 8), "y": (9, 1), " y": (2, 1)},
+        "cat": (1,),
+        " cat": (2,),
+        "dog": (3, 4),
+        " dog": (5,),
+        "x": (6, 7),
+        " x": (6, 8),
+        "y": (9, 1),
+        " y": (2, 1),
     }.__getitem__
     assert bad_word_sequences(["cat"], encode) == ((1,), (2,))
     assert bad_word_sequences([" cat"], encode) == ((1,), (2,))
@@ -361,7 +374,10 @@ def test_gathered_logprobs_equal_the_reference_for_any_number_of_rows(seed, voca
     expected = logits.double().log_softmax(-1)
     for row, found in enumerate(gather_logprobs(logits, targets, top)):
         ids = logits[row].sort(descending=True, stable=True).indices[: vocab if top < 0 else top].tolist()
-        assert found.token == targets[row] and found.rank == int((logits[row] > logits[row, targets[row]]).sum()) + 1
+        assert (
+            found.token == targets[row]
+            and found.rank == int((logits[row] > logits[row, targets[row]]).sum()) + 1
+        )
         assert found.logprob == pytest.approx(float(expected[row, targets[row]]), abs=1e-5)
         assert [token for token, _ in found.top] == ids
 
@@ -387,7 +403,10 @@ def test_a_row_that_is_not_finite_fails_alone(params, poison):
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
 def test_a_row_whose_masks_leave_no_token_fails_alone(temperature):
     logits = torch.zeros(2, 100)
-    states = [state(temperature=temperature, allowed_token_ids=[50], seed=1), state(temperature=temperature, seed=2)]
+    states = [
+        state(temperature=temperature, allowed_token_ids=[50], seed=1),
+        state(temperature=temperature, seed=2),
+    ]
     result = sample(logits, *states, bitmask=pack([{51}, {52}], 100))
     assert isinstance(result.errors[0], InvalidRequest) and "no token is left" in result.errors[0].message
     assert result.tokens == [-1, 52] and result.errors[1] is None
@@ -411,7 +430,13 @@ def test_logits_of_another_shape_are_refused():
 def test_a_gpu_draws_what_the_cpu_draws():
     torch.manual_seed(4)
     logits = torch.randn(20, 151936) * 2
-    kinds = ({}, {"top_p": 0.9}, {"top_k": 20}, {"min_p": 0.1}, {"temperature": 0.0, "repetition_penalty": 1.3})
+    kinds = (
+        {},
+        {"top_p": 0.9},
+        {"top_k": 20},
+        {"min_p": 0.1},
+        {"temperature": 0.0, "repetition_penalty": 1.3},
+    )
     states = [state(output=[row], seed=row, logprobs=2, **kinds[row % 5]) for row in range(20)]
     mask = pack([set(range(row % 2 * 1000, 151936)) for row in range(20)], 151936)
     here = Sampler(151936, "cpu").sample(logits.clone(), states, mask)

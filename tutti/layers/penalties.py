@@ -43,7 +43,12 @@ def apply_bitmask(logits: Tensor, bitmask: Tensor) -> None:
     to_sign = 31 - torch.arange(32, dtype=torch.int32, device=logits.device)
     for row, words in zip(rows, bitmask[rows].to(logits.device), strict=True):
         # Each token's bit becomes the sign, then all bits of a word: -1 allowed, 0 excluded; then 0.0 or -inf.
-        bits = (words.unsqueeze(1) << to_sign).bitwise_right_shift_(31).bitwise_not_().bitwise_and_(_MINUS_INFINITY)
+        bits = (
+            (words.unsqueeze(1) << to_sign)
+            .bitwise_right_shift_(31)
+            .bitwise_not_()
+            .bitwise_and_(_MINUS_INFINITY)
+        )
         logits[row] += bits.view(-1)[:vocab].view(torch.float32)
 
 
@@ -66,7 +71,9 @@ def _forbid(logits: Tensor, rows: list[tuple[int, SamplerState]]) -> None:
 def _bias(logits: Tensor, rows: list[tuple[int, SamplerState]]) -> None:
     vocab = logits.shape[1]
     biases = {
-        row * vocab + token: bias for row, state in rows for token, bias in (state.params.logit_bias or {}).items()
+        row * vocab + token: bias
+        for row, state in rows
+        for token, bias in (state.params.logit_bias or {}).items()
     }
     if biases:
         places = torch.tensor(list(biases), device=logits.device)
@@ -84,7 +91,9 @@ def _penalize(logits: Tensor, rows: list[tuple[int, SamplerState]]) -> None:
         places.append(state.counts.ids[known] + row * vocab)
         counts.append(state.counts.counts[known])
         params = state.params
-        factor = np.array([[params.repetition_penalty], [params.frequency_penalty], [params.presence_penalty]], np.float32)
+        factor = np.array(
+            [[params.repetition_penalty], [params.frequency_penalty], [params.presence_penalty]], np.float32
+        )
         factors.append(np.broadcast_to(factor, (3, len(places[-1]))))
     if not places:
         return

@@ -171,5 +171,6 @@ def check_token_ids(params: SamplingParams, vocab_size: int) -> None:
         wrong = [token for token in ids if not 0 <= token < vocab_size]
         if wrong:
             raise InvalidRequest(
-                f"{name} names token {wrong[0]}, but the vocabulary's tokens are 0 to {vocab_size - 1}", param=name
+                f"{name} names token {wrong[0]}, but the vocabulary's tokens are 0 to {vocab_size - 1}",
+                param=name,
             )

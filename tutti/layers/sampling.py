@@ -68,7 +68,9 @@ class Sampler:
             _mark(errors, wanted, raw.amax(-1), shaped=False)
         if shaped:
             shape_logits(logits, states, bitmask)
-        tokens = self._draw(logits, states, drawn, errors, shaped) if drawn else _greedy(logits, errors, shaped)
+        tokens = (
+            self._draw(logits, states, drawn, errors, shaped) if drawn else _greedy(logits, errors, shaped)
+        )
         logprobs = _logprobs(raw, wanted, tokens, states, errors)
         tokens = [-1 if error else token for token, error in zip(tokens, errors, strict=True)]
         return SampleResult(tokens, logprobs, errors)
@@ -97,7 +99,9 @@ class Sampler:
         filtered = [row for row in drawn if states[row].filtered]
         if filtered:
             filters = self._filters([states[row] for row in filtered])
-            tokens[filtered] = draw_filtered(_rows(logits, filtered), filters, self._uniforms(states, filtered))
+            tokens[filtered] = draw_filtered(
+                _rows(logits, filtered), filters, self._uniforms(states, filtered)
+            )
         return tokens.tolist()
 
     def _uniforms(self, states: Sequence[SamplerState], rows: list[int]) -> Tensor:
@@ -127,9 +131,7 @@ def _greedy(logits: Tensor, errors: list[TuttiError | None], shaped: bool) -> li
     return tokens.tolist()
 
 
-def _mark(
-    errors: list[TuttiError | None], rows: Sequence[int], peaks: Tensor, *, shaped: bool
-) -> list[int]:
+def _mark(errors: list[TuttiError | None], rows: Sequence[int], peaks: Tensor, *, shaped: bool) -> list[int]:
     """Set the error of each of `rows` whose highest logit is not finite; returns those rows."""
     bad = []
     for row, peak in zip(rows, peaks.tolist(), strict=True):
@@ -145,7 +147,9 @@ def _error(peak: float, shaped: bool) -> TuttiError:
             "no token is left to choose from: the structured output, allowed_token_ids, bad_words, logit_bias and "
             "min_tokens together exclude all of them; relax one of these"
         )
-    return StageFailed(f"the model's logits are not finite (the highest is {peak}), so no token can be chosen")
+    return StageFailed(
+        f"the model's logits are not finite (the highest is {peak}), so no token can be chosen"
+    )
 
 
 def _logprobs(
@@ -159,6 +163,8 @@ def _logprobs(
     found: list[TokenLogprob | None] = [None] * len(states)
     if raw is not None:
         tops = [states[row].params.logprobs or 0 for row in wanted]
-        for row, value in zip(wanted, gather_logprobs(raw, [tokens[row] for row in wanted], tops), strict=True):
+        for row, value in zip(
+            wanted, gather_logprobs(raw, [tokens[row] for row in wanted], tops), strict=True
+        ):
             found[row] = None if errors[row] else value
     return found
