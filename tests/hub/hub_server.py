@@ -27,6 +27,7 @@ class Hub:
     token: str = "hf_secret"
     fetched: list[str] = field(default_factory=list)
     asked: int = 0
+    sent: int = 0  # bytes of files
     url: str = ""
 
 
@@ -95,7 +96,11 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command == "GET":
             self.hub.fetched.append(name)
-            self.wfile.write(data[start:])
+            try:
+                for place in range(start, len(data), 4096):
+                    self.hub.sent += self.wfile.write(data[place : place + 4096])
+            except OSError:  # the client has read enough
+                self.close_connection = True
 
     def answer(self, value: object) -> None:
         data = json.dumps(value).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 
 from tests.hub.hub_server import COMMIT, Hub, serve
 from tutti.errors import CheckpointError, ModelNotFound, Unauthorized
-from tutti.hub import resolve_model
+from tutti.formats.safetensors import read_header
+from tutti.hub import outline_model, resolve_model
 from tutti.settings import Settings
 
 CHECKPOINT = {
@@ -120,3 +122,25 @@ def test_hf_endpoint_and_hf_home_are_honoured(hub: Hub, tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert Path(run.stdout.strip()).is_relative_to(tmp_path)
+
+
+def test_an_outline_has_the_real_headers_and_holes_for_the_weights(hub: Hub, tmp_path: Path) -> None:
+    header = json.dumps(
+        {"w": {"dtype": "F32", "shape": [2_500_000], "data_offsets": [0, 10_000_000]}}
+    ).encode()
+    weights = len(header).to_bytes(8, "little") + header + bytes(range(250)) * 40_000
+    hub.repos["org/tiny"]["model.safetensors"] = weights
+    with outline_model("org/tiny", Settings(hf_endpoint=hub.url), cache=tmp_path) as path:
+        assert read_header(path / "model.safetensors")["w"].shape == (2_500_000,)
+        assert (path / "model.safetensors").stat().st_size == len(weights)
+        assert (path / "config.json").read_bytes() == CHECKPOINT["config.json"]
+    assert hub.sent < len(weights) / 2
+    assert not path.exists()
+
+
+def test_an_outline_of_what_was_downloaded_asks_nobody(hub: Hub, tmp_path: Path) -> None:
+    downloaded = resolve_model("org/tiny", Settings(hf_endpoint=hub.url), cache=tmp_path)
+    asked = hub.asked
+    with outline_model("org/tiny", Settings(hf_endpoint=hub.url), cache=tmp_path) as path:
+        assert path == downloaded
+    assert hub.asked == asked

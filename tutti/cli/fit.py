@@ -36,10 +36,13 @@ def fit(
     """Show whether a model fits in memory and where each byte goes; exit code 1 if it does not."""
     import msgspec
 
-    options = engine.options(model)
-    if context is not None:
-        options = msgspec.structs.replace(options, max_model_len=context)
-    plan = _plan(options, concurrency)
+    from tutti.hub import outline_model
+
+    with outline_model(model) as path:
+        options = engine.options(str(path), (model,))
+        if context is not None:
+            options = msgspec.structs.replace(options, max_model_len=context)
+        plan = _plan(options, concurrency)
     print_plan(plan, model)
     if not plan.fits:
         raise typer.Exit(1)

@@ -5,6 +5,6 @@
 """
 
 from tutti.hub.huggingface import cache_folder
-from tutti.hub.resolve import PACKAGED, resolve_model
+from tutti.hub.resolve import PACKAGED, outline_model, resolve_model
 
-__all__ = ["PACKAGED", "cache_folder", "resolve_model"]
+__all__ = ["PACKAGED", "cache_folder", "outline_model", "resolve_model"]

@@ -6,6 +6,10 @@ its errors mean to the person who typed the name.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 
 from tutti.errors import ModelNotFound, Unauthorized
@@ -24,6 +28,7 @@ WANTED = (
 )
 # Folders hold other forms of the same weights; `consolidated` files repeat the sharded ones.
 UNWANTED = ("*/*", "consolidated*", "*.gguf", "*.onnx")
+_LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
 def download(repo: str, revision: str | None, settings: Settings, cache: Path | None = None) -> Path:
@@ -31,8 +36,105 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
 
     Without a network, a complete snapshot in the cache serves. Raises ModelNotFound or Unauthorized.
     """
+    from huggingface_hub import snapshot_download
+
+    with _explained(repo, revision, settings):
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                cache_dir=cache,
+                endpoint=_endpoint(settings),
+                token=settings.hf_token,
+                allow_patterns=list(WANTED),
+                ignore_patterns=list(UNWANTED),
+            )
+        )
+
+
+def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
+    """The snapshot folder of an earlier download, if that is complete. The network is not asked."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(
+            snapshot_download(
+                repo,
+                revision=revision,
+                cache_dir=cache,
+                local_files_only=True,
+                allow_patterns=list(WANTED),
+                ignore_patterns=list(UNWANTED),
+            )
+        )
+    except LocalEntryNotFoundError:
+        return None
+
+
+def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -> Path:
+    """`repo` in `folder` with its weights left out: small files, and safetensors files whose header is real and whose
+    data is a hole of the right length. A plan can be made of it; megabytes are fetched, not gigabytes.
+
+    Raises ModelNotFound or Unauthorized.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    with _explained(repo, revision, settings):
+        api = HfApi(endpoint=_endpoint(settings), token=settings.hf_token)
+        info = api.model_info(repo, revision=revision or "main")  # what follows is of this one commit
+        small = [pattern for pattern in WANTED if pattern != "*.safetensors"]
+        snapshot_download(
+            repo,
+            revision=info.sha,
+            local_dir=folder,
+            endpoint=_endpoint(settings),
+            token=settings.hf_token,
+            allow_patterns=small,
+            ignore_patterns=list(UNWANTED),
+        )
+        for file in info.siblings or ():
+            if _holds_weights(file.rfilename):
+                _fetch_header(repo, file.rfilename, str(info.sha), settings, folder)
+    return folder
+
+
+def _holds_weights(name: str) -> bool:
+    """Whether a file of a repository holds weights that would be downloaded."""
+    wanted = fnmatch(name, "*.safetensors")
+    return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
+
+
+def _fetch_header(repo: str, name: str, revision: str, settings: Settings, folder: Path) -> None:
+    """Write the first bytes of a safetensors file, up to its data, and a hole for the rest."""
     import httpx
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import hf_hub_url
+    from huggingface_hub.utils import build_hf_headers
+
+    url = hf_hub_url(repo, name, revision=revision, endpoint=_endpoint(settings))
+    headers = build_hf_headers(token=settings.hf_token)
+
+    headers["Accept-Encoding"] = "identity"  # the length must be the file's
+    with (
+        httpx.stream("GET", url, headers=headers, follow_redirects=True, timeout=30) as response,
+        (folder / name).open("wb") as file,
+    ):
+        response.raise_for_status()
+        begin, needed = b"", 8
+        for piece in response.iter_bytes(65536):  # leaving early closes the connection
+            begin += piece
+            if len(begin) >= 8:
+                needed = 8 + min(struct.unpack("<Q", begin[:8])[0], _LONGEST_HEADER)
+            if len(begin) >= needed:
+                break
+        file.write(begin[:needed])
+        file.truncate(int(response.headers["Content-Length"]))
+
+
+@contextmanager
+def _explained(repo: str, revision: str | None, settings: Settings) -> Iterator[None]:
+    """What huggingface_hub raises, in our errors and words."""
+    import httpx
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -42,17 +144,9 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
         RevisionNotFoundError,
     )
 
-    endpoint = (settings.hf_endpoint or constants.ENDPOINT).rstrip("/")
+    endpoint = _endpoint(settings)
     try:
-        folder = snapshot_download(
-            repo,
-            revision=revision,
-            cache_dir=cache,
-            endpoint=endpoint,
-            token=settings.hf_token,
-            allow_patterns=list(WANTED),
-            ignore_patterns=list(UNWANTED),
-        )
+        yield
     except GatedRepoError as error:
         raise Unauthorized(
             f"model {repo!r} is gated: accept its terms at {endpoint}/{repo}, then set HF_TOKEN to a token of yours"
@@ -75,7 +169,12 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
         raise ModelNotFound(
             f"model {repo!r} could not be downloaded from {endpoint}: {_reason(error)}"
         ) from error
-    return Path(folder)
+
+
+def _endpoint(settings: Settings) -> str:
+    from huggingface_hub import constants
+
+    return (settings.hf_endpoint or constants.ENDPOINT).rstrip("/")
 
 
 def _reason(error: BaseException) -> str:

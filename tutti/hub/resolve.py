@@ -7,7 +7,10 @@ A name is, in this order: a packaged model (`pico`), a directory, a Hugging Face
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from tutti.errors import CheckpointError, ModelNotFound
 from tutti.settings import Settings, read_settings
@@ -26,6 +29,38 @@ def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | 
     are found and ours are found by them). Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError
     (files are there but are no checkpoint).
     """
+    found = _local(name)
+    if found is not None:
+        return found
+    from tutti.hub.huggingface import download
+
+    repo, revision = _hugging_face_id(name)
+    return _checked(download(repo, revision, settings or read_settings(), cache))
+
+
+@contextmanager
+def outline_model(
+    name: str, settings: Settings | None = None, *, cache: Path | None = None
+) -> Iterator[Path]:
+    """A directory to make a plan of: `name`'s own where it is on this machine, else one without the weights' data.
+
+    It is there while the context lasts. Raises as `resolve_model` does.
+    """
+    from tutti.hub.huggingface import downloaded, outline
+
+    found = _local(name)
+    if found is None:
+        repo, revision = _hugging_face_id(name)
+        found = downloaded(repo, revision, cache)
+    if found is not None:
+        yield found
+        return
+    with TemporaryDirectory(prefix="tutti-outline-") as folder:
+        yield _checked(outline(repo, revision, settings or read_settings(), Path(folder)))
+
+
+def _local(name: str) -> Path | None:
+    """The directory of a packaged model, or the one that `name` is; None where it is neither."""
     if name in PACKAGED:
         return _packaged(name)
     path = Path(name).expanduser()
@@ -35,16 +70,18 @@ def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | 
         raise CheckpointError(
             f"{name} is a file; a model is a directory with config.json, tokenizer.json and *.safetensors"
         )
+    return None
+
+
+def _hugging_face_id(name: str) -> tuple[str, str | None]:
+    """The repository and the revision that `name` asks for. Raises ModelNotFound."""
     match = None if name.startswith((".", "/", "~")) else _HUGGING_FACE_ID.fullmatch(name)
     if match is None:
         raise ModelNotFound(
             f"model {name!r} not found: it is no packaged model ({', '.join(PACKAGED)}), there is no directory "
-            f"{str(path)!r}, and it is no Hugging Face id (organisation/name)"
+            f"{str(Path(name).expanduser())!r}, and it is no Hugging Face id (organisation/name)"
         )
-    from tutti.hub.huggingface import download
-
-    settings = read_settings() if settings is None else settings
-    return _checked(download(match["repo"], match["revision"], settings, cache))
+    return match["repo"], match["revision"]
 
 
 def _packaged(name: str) -> Path:
