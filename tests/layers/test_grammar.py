@@ -159,7 +159,7 @@ def test_random_tokens_of_a_regex_match_it(compiler, tokenizer, regex, seed):
 
 
 def test_random_tokens_of_a_choice_are_one_of_it_and_every_choice_is_possible(compiler, tokenizer):
-    choices = ('say "yes"', "no\n", "红色", "c\\d", ":( " * 200)
+    choices = ('say "yes"', "no\n", "红色", "c\\d", "(" * 130)
     texts = {write(compiler, tokenizer, seed, choice=choices) for seed in range(40)}
     assert texts == set(choices)
 
@@ -187,6 +187,16 @@ def test_a_structural_tag_may_use_special_tokens_and_other_forms_may_not(compile
     text = write(compiler, tokenizer, 0, structural_tag=json.dumps(NEW_TAG))
     assert text.startswith("<|start|>") and text.endswith("!") and json.loads(text[9:-1])["age"] >= 0
     assert START not in allowed(compiler, begin(compiler, regex=r"[^a]*"))
+
+
+def test_strings_of_limited_length_in_a_structural_tag_hold_no_raw_control_characters(compiler, tokenizer):
+    state = begin(compiler, structural_tag=NEW_TAG)
+    for token in tokenizer.encode('<|start|>{"name": "', add_special_tokens=False):
+        assert state.accept(token)
+    assert not state.accept(tokenizer.encode("\t", add_special_tokens=False)[0])
+    for token in tokenizer.encode('a", "age": 1, "tags": ["a"], "parent": null}!', add_special_tokens=False):
+        assert state.accept(token)
+    assert allowed(compiler, state) == [EOS]
 
 
 def test_the_older_structural_tag_is_understood(compiler, tokenizer):

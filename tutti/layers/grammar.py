@@ -41,6 +41,8 @@ BUDGET_SECONDS, BUDGET_PER_TOKEN = 3.0, 0.02
 _WHITESPACE_LIMIT = 64
 _ORIGIN = re.compile(r"\[[\d:]+\] /\S+?:\d+: |Check failed: \(.*?\) is false: ")  # of xgrammar's messages
 _MESSAGE_LIMIT = 400
+# The signs of a string of limited length, as xgrammar prints them, and as JSON wants them.
+_LIMITED, _NO_CONTROL = r"[^\"\\\r\n]", r"[^\0-\x1f\"\\\r\n]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +253,8 @@ class GrammarCompiler:
                 compiled = compiler.compile_grammar(_escape_strings(grammar, text))
             else:
                 compiled = compiler.compile_structural_tag(text)
+                if "Length" in text:
+                    compiled = compiler.compile_grammar(str(compiled.grammar).replace(_LIMITED, _NO_CONTROL))
         except (RuntimeError, ValueError, TypeError) as error:
             reason = _ORIGIN.sub("", str(error)).strip()[:_MESSAGE_LIMIT]
             raise InvalidGrammar(f"{field}: {reason}", param=field) from error
@@ -343,7 +347,7 @@ def _escape_strings(grammar: xgrammar.Grammar, schema: str) -> xgrammar.Grammar 
     """
     if "Length" not in schema:
         return grammar
-    return str(grammar).replace(r"(([^\"\\\r\n]))", r'(([^\0-\x1f\"\\\r\n]) | ("\\" [\"\\/bfnrt]))')
+    return str(grammar).replace(f"(({_LIMITED}))", rf'(({_NO_CONTROL}) | ("\\" [\"\\/bfnrt]))')
 
 
 def _bit(token: int) -> int:
