@@ -137,3 +137,12 @@ def test_n_outputs_share_a_prompt_and_differ() -> None:
     answers = [tuple(one.token_ids) for one in output.outputs]
     assert len(set(answers)) > 1 and {len(answer) for answer in answers} == {12}
     assert_everything_was_given_back(llm)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+def test_the_answer_on_a_gpu_is_that_of_transformers(name: str) -> None:
+    llm = make(name, device="cuda")
+    assert tokens(llm.generate(PROMPTS, GREEDY)) == reference(name)
+    assert_everything_was_given_back(llm)
+    assert "measured" in llm.engine.plan.text()

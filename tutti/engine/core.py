@@ -13,12 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from tutti.engine.autoregress import Autoregress
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.loop import Loop
 from tutti.engine.machine import available_memory, usable_cores
+from tutti.engine.measure import peak_activations
 from tutti.engine.plan import MemoryPlan, compute_dtype, default_token_budget, make_plan, require
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
@@ -27,6 +29,7 @@ from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint, read_json
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.models.protocols import CausalModel
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions
 
@@ -106,8 +109,12 @@ class Engine:
         options = BuildOptions(
             str(self.device), self.plan.dtype, self.options.quantization, context=self.plan.context
         )
+        available = available_bytes(self.device)  # before the weights take their share
         with torch.inference_mode():
             model = build(self.checkpoint, options)
+        if self.device.type == "cuda":
+            self.plan = self._measured_plan(model, available)
+            log.info("%s", self.plan.text())
         cache = KVCache(
             model.groups,
             self.plan.blocks,
@@ -132,6 +139,22 @@ class Engine:
             device=self.device,
             seed=self.options.seed,
             wake=lambda: self.loop.inbox.put(Wake()),
+        )
+
+    def _measured_plan(self, model: CausalModel, available: int) -> MemoryPlan:
+        """The plan with the activations measured; the context stays, since the model was built for it."""
+        measured = peak_activations(
+            model,
+            tokens=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+            rows=self.options.max_num_seqs,
+            block_size=self.plan.block_size,
+            dtype=getattr(torch, self.plan.dtype),
+            device=self.device,
+        )
+        torch.cuda.empty_cache()
+        options = msgspec.structs.replace(self.options, max_model_len=self.plan.context)
+        return plan_for(
+            self.checkpoint, self.graph, options, self.device, available=available, activations=measured
         )
 
     def _answer(self, call: Call) -> None:
@@ -184,12 +207,17 @@ def sketch_plan(
             param="max_model_len",
         )
     if available is None:
-        available = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+        available = available_bytes(device)
     native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = compute_dtype(options.dtype, checkpoint.config, device.type, native)
     return make_plan(
         checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes
     )
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes of the device's memory that are free now."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
 
 
 def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
