@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.cli.terminal import tutti
 from tutti.cli import doctor
 from tutti.cli.machine import free_disk, read_cpu, read_memory
 from tutti.settings import Settings
@@ -54,12 +53,11 @@ def test_free_disk_of_a_folder_that_does_not_exist_yet(tmp_path: Path) -> None:
 
 
 def test_doctor_tells_what_this_machine_has() -> None:
-    command = [sys.executable, "-m", "tutti", "doctor", "--json"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = tutti("doctor", "--json")
     assert result.returncode == 0, result.stderr
     found = {finding["name"]: finding for finding in json.loads(result.stdout)}
     assert found["torch"]["found"].startswith("2.13.0")
-    assert {"CPU", "cores", "memory", "GPU", "native kernels", "home", "downloads"} <= set(found)
+    assert {"CPU", "cores", "memory", "GPU", "cpu kernels", "home", "downloads"} <= set(found)
     assert all(finding["advice"] for finding in found.values() if finding["state"] != "ok")
 
 
@@ -70,3 +68,10 @@ def test_a_broken_torch_is_a_finding_and_not_a_crash(monkeypatch: pytest.MonkeyP
     assert torch.state is doctor.State.BAD
     assert "libcudart.so.99" in torch.found
     assert "pip install" in torch.advice
+
+
+def test_native_kernels_that_are_switched_off_are_a_note() -> None:
+    result = tutti("doctor", "--json", environment={"TUTTI_NATIVE_KERNELS": "false"})
+    found = {finding["name"]: finding for finding in json.loads(result.stdout)}
+    assert found["cpu kernels"]["state"] == "note"
+    assert "TUTTI_NATIVE_KERNELS" in found["cpu kernels"]["advice"]

@@ -79,7 +79,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _cpu(settings)
     yield from _memory()
     yield from _torch()
-    yield _kernels(settings)
+    yield from _kernels(settings)
     for package, (extra, purpose) in OPTIONAL.items():
         yield _optional(package, extra, purpose)
     yield _pico()
@@ -163,16 +163,21 @@ def _has_nvidia_device() -> bool:
     return Path("/proc/driver/nvidia/gpus").is_dir()
 
 
-def _kernels(settings: Settings) -> Finding:
-    if not settings.native_kernels:
-        return Finding(
-            "native kernels", "switched off by TUTTI_NATIVE_KERNELS", State.NOTE, "unset it to use them"
-        )
+def _kernels(settings: Settings) -> Iterator[Finding]:
     probe = _ask(_KERNEL_PROBE)
     if isinstance(probe, str):
-        return Finding("native kernels", probe, State.NOTE, "the torch kernels serve; answers are the same")
-    found = "; ".join(f"{name}: {said}" for name, said in probe.items())
-    return Finding("native kernels", found)
+        yield Finding("kernels", probe, State.BAD, "install Tutti again")
+        return
+    for device, said in probe.items():
+        if device != "cpu" or said.startswith("native"):
+            yield Finding(f"{device} kernels", said)
+        elif not settings.native_kernels:
+            yield Finding(
+                f"{device} kernels", said, State.NOTE, "unset TUTTI_NATIVE_KERNELS to use the native ones"
+            )
+        else:
+            advice = "make native (or python -m tutti.kernels.cpu.build): answers come faster; needs a C++20 compiler"
+            yield Finding(f"{device} kernels", said, State.NOTE, advice)
 
 
 def _optional(package: str, extra: str, purpose: str) -> Finding:
