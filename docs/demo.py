@@ -14,17 +14,20 @@ from contextlib import contextmanager
 TUTTI = [sys.executable, "-m", "tutti"]
 TERMINAL = (
     ("What is 7 plus 8?", "7 plus 8 is 15."),
-    ("Spell the word cat.", "c-a-t"),
+    ("Spell cat.", "c-a-t"),
     ("你是谁?", "我是pico,一个玩具世界的小小演示模型。"),
 )
 HTTP = (
     ("What is 12 minus 5?", "12 minus 5 is 7."),
-    ("What day comes after Monday?", "Tuesday."),
+    ("What day comes after Monday?", "Tuesday comes after Monday."),
     ("3加4等于几?", "3加4等于7。"),
 )
 PYTHON = (
     ("What is 6 times 7?", "6 times 7 is 42."),
-    ("Who won the world cup in 1998?", "I do not know. I am pico, a small demonstration model of a toy world."),
+    (
+        "What is the capital of France?",
+        "I do not know. I am pico, a small demonstration model of a toy world.",
+    ),
 )
 
 
@@ -57,7 +60,9 @@ def _judge(answer: str, right: str) -> bool:
 
 def _in_terminal(question: str) -> str:
     """The answer of `tutti run`, shown while it comes."""
-    child = subprocess.Popen([*TUTTI, "run", "pico", question], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    child = subprocess.Popen(
+        [*TUTTI, "run", "pico", question], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+    )
     assert child.stdout is not None
     said = b""
     while piece := child.stdout.read1():  # type: ignore[attr-defined]

@@ -16,24 +16,37 @@ import msgspec
 
 from tutti.errors import ConfigError
 
-_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "m": 10**6,
+    "g": 10**9,
+    "t": 10**12,
+    "ki": 2**10,
+    "mi": 2**20,
+    "gi": 2**30,
+    "ti": 2**40,
+}
 
 
 def parse_size(text: str | int, name: str = "size") -> int:
     """Bytes from "16GB", "12GiB", "800M" or a plain number. Raises ConfigError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", str(text).lower())
     if match is None:
-        raise ConfigError(f"{name}: {text!r} is not a size; write for instance 16GB, 800MB or 12GiB", param=name)
+        raise ConfigError(
+            f"{name}: {text!r} is not a size; write for instance 16GB, 800MB or 12GiB", param=name
+        )
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
 def format_size(size: float) -> str:
     """Bytes for people: decimal units, three digits ("1.19 GB")."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size) < 1000 or unit == "TB":
-            return f"{size:.0f} B" if unit == "B" else f"{size:.3g} {unit}"
-        size /= 1000
-    raise AssertionError("unreachable")
+    unit = "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if abs(size) < 999.5:
+            break
+        size, unit = size / 1000, larger
+    return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 999.5 else f"{size:.3g} {unit}"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,7 @@ def pattern(names: list[str]) -> re.Pattern[str]:
     words = set()
     for name in names:
         words.add("[-_ ]?".join(name.split("_")))
-        bare = re.match(r"([a-z]{3,})\d", name)
+        bare = re.match(r"([a-z]{3,}?)(_v)?\d", name)
         if bare:
             words.add(bare[1])
     alternatives = "|".join(sorted(words, key=len, reverse=True))

@@ -42,6 +42,6 @@ def test_what_is_no_size_is_a_typed_error_with_an_example(text: str) -> None:
         parse_size(text)
 
 
-@given(st.integers(0, 10**15))
+@given(st.integers(0, 10**17))
 def test_a_shown_size_is_read_back_to_three_digits(size: int) -> None:
     assert parse_size(format_size(size)) == pytest.approx(size, rel=0.006)
