@@ -26,7 +26,10 @@ def families(models: Path = PACKAGE / "models") -> list[str]:
 
 
 def pattern(names: list[str]) -> re.Pattern[str]:
-    """Matches any of the names as a word of its own, however it is spelt (`gpt_oss`, `gpt-oss`, `GptOss`)."""
+    """Matches any of the names as a word of its own, however it is spelt (`gpt_oss`, `gpt-oss`, `GptOss`).
+
+    A program (`name.cpp`) and the authors of a paper (`Name-AI`) may be named.
+    """
     words = set()
     for name in names:
         words.add("[-_ ]?".join(name.split("_")))
@@ -34,7 +37,7 @@ def pattern(names: list[str]) -> re.Pattern[str]:
         if bare:
             words.add(bare[1])
     alternatives = "|".join(sorted(words, key=len, reverse=True))
-    return re.compile(rf"(?<![a-z])({alternatives})(?![a-z])(?!\.cpp)", re.IGNORECASE)
+    return re.compile(rf"(?<![a-z])({alternatives})(?![a-z])(?!\.cpp|-AI)", re.IGNORECASE)
 
 
 def offences(text: str, forbidden: re.Pattern[str]) -> Iterator[tuple[int, str]]:
