@@ -21,7 +21,7 @@ from tutti.request import SamplingParams, StructuredOutputs
 
 EOS, START = 0, 1  # <|end|>, <|start|>
 SIZE = 700  # rows of the logits, more than the tokenizer has tokens
-SLOW_PATTERN = "^[a-z]{3000,4000}$"
+SLOW_PATTERN = "^[a-z]{0,3000}$"  # about a second
 AMBIGUOUS = "([a-z]?){500}"
 
 
@@ -95,6 +95,14 @@ def write(compiler: GrammarCompiler, tokenizer: Processor, seed: int, unlikely_e
                 errors="replace"
             )
     raise AssertionError(f"no end: {tokenizer.decode(row.output)[:200]}")
+
+
+def settle(pool: WorkerPool) -> None:
+    """Wait for abandoned calls to end: one that is inside C++ when the process ends would abort it."""
+    deadline = time.monotonic() + 60
+    while pool._abandoned and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not pool._abandoned
 
 
 PERSON = {
@@ -290,6 +298,7 @@ def test_a_compilation_that_takes_too_long_is_refused_and_the_next_one_is_served
         futures[0].result(timeout=30)
     assert time.monotonic() - began < 10
     assert allowed(compiler, futures[1].result(timeout=30))
+    settle(compiler._compiling)
 
 
 def test_a_tokenizer_that_is_absent_fails_the_request_with_its_own_error():
@@ -402,6 +411,7 @@ def test_a_grammar_that_takes_too_long_fails_alone_and_the_rest_of_its_batch_is_
         torch.zeros(2, size), [SamplerState(SamplingParams(), (), {0}) for _ in range(2)], mask
     )
     assert result.errors[0] is not None and result.errors[1] is None
+    settle(compiler._masking)
 
 
 def test_a_grammar_that_spends_its_budget_of_processor_time_gives_up(compiler, monkeypatch):
@@ -425,8 +435,6 @@ def test_abandoned_calls_are_replaced_and_limited():
     with pytest.raises(Busy):
         pool.submit(lambda: 1)
     gate.set()
-    deadline = time.monotonic() + 10
-    while pool._abandoned and time.monotonic() < deadline:
-        time.sleep(0.01)
+    settle(pool)
     assert pool.submit(lambda: 1).future.result(timeout=10) == 1
     assert not stuck[0].abandon()

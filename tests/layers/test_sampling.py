@@ -239,7 +239,8 @@ def test_the_numbers_of_a_seed_are_uniform_and_uncorrelated():
 
 
 def test_draws_follow_the_distribution():
-    logits = torch.tensor([0.5, -1.0, 2.0, 0.0, 1.0]).repeat(4000, 1)
+    logits = torch.full((4000, 100), -math.inf)
+    logits[:, :5] = torch.tensor([0.5, -1.0, 2.0, 0.0, 1.0])
     for params in ({}, {"top_k": 3}, {"top_p": 0.8}, {"min_p": 0.2}, {"temperature": 2.0}):
         tokens = sample(logits, *(state(seed=row, **params) for row in range(4000))).tokens
         scaled = (logits[0].double() / params.get("temperature", 1.0)).tolist()

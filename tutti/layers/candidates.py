@@ -94,13 +94,13 @@ def kept(values: Tensor, total: Tensor, filters: Filters, vocab: int) -> tuple[T
     mass = weights.cumsum(-1)
     kth = values.gather(1, (filters.top_k.clamp(max=width) - 1).unsqueeze(1))
     limited = (filters.top_k < vocab) | (filters.min_p > 0)
-    within = torch.where(filters.top_k < vocab, (values >= kth).sum(-1), width)
-    within = torch.minimum(within, (weights >= filters.min_p.unsqueeze(1)).sum(-1))
-    within = torch.minimum(within, (values > -torch.inf).sum(-1))
+    within = torch.where(filters.top_k < vocab, (values >= kth).count_nonzero(-1), width)
+    within = torch.minimum(within, (weights >= filters.min_p.unsqueeze(1)).count_nonzero(-1))
+    within = torch.minimum(within, (values > -torch.inf).count_nonzero(-1))
     left = mass.gather(1, within.unsqueeze(1) - 1).squeeze(1)
     if width < vocab:
         left = torch.where(limited, left, total)
-    nucleus = (mass - weights < (filters.top_p * left).unsqueeze(1)).sum(-1).clamp(min=1)
+    nucleus = (mass - weights < (filters.top_p * left).unsqueeze(1)).count_nonzero(-1).clamp(min=1)
     count = torch.where(filters.top_p < 1.0, torch.minimum(within, nucleus), within)
     if width == vocab:
         return count, torch.ones_like(limited)
@@ -166,7 +166,7 @@ def _kept_of_all(logits: Tensor, total: Tensor, filters: Filters) -> Tensor:
     count, _ = kept(values, total, filters, logits.shape[1])
     threshold = values.gather(1, count.unsqueeze(1) - 1)
     above, equal = logits > threshold, logits == threshold
-    spare = count - above.sum(-1)
+    spare = count - above.count_nonzero(-1)
     keep = above | (equal & (equal.cumsum(-1) <= spare.unsqueeze(1)))
     return logits.masked_fill(~keep, -torch.inf)
 

@@ -203,6 +203,9 @@ class GrammarCompiler:
             if found is not None:
                 self._cache.move_to_end((field, text))
                 return found
+            special = kind == "structural_tag"
+            if special not in self._compilers:  # loading takes its time, which is not the form's fault
+                self._compiling.submit(lambda: self._compiler(special=special))
             job = self._compiling.submit(lambda: self._compile(kind, text, field), self._compile_seconds)
             self._make_room()
             made: Future[Grammar] = Future()
