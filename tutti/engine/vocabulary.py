@@ -50,5 +50,5 @@ class Vocabulary:
         from tutti.layers.grammar import TokenTable
 
         tokenizer = self.tokenizer()
-        pieces = [tokenizer.token_bytes(token) for token in range(tokenizer.vocab_size)]
+        pieces = [tokenizer.token_bytes(token) for token in range(self.size)]
         return TokenTable(pieces, tokenizer.special_ids)
