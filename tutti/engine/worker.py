@@ -7,6 +7,7 @@ them, so that neither a slow front nor a message's decoding holds up a step. Whe
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import sys
@@ -81,4 +82,8 @@ def _send_all(connection: socket.socket, outbox: SimpleQueue[FromEngine | None])
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    code = main(int(sys.argv[1]))
+    logging.shutdown()
+    sys.stderr.flush()
+    # Not sys.exit: a grammar's compilation that was given up may still be in C++, and would abort the interpreter.
+    os._exit(code)
