@@ -109,3 +109,12 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None
+
+
+def calm_threads() -> None:
+    """Let idle compute threads sleep soon. Must run before torch is imported, which is when OpenMP reads it.
+
+    GNU OpenMP's threads otherwise spin for milliseconds at every barrier: on a machine that does anything else, they
+    take the processor from the very thread they wait for. What the environment says already stays.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")

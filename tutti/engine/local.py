@@ -10,7 +10,7 @@ from tutti.engine.client import EngineClient
 from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine
 from tutti.errors import EngineDied, TuttiError
 from tutti.events import ErrorValue
-from tutti.settings import EngineOptions
+from tutti.settings import EngineOptions, calm_threads
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class LocalEngine(EngineClient):
 
     def _main(self, options: EngineOptions) -> None:
         try:
+            calm_threads()
             from tutti.engine.core import Engine
 
             engine = Engine(options, lambda events: self._post(Events(tuple(events))), self._post)

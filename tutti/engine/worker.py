@@ -21,7 +21,7 @@ from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
 from tutti.logs import configure
-from tutti.settings import EngineOptions, read_settings
+from tutti.settings import EngineOptions, calm_threads, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,7 @@ def main(descriptor: int) -> int:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl+C reaches the whole group; the front decides what it means
+    calm_threads()
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
     connection = socket.socket(fileno=descriptor)

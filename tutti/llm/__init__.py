@@ -2,3 +2,7 @@
 
 Import them from `tutti`. `batch` imports torch, `stream` does not.
 """
+
+from tutti.settings import calm_threads
+
+calm_threads()  # here, because `batch` is about to import torch

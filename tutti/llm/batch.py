@@ -164,7 +164,7 @@ class _Collector:
         decoder = self.decoders[event.request]
         for ours in decoder.decode(event):
             self._apply(ours)
-        if decoder.stopped_now:
+        if decoder.stopped and not decoder.ended:
             self.llm.engine.loop.cancel(event.request)
 
     def result(self) -> RequestOutput:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Any
@@ -63,7 +63,7 @@ class AsyncLLM:
         self,
         prompt: str | Sequence[int] | Sequence[dict[str, Any]] | Request,
         sampling: SamplingParams | None = None,
-    ) -> AsyncIterator[Event]:
+    ) -> AsyncGenerator[Event, None]:
         """The events of a prompt: raw text, token ids, or a list of chat messages.
 
         Raises the error of a request that cannot be served; what fails later is a `Failed` event. Leaving the
@@ -76,7 +76,7 @@ class AsyncLLM:
 
     async def text(
         self, prompt: str | Sequence[int] | Sequence[dict[str, Any]], sampling: SamplingParams | None = None
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str, None]:
         """The text of the answer as it comes. Raises the request's error, also in the middle."""
         async with aclosing(self.stream(prompt, sampling)) as events:
             async for event in events:
