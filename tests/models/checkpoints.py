@@ -312,6 +312,47 @@ def _deepseek(**more: Any) -> PreTrainedModel:
     return transformers.DeepseekV2ForCausalLM(config)
 
 
+@family("stablelm")
+def _stablelm() -> PreTrainedModel:
+    """Without a family of its own, as the ones below: a parallel residual, heads normed apart, partial rope."""
+    config = transformers.StableLmConfig(**BASE, qk_layernorm=True, use_parallel_residual=True)
+    return transformers.StableLmForCausalLM(config)
+
+
+@family("olmo2")
+def _olmo2() -> PreTrainedModel:
+    return transformers.Olmo2ForCausalLM(transformers.Olmo2Config(**BASE))
+
+
+@family("granite")
+def _granite() -> PreTrainedModel:
+    """With all its multipliers, that of the logits among them."""
+    config = transformers.GraniteConfig(
+        **BASE,
+        embedding_multiplier=2.0,
+        attention_multiplier=0.3,
+        residual_multiplier=0.7,
+        logits_scaling=3.0,
+        tie_word_embeddings=True,
+    )
+    return transformers.GraniteForCausalLM(config)
+
+
+@family("cohere2")
+def _cohere2() -> PreTrainedModel:
+    """Windows and full attention, positions in the windows alone."""
+    types = ["sliding_attention", "full_attention", "sliding_attention"]
+    config = transformers.Cohere2Config(**BASE, sliding_window=WINDOW, layer_types=types)
+    return transformers.Cohere2ForCausalLM(config)
+
+
+@family("mixtral")
+def _mixtral() -> PreTrainedModel:
+    """Experts that transformers fuses while loading; windows in every layer."""
+    config = transformers.MixtralConfig(**BASE, sliding_window=WINDOW, num_local_experts=4)
+    return transformers.MixtralForCausalLM(config)
+
+
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
     generator = torch.Generator().manual_seed(seed)

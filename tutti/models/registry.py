@@ -40,7 +40,7 @@ def find_graph(config: Mapping[str, Any]) -> Graph:
     for graph in graphs():
         if any(name in graph.architectures for name in architectures):
             return graph
-    if any(name.endswith("ForCausalLM") for name in architectures):
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         for graph in graphs():
             if not graph.architectures:
                 return graph
