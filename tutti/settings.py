@@ -85,6 +85,14 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
 
 
+def publish_settings(**values: str) -> None:
+    """Put settings given by flags into the environment, where the processes we start look for them."""
+    for name, value in values.items():
+        if name not in Settings.__struct_fields__:
+            raise ConfigError(f"there is no setting {name!r}")
+        os.environ[f"TUTTI_{name.upper()}"] = value
+
+
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one model is served. None means: decided by the plan, and printed."""
 

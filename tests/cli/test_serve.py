@@ -111,3 +111,11 @@ def test_it_ends_when_told_and_said_its_plan_and_what_it_ignored(server: Server)
     assert "note: --gpu-memory-utilization is ignored" in errors
     assert "note: --enforce-eager is ignored" in errors
     assert "Traceback" not in errors
+
+
+def test_logs_are_json_by_flag_in_both_processes(checkpoint: Path) -> None:
+    running = Server(str(checkpoint), "--log-format", "json", "--memory", "2GB")
+    code, errors = running.end(signal.SIGINT)
+    assert code == 0
+    entries = [json.loads(line) for line in errors.splitlines()]
+    assert any(entry["logger"] == "tutti.engine.core" for entry in entries)

@@ -17,7 +17,7 @@ import tutti
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.vllm_flags import translate
 from tutti.errors import ConfigError
-from tutti.settings import read_settings
+from tutti.settings import publish_settings, read_settings
 
 if TYPE_CHECKING:
     from tutti.settings import EngineOptions
@@ -58,7 +58,9 @@ def serve(
     name = model_tag or model
     if name is None:
         raise ConfigError("which model? tutti serve MODEL, for instance: tutti serve pico", param="model")
-    logs.configure(log_level or settings.log_level, log_format or settings.log_format)
+    level, form = log_level or settings.log_level, log_format or settings.log_format
+    logs.configure(level, form)
+    publish_settings(log_level=level, log_format=form)  # the engine's process logs alike
     keys = list(api_key or ([settings.api_key] if settings.api_key else []))
     options = engine.options(name, tuple(served_model_name or ()))
     asyncio.run(_serve(options, keys, host or settings.host, settings.port if port is None else port))
