@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from transformers.core_model_loading import revert_weight_conversion
 
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint
@@ -21,6 +22,36 @@ from tutti.graph import BuildOptions, resolve
 from tutti.models.registry import find_graph
 
 FACTORS = {"short_factor": [1.0 + i / 50 for i in range(48)], "long_factor": [1.0 + i for i in range(48)]}
+DEEPSEEK = {
+    "architectures": ["DeepseekV2ForCausalLM"],
+    "model_type": "deepseek_v2",
+    "attention_bias": False,
+    "first_k_dense_replace": 1,
+    "hidden_act": "silu",
+    "kv_lora_rank": 512,
+    "max_position_embeddings": 163840,
+    "moe_layer_freq": 1,
+    "n_shared_experts": 2,
+    "norm_topk_prob": False,
+    "num_experts_per_tok": 6,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": {
+        "beta_fast": 32,
+        "beta_slow": 1,
+        "factor": 40,
+        "mscale": 0.707,
+        "mscale_all_dim": 0.707,
+        "original_max_position_embeddings": 4096,
+        "type": "yarn",
+    },
+    "rope_theta": 10000,
+    "scoring_func": "softmax",
+    "tie_word_embeddings": False,
+    "v_head_dim": 128,
+    "vocab_size": 102400,
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "Llama-2-7b": {
         "architectures": ["LlamaForCausalLM"],
@@ -268,6 +299,96 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "parallel_attn": True,
         "vocab_size": 65024,
     },
+    "Qwen3-30B-A3B": {
+        "architectures": ["Qwen3MoeForCausalLM"],
+        "model_type": "qwen3_moe",
+        "attention_bias": False,
+        "decoder_sparse_step": 1,
+        "head_dim": 128,
+        "hidden_act": "silu",
+        "hidden_size": 2048,
+        "intermediate_size": 6144,
+        "max_position_embeddings": 40960,
+        "max_window_layers": 48,
+        "mlp_only_layers": [],
+        "moe_intermediate_size": 768,
+        "norm_topk_prob": True,
+        "num_attention_heads": 32,
+        "num_experts": 128,
+        "num_experts_per_tok": 8,
+        "num_hidden_layers": 48,
+        "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-06,
+        "rope_scaling": None,
+        "rope_theta": 1000000.0,
+        "sliding_window": None,
+        "tie_word_embeddings": False,
+        "use_sliding_window": False,
+        "vocab_size": 151936,
+    },
+    "gpt-oss-20b": {
+        "architectures": ["GptOssForCausalLM"],
+        "model_type": "gpt_oss",
+        "attention_bias": True,
+        "experts_per_token": 4,
+        "head_dim": 64,
+        "hidden_act": "silu",
+        "hidden_size": 2880,
+        "initial_context_length": 4096,
+        "intermediate_size": 2880,
+        "layer_types": ["sliding_attention", "full_attention"] * 12,
+        "max_position_embeddings": 131072,
+        "num_attention_heads": 64,
+        "num_experts_per_tok": 4,
+        "num_hidden_layers": 24,
+        "num_key_value_heads": 8,
+        "num_local_experts": 32,
+        "quantization_config": {"quant_method": "mxfp4"},
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "factor": 32.0,
+            "original_max_position_embeddings": 4096,
+            "rope_type": "yarn",
+            "truncate": False,
+        },
+        "rope_theta": 150000,
+        "sliding_window": 128,
+        "swiglu_limit": 7.0,
+        "tie_word_embeddings": False,
+        "vocab_size": 201088,
+    },
+    "DeepSeek-V2-Lite": {
+        **DEEPSEEK,
+        "hidden_size": 2048,
+        "intermediate_size": 10944,
+        "moe_intermediate_size": 1408,
+        "n_group": 1,
+        "n_routed_experts": 64,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "num_key_value_heads": 16,
+        "q_lora_rank": None,
+        "routed_scaling_factor": 1.0,
+        "topk_group": 1,
+        "topk_method": "greedy",
+    },
+    "DeepSeek-Coder-V2-Instruct": {
+        **DEEPSEEK,
+        "hidden_size": 5120,
+        "intermediate_size": 12288,
+        "moe_intermediate_size": 1536,
+        "n_group": 8,
+        "n_routed_experts": 160,
+        "num_attention_heads": 128,
+        "num_hidden_layers": 60,
+        "num_key_value_heads": 128,
+        "q_lora_rank": 1536,
+        "routed_scaling_factor": 16.0,
+        "topk_group": 3,
+        "topk_method": "group_limited_greedy",
+    },
 }
 
 
@@ -287,13 +408,18 @@ def test_both_generations_of_a_configuration_are_read_alike(name: str) -> None:
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_model_expects_exactly_the_tensors_of_transformers(name: str, tmp_path: Path) -> None:
     config = CONFIGS[name]
+    if mixture := "num_experts_per_tok" in config:  # thousands of tensors, alike in all layers but the first
+        config = config | {"num_hidden_layers": 2, "layer_types": None}
     with torch.device("meta"):
         model = getattr(transformers, config["architectures"][0])(modern(config))
+    stored = model.state_dict()
+    if mixture:  # which transformers fuses in memory
+        stored = revert_weight_conversion(model, stored)
     tied = set(model.all_tied_weights_keys)
     absent = tmp_path / "absent"
     tensors = {
         key: TensorInfo("bfloat16", tuple(value.shape), value.nbytes, absent, 0)
-        for key, value in model.state_dict().items()
+        for key, value in stored.items()
         if key not in tied
     }
     build = resolve(find_graph(config).stages[0].build)
@@ -317,3 +443,10 @@ def test_published_contexts_and_windows() -> None:
     assert described("gemma-3-4b-it").context == 131072
     assert [group.kind for group in described("Phi-3-mini-128k-instruct").groups] == ["full"]
     assert described("falcon-7b").groups[0].kv_heads == 1
+    assert described("gpt-oss-20b").context == 131072
+    assert [(group.window, len(group.layers)) for group in described("gpt-oss-20b").groups] == [
+        (128, 12),
+        (None, 12),
+    ]
+    (latent,) = described("DeepSeek-Coder-V2-Instruct").groups
+    assert latent.bytes_per_token(2) == 60 * 576 * 2

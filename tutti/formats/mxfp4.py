@@ -59,5 +59,5 @@ def unpack(blocks: Tensor, scales: Tensor) -> Quantized:
 
     values = torch.tensor(TWICE, dtype=torch.int8, device=blocks.device)
     codes = torch.stack((blocks & 0xF, blocks >> 4), dim=-1).flatten(1)
-    scale = torch.ldexp(torch.ones((), device=scales.device), scales.int() - (BIAS + 1))
+    scale = torch.ldexp(torch.ones(scales.shape, device=scales.device), scales.int() - (BIAS + 1))
     return Quantized(values[codes.int()], scale, None, group_size=BLOCK)

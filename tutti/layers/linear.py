@@ -39,8 +39,8 @@ class Linear:
     def load(self, tensors: Mapping[str, Weight], options: LoadOptions) -> None:
         """Packs `weight` [out, in] and, if there is one, `bias` [out]."""
         weight = tensors["weight"]
-        if options.quantization == "int8" and self.quantize and isinstance(weight, Dense):
-            weight = quantize_int8(weight)
+        if options.quantization == "int8" and self.quantize:
+            weight = _as_int8(weight)
         bias = tensors.get("bias")
         self.packed = pack_linear(
             weight,
@@ -53,3 +53,12 @@ class Linear:
         """`x` [tokens, in_features] -> [tokens, out_features] in `dtype` (None: x's)."""
         assert self.packed is not None, "weights are not loaded"
         return self.packed(x, dtype)
+
+
+def _as_int8(weight: Weight) -> Weight:
+    """The weight in int8 with one scale per output channel; codes of another form are quantized anew."""
+    if isinstance(weight, Dense):
+        return quantize_int8(weight)
+    if weight.bits == 8 and weight.per_channel:
+        return weight
+    return quantize_int8(Dense(dequantize(weight)))

@@ -66,12 +66,16 @@ def yarn_magnitude(config: Config) -> float:
 def mixture_config(config: Config, dense: FeedForwardConfig) -> MixtureConfig:
     """The experts of every layer that has them. Raises CheckpointError for a routing that is not known."""
     method = config.get("topk_method") or "greedy"
-    if method not in ("greedy", "group_limited_greedy"):
-        raise CheckpointError(
-            f"config.json: topk_method {method!r} is not supported; known: greedy, group_limited_greedy"
-        )
-    if config.get("norm_topk_prob"):
-        raise CheckpointError("config.json: norm_topk_prob is not supported for DeepSeek-V2")
+    for key, value, known in (
+        ("topk_method", method, ("greedy", "group_limited_greedy")),
+        ("scoring_func", config.get("scoring_func", "softmax"), ("softmax",)),
+        ("norm_topk_prob", config.get("norm_topk_prob") or False, (False,)),
+        ("moe_layer_freq", config.get("moe_layer_freq", 1), (1,)),
+    ):
+        if value not in known:
+            raise CheckpointError(
+                f"config.json: {key} {value!r} is not supported; known: {', '.join(map(str, known))}"
+            )
     grouped = method == "group_limited_greedy"
     router = RouterConfig(
         experts=reading.require(config, "n_routed_experts"),
