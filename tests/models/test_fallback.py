@@ -101,6 +101,7 @@ def test_logits_equal_transformers(architecture: str, tmp_path: Path) -> None:
         ("MambaForCausalLM", BASE | {"state_size": 4}, "state_size"),
         ("Lfm2ForCausalLM", BASE | {"layer_types": ["conv", "full_attention", "conv"]}, "conv"),
         ("GPTJForCausalLM", GPT | {"rotary_dim": 8}, "does not go through transformers' attention interface"),
+        ("BertLMHeadModel", UNGROUPED, "come after them"),
         ("BloomForCausalLM", {"vocab_size": VOCAB, "hidden_size": 64, **IDS}, "max_position_embeddings"),
     ],
 )
@@ -117,6 +118,11 @@ def test_an_architecture_unknown_to_transformers_is_refused(tmp_path: Path) -> N
         tmp_path, "olmo2", lambda tensors: None, architectures=["NewForCausalLM"], model_type="new_kind"
     )
     assert "NewForCausalLM is not supported: transformers knows no such" in refused(path)
+
+
+def test_tokens_that_see_later_ones_are_refused(tmp_path: Path) -> None:
+    path = edited(tmp_path, "olmo2", lambda tensors: None, is_causal=False)
+    assert "see those that come after them" in refused(path)
 
 
 def test_a_window_that_was_read_wrongly_is_refused(tmp_path: Path) -> None:

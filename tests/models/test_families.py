@@ -74,7 +74,9 @@ def test_the_described_shape_is_the_built_model(name: str) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("name", ["qwen3", "gemma3", "falcon"])
+@pytest.mark.parametrize(
+    "name", ["qwen3", "gemma3", "falcon", "qwen3_moe", "gpt_oss", "deepseek_v2", "cohere2"]
+)
 def test_greedy_tokens_on_a_gpu_equal_those_on_the_cpu(name: str) -> None:
     model = driver.load_model(checkpoints.cached(name), device="cuda")
     assert driver.greedy(model, PROMPTS, NEW, 7, device="cuda") == theirs(name)[1]

@@ -7,7 +7,7 @@ replaced by a note of its window (see `note_window`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
-from tutti.errors import CheckpointError
 from tutti.kernels import paged_attention
 from tutti.kernels.paged import LayerCache, PagedBatch
 
@@ -93,15 +92,15 @@ def attend(
 ) -> tuple[Tensor, None]:
     """transformers' attention function: `query` [1, heads, tokens, key_dim] -> [1, tokens, heads, value_dim].
 
-    Raises CheckpointError when the layer does not know which one it is.
+    Raises ValueError when the layer does not know which one it is.
     """
     step, layer = _STEP.get(), module.layer_idx
     if not isinstance(layer, int) or layer not in step.group_of:
-        raise CheckpointError(f"{type(module).__name__} calls itself layer {layer} of {len(step.group_of)}")
+        raise ValueError(f"{type(module).__name__} calls itself layer {layer} of {len(step.group_of)}")
     if step.calls is not None:
         unknown = tuple(name for name, other in others.items() if other is not None and name not in HARMLESS)
         window = sliding_window if attention_mask is None else int(attention_mask.flatten()[0])
-        causal = others.get("is_causal") is not False
+        causal = others.get("is_causal") is not False and vars(module).get("is_causal") is not False
         shape = (key.shape[1], key.shape[3], value.shape[3])
         step.calls.append(AttentionCall(layer, *shape, window, causal, unknown))
     q, k, v = (x[0].transpose(0, 1).contiguous() for x in (query, key, value))
@@ -119,8 +118,17 @@ def attend(
     return attended[None], None
 
 
-def note_window(*, local_size: int | None = None, **others: Any) -> Tensor | None:
-    """In place of a mask: None for plain causal attention, else the window's width, int64 [1, 1, 1, 1]."""
+def note_window(
+    *, mask_function: Callable[..., Tensor], local_size: int | None = None, **others: Any
+) -> Tensor | None:
+    """In place of a mask: None for plain causal attention, else the window's width, int64 [1, 1, 1, 1].
+
+    Raises ValueError, while the layers are recorded, when the mask lets a token see the one after it.
+    """
+    if _STEP.get().calls is not None:
+        zero, one = torch.tensor(0), torch.tensor(1)
+        if mask_function(zero, zero, zero, one):
+            raise ValueError("tokens see those that come after them")
     return None if local_size is None else torch.full((1, 1, 1, 1), local_size)
 
 

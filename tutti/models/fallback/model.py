@@ -16,7 +16,7 @@ from tutti.graph import BuildOptions, StageShape
 from tutti.kernels.paged import LayerCache
 from tutti.models.fallback import loading
 from tutti.models.fallback.attention import AttentionCall, PagedStep, running
-from tutti.models.fallback.config import describe, layer_groups
+from tutti.models.fallback.config import describe, layer_groups, refused
 from tutti.models.fallback.probe import check
 from tutti.models.protocols import ForwardInputs
 
@@ -99,6 +99,8 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> FallbackModel:
         )
     shape = describe(checkpoint.config)
     loaded = loading.load_model(checkpoint, options)
+    if loaded.get_decoder() is loaded:
+        raise refused(checkpoint.config, "its decoder and its head cannot be told apart")
     loading.pack(loaded, checkpoint, options)
     mapped = {checkpoint.tensor(name).data_ptr() for name in checkpoint.tensors}
     context = min(shape.context, options.context or shape.context)

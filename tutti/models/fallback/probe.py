@@ -45,7 +45,7 @@ def check(model: FallbackModel, config: Config, options: BuildOptions) -> None:
         second = model.forward(_inputs(model, [b], [1], [1], [2], [2], options), caches)
         logits = model.logits(second)
     except (TypeError, AttributeError, KeyError, IndexError, RuntimeError, ValueError) as error:
-        raise refused(config, f"it does not run on flattened batches ({error})") from error
+        raise refused(config, f"it does not run over paged, flattened batches ({error})") from error
     _check_calls(model, config, calls)
     tolerance = TOLERANCE[options.dtype]
     for one, other in ((first[0], first[2]), (first[1], second[0])):
