@@ -120,6 +120,11 @@ def test_an_architecture_unknown_to_transformers_is_refused(tmp_path: Path) -> N
     assert "NewForCausalLM is not supported: transformers knows no such" in refused(path)
 
 
+def test_a_context_shorter_than_the_window_is_served() -> None:
+    model = driver.load_model(checkpoints.cached("mixtral"), context=WINDOW - 1)
+    assert model.context == WINDOW - 1 and model.groups[0].window == WINDOW
+
+
 def test_tokens_that_see_later_ones_are_refused(tmp_path: Path) -> None:
     path = edited(tmp_path, "olmo2", lambda tensors: None, is_causal=False)
     assert "see those that come after them" in refused(path)
