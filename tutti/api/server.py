@@ -67,12 +67,18 @@ def make_server(
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigError."""
+    listener = bind(host, port)
+    listener.listen(_BACKLOG)
+    return listener
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that holds the address and accepts nobody before a server runs on it. Raises ConfigError."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.socket(found[0], found[1])
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(found[4])
-        listener.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}; choose another --port or --host"

@@ -32,15 +32,13 @@ class WordWrap:
 
     def _character(self, character: str) -> str:
         if character == "\n":
-            self._column, self._word = 0, ""
-            return character
+            return self._new_line()
         size = cell_len(character)
         before = ""
         if self._column + size > self.width:
             if character == " ":  # the break itself
-                self._column, self._word = 0, ""
-                return "\n"
-            before = self._break_line()
+                return self._new_line()
+            before = self._break_line() if size == 1 else self._new_line()
         self._column += size
         self._word = "" if character == " " or size > 1 else self._word + character
         return before + character
@@ -49,10 +47,13 @@ class WordWrap:
         """Start a line with the word that is being written, unless it fills a whole line by itself."""
         length = cell_len(self._word)
         if length in (0, self._column):
-            self._column, self._word = 0, ""
-            return "\n"
+            return self._new_line()
         self._column = length
         return f"\x1b[{length}D\x1b[K\n{self._word}"
+
+    def _new_line(self) -> str:
+        self._column, self._word = 0, ""
+        return "\n"
 
 
 class Printer:
@@ -105,5 +106,6 @@ class Printer:
 def terminal_printer(*, wrap: bool, hide_thinking: bool) -> Printer:
     """A printer on standard output, as that is a terminal or not."""
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal and wrap else None
+    # The last column stays free: a cursor that waits there moves back differently from terminal to terminal.
+    width = shutil.get_terminal_size().columns - 1 if terminal and wrap else None
     return Printer(sys.stdout, width=width, colour=terminal, hide_thinking=hide_thinking)

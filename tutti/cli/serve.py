@@ -69,19 +69,21 @@ def serve(
 async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) -> None:
     """Start the engine, then listen, until the process is told to end."""
     from tutti.api.app import create_app
-    from tutti.api.server import serve as listen
+    from tutti.api.server import bind, make_server
     from tutti.cli.session import open_llm, spinner
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.keys import ApiKeys
     from tutti.gateway.limits import Limits
 
     start = time.monotonic()
+    address = bind(host, port)  # a port that is taken is told before a model is loaded
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
         with _signals_are_the_servers():
-            await listen(create_app(gateway), host, port, ready=lambda url: _announce(url, options, start))
+            server = make_server(create_app(gateway), ready=lambda url: _announce(url, options, start))
+            await server.serve([address])
 
 
 @contextmanager
