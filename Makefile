@@ -10,7 +10,7 @@ TORCH_PIP_ARGS ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo test test-all lint format bench bench-gpu pico pico-eval clean
+.PHONY: help setup native demo test test-fast lint format bench bench-gpu pico pico-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -38,11 +38,11 @@ _native:
 demo: $(STAMP)  ## pico answers in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
-test: lint  ## lint, then every test that takes less than a minute
+test: lint  ## lint, then every test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-test-all: lint  ## the same and the slow ones
-	$(BIN)/python -m pytest -q -m "slow or not slow" $(PYTEST_ARGS)
+test-fast: lint  ## the same without the tests of more than a minute
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, the floors, model names in the core
 	$(BIN)/ruff check .
