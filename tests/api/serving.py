@@ -48,7 +48,9 @@ def checkpoint() -> Path:
 class Serving:
     """What a test sees of a server."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, url: str, gateway: Gateway, engine: EngineClient) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, url: str, gateway: Gateway, engine: EngineClient
+    ) -> None:
         self.loop = loop
         self.url = url
         self.gateway = gateway

@@ -63,7 +63,9 @@ def test_an_answer_has_openais_shape(client: openai.OpenAI) -> None:
 
 def test_a_stream_joins_to_the_same_answer(client: openai.OpenAI) -> None:
     whole = ask(client, temperature=0, max_tokens=20)
-    chunks = list(ask(client, temperature=0, max_tokens=20, stream=True, stream_options={"include_usage": True}))
+    chunks = list(
+        ask(client, temperature=0, max_tokens=20, stream=True, stream_options={"include_usage": True})
+    )
     assert chunks[0].choices[0].delta.role == "assistant"
     assert joined(chunks) == whole.choices[0].message.content
     *body, last = chunks
@@ -105,7 +107,9 @@ async def test_the_asynchronous_client_streams_many_at_once(server: Serving) -> 
             return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
 
         together = await asyncio.gather(*(one(seed) for seed in range(20)))
-        assert [await one(seed) for seed in range(3)] == together[:3]  # a seed's answer does not depend on company
+        assert [await one(seed) for seed in range(3)] == together[
+            :3
+        ]  # a seed's answer does not depend on company
     server.everything_is_returned()
 
 
@@ -131,7 +135,9 @@ def test_logprobs_come_with_every_token(client: openai.OpenAI) -> None:
         assert entry.top_logprobs[0].token == entry.token  # greedy takes the likeliest
         assert bytes(entry.bytes).decode("utf-8", "replace") == entry.token
     chunks = list(ask(client, temperature=0, logprobs=True, top_logprobs=3, stream=True))
-    streamed = [e for c in chunks if c.choices and c.choices[0].logprobs for e in c.choices[0].logprobs.content]
+    streamed = [
+        e for c in chunks if c.choices and c.choices[0].logprobs for e in c.choices[0].logprobs.content
+    ]
     assert [entry.token for entry in streamed] == [entry.token for entry in content]
 
 
@@ -146,7 +152,9 @@ def test_prompt_logprobs_and_token_ids_are_vllms(client: openai.OpenAI) -> None:
     ids = answer["prompt_token_ids"]
     assert len(ids) == answer["usage"]["prompt_tokens"] == len(answer["prompt_logprobs"])
     assert answer["prompt_logprobs"][0] is None
-    assert all(str(token) in found for token, found in zip(ids[1:], answer["prompt_logprobs"][1:], strict=True))
+    assert all(
+        str(token) in found for token, found in zip(ids[1:], answer["prompt_logprobs"][1:], strict=True)
+    )
     choice = answer["choices"][0]
     names = [entry["token"] for entry in choice["logprobs"]["content"]]
     assert names == [f"token_id:{token}" for token in choice["token_ids"]]
@@ -230,7 +238,10 @@ def test_the_last_message_can_be_continued_and_echoed(client: openai.OpenAI) -> 
 
 
 def test_a_template_can_come_with_the_request(client: openai.OpenAI) -> None:
-    extra = {"chat_template": "{{ mood }}{{ messages[0].content }}", "chat_template_kwargs": {"mood": "12345"}}
+    extra = {
+        "chat_template": "{{ mood }}{{ messages[0].content }}",
+        "chat_template_kwargs": {"mood": "12345"},
+    }
     assert ask(client, extra_body=extra).usage.prompt_tokens == len("12345hello")
 
 

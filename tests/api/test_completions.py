@@ -83,10 +83,17 @@ def test_logprobs_are_lists_over_the_tokens(client: openai.OpenAI, echo: bool) -
     answer = ask(client, temperature=0, logprobs=2, echo=echo)
     found = answer.choices[0].logprobs
     count = 9 if echo else 6
-    assert len(found.tokens) == len(found.token_logprobs) == len(found.top_logprobs) == len(found.text_offset) == count
+    assert (
+        len(found.tokens)
+        == len(found.token_logprobs)
+        == len(found.top_logprobs)
+        == len(found.text_offset)
+        == count
+    )
     assert (found.token_logprobs[0] is None) is echo
     assert all(value <= 0 for value in found.token_logprobs[echo:])
-    for token, logprob, top in zip(found.tokens[echo:], found.token_logprobs[echo:], found.top_logprobs[echo:], strict=True):  # fmt: skip
+    rows = list(zip(found.tokens, found.token_logprobs, found.top_logprobs, strict=True))
+    for token, logprob, top in rows[echo:]:
         assert 1 <= len(top) <= 3
         assert top[token] == logprob
     offsets = [sum(map(len, found.tokens[:k])) for k in range(count)]
@@ -130,7 +137,9 @@ def test_an_answer_follows_a_grammar(client: openai.OpenAI) -> None:
     grammar = 'root ::= ("left" | "right") "!"'
     made = ask(client, max_tokens=20, extra_body={"guided_grammar": grammar}).choices[0]
     assert made.text in ("left!", "right!")
-    made = ask(client, max_tokens=20, extra_body={"structured_outputs": {"choice": ["left", "right"]}}).choices[0]
+    made = ask(
+        client, max_tokens=20, extra_body={"structured_outputs": {"choice": ["left", "right"]}}
+    ).choices[0]
     assert made.text in ("left", "right")
 
 

@@ -199,4 +199,3 @@ async def test_a_server_that_stops_ends_what_is_under_way() -> None:
             await until_async(lambda: slow.begun)
         assert slow.stopped
         await asyncio.gather(asking, return_exceptions=True)
-

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -39,7 +40,7 @@ def message(stream: MessageStream, *pieces: str) -> dict[str, Any]:
 
 def split(text: str, cuts: list[int]) -> list[str]:
     places = sorted({cut % len(text) for cut in cuts} | {0, len(text)})
-    return [text[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(places)]
 
 
 @pytest.mark.parametrize("parser", [None, PlainParser()])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import httpx
 import openai
@@ -20,7 +22,7 @@ def test_models_are_listed_with_their_context(client: openai.OpenAI) -> None:
     assert models[0].model_extra is not None
     assert models[0].model_extra["max_model_len"] == CONTEXT
     assert client.models.retrieve("alias").id == "alias"
-    with pytest.raises(openai.NotFoundError, match="'huge' is not served here. Served: tiny, alias"):
+    with pytest.raises(openai.NotFoundError, match=r"'huge' is not served here\. Served: tiny, alias"):
         client.models.retrieve("huge")
 
 
@@ -67,7 +69,8 @@ def _metrics(server: Serving) -> dict[str, float]:
         sample.name: sample.value
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.labels.get("le", "+Inf") == "+Inf" and sample.labels.get("finished_reason", "length") == "length"
+        if sample.labels.get("le", "+Inf") == "+Inf"
+        and sample.labels.get("finished_reason", "length") == "length"
     }
 
 
@@ -122,3 +125,14 @@ def test_a_server_with_keys_opens_to_those_who_have_one() -> None:
         for path in ("health", "ping", "version", "metrics", ""):
             assert httpx.get(f"{server.url}/{path}").status_code == 200
         assert httpx.post(f"{server.url}/reset_prefix_cache").status_code == 401
+
+
+def test_the_front_process_imports_no_torch() -> None:
+    modules = (
+        "tutti.api.app, tutti.api.server, tutti.gateway.local, tutti.engine.process, tutti.models.processor"
+    )
+    code = (
+        f"import sys, {modules}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

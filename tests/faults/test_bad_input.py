@@ -62,7 +62,8 @@ def test_an_unknown_model(server: Serving, beside: None) -> None:
         ({"temperature": -0.5}, "temperature", "0 or more"),
         ({"top_p": 0}, "top_p", "(0, 1]"),
         ({"n": 0}, "n", "at least 1"),
-        ({"n": 100_000}, "n", "at most"),
+        ({"n": 600}, "n", "at most 512"),
+        ({"n": 10**12}, "n", "at most 1024"),
         ({"stop": [""]}, "stop", "empty"),
         ({"min_tokens": 9, "max_tokens": 3}, "min_tokens", "must not exceed"),
         ({"logit_bias": {"99999": 1}}, "logit_bias", "99999"),
@@ -76,7 +77,9 @@ def test_sampling_parameters_out_of_range(
     server: Serving, beside: None, fields: dict[str, Any], param: str, words: str
 ) -> None:
     for stream in (False, True):
-        response = post(server, "chat/completions", messages=HELLO, stream=stream, **{"max_tokens": 5, **fields})
+        response = post(
+            server, "chat/completions", messages=HELLO, stream=stream, **{"max_tokens": 5, **fields}
+        )
         refused(response, 400, "invalid_request", param, words)
 
 
@@ -98,6 +101,11 @@ def test_a_prompt_beyond_the_context_states_both_numbers(server: Serving, beside
     assert "5,0" in error["message"] or "50" in error["message"]
 
 
+def test_too_many_prompts(server: Serving, beside: None) -> None:
+    response = post(server, "completions", prompt=["a"] * 20_000)
+    refused(response, 400, "invalid_request", "prompt", "16384", "20000")
+
+
 def test_token_ids_outside_the_vocabulary(server: Serving, beside: None) -> None:
     for prompt in ([5, -1], [10**6], [2**40]):
         response = post(server, "completions", prompt=prompt)
@@ -107,7 +115,12 @@ def test_token_ids_outside_the_vocabulary(server: Serving, beside: None) -> None
 @pytest.mark.parametrize(
     "form",
     [
-        {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "nothing"}}}},
+        {
+            "response_format": {
+                "type": "json_schema",
+                "json_schema": {"name": "x", "schema": {"type": "nothing"}},
+            }
+        },
         {"structured_outputs": {"json": "{not json"}},
         {"structured_outputs": {"regex": "(unclosed"}},
         {"structured_outputs": {"grammar": "root ::= ((("}},
@@ -126,7 +139,12 @@ def test_an_invalid_schema_or_expression(
 
 
 def test_a_template_that_breaks(server: Serving, beside: None) -> None:
-    for template in ("{{ 1 / 0 }}", "{% if %}", "{{ raise_exception('no such turn') }}", "{{ ''.__class__ }}"):
+    for template in (
+        "{{ 1 / 0 }}",
+        "{% if %}",
+        "{{ raise_exception('no such turn') }}",
+        "{{ ''.__class__ }}",
+    ):
         response = post(server, "chat/completions", messages=HELLO, chat_template=template)
         assert response.status_code == 400, response.text
 

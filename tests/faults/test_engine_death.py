@@ -34,7 +34,11 @@ def test_a_killed_engine_fails_its_requests_and_is_replaced(server: Serving) -> 
     before = _pid(server)
     with server.client() as client:
         stream = client.completions.create(
-            model="tiny", prompt="until the end", max_tokens=4000, stream=True, extra_body={"ignore_eos": True}
+            model="tiny",
+            prompt="until the end",
+            max_tokens=4000,
+            stream=True,
+            extra_body={"ignore_eos": True},
         )
         next(stream)
         os.kill(before, signal.SIGKILL)

@@ -31,7 +31,7 @@ def test_who_does_not_fit_is_told_when_to_come_back() -> None:
 
 
 def test_more_sequences_than_there_are_places_is_the_callers_fault() -> None:
-    with pytest.raises(InvalidRequest, match="4 sequences.*at most 3"), Admission(Limits(2, 1)).places(4):
+    with pytest.raises(InvalidRequest, match=r"4 sequences.*at most 3"), Admission(Limits(2, 1)).places(4):
         pass
 
 

@@ -36,11 +36,13 @@ async def front_page(call: Call) -> ASGIApp:
 
 
 async def health(call: Call) -> ASGIApp:
-    """200 while every engine answers. Raises Busy or EngineDied while one does not."""
+    """200 while every engine answers. Raises Busy while one does not."""
     try:
         await asyncio.wait_for(call.gateway.stats(), _PATIENCE)
     except TimeoutError as error:
         raise Busy(f"The engine has not answered for {_PATIENCE:.0f} s.", retry_after=_PATIENCE) from error
+    except TuttiError as error:
+        raise Busy(f"The engine does not answer: {error.message}", retry_after=_PATIENCE) from error
     return Response(status_code=200)
 
 

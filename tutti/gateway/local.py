@@ -34,23 +34,32 @@ class LocalBackend:
     """Serves the model behind one engine. See `Backend`."""
 
     def __init__(
-        self, processor: Processor, engine: EngineClient, info: EngineInfo, names: Sequence[str] = ()
+        self,
+        processor: Processor,
+        engine: EngineClient,
+        info: EngineInfo,
+        names: Sequence[str] = (),
+        root: str | None = None,
     ) -> None:
-        """`info` is what `engine.ready()` said; `names` are what the model is called, the first one mainly."""
+        """`info` is what `engine.ready()` said; `names` are what the model is called, the first one mainly.
+
+        `root` says which checkpoint it is (a path or a name).
+        """
         self.engine = engine
         self.info = info
         self._processor = processor
         self._models = tuple(
-            BackendModel(name, info.model, info.context, int(time.time())) for name in names or (info.model,)
+            BackendModel(name, root or info.model, info.context, int(time.time()))
+            for name in names or (info.model,)
         )
         self._threads = ThreadPoolExecutor(_TOKENIZERS, thread_name_prefix="tokenizer")
 
     @classmethod
     async def open(
-        cls, processor: Processor, engine: EngineClient, names: Sequence[str] = ()
+        cls, processor: Processor, engine: EngineClient, names: Sequence[str] = (), root: str | None = None
     ) -> LocalBackend:
         """The backend of `engine`, once that is ready. Raises what `engine.ready` raises."""
-        return cls(processor, engine, await engine.ready(), names)
+        return cls(processor, engine, await engine.ready(), names, root)
 
     @property
     def processor(self) -> Processor:
@@ -84,7 +93,7 @@ class LocalBackend:
 
     async def _tokenize(self, request: Request, context: int | None) -> Request:
         work = partial(self._processor.prepare, request, context=context)
-        if _characters(request) <= _LONG_PROMPT:
+        if _quick(request):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
@@ -136,7 +145,8 @@ class LocalBackend:
             )
         if wanted is not None:
             return request
-        sampling = msgspec.structs.replace(request.sampling, max_tokens=context - prompt)
+        rest = min(context - prompt, self._processor.generation_defaults.get("max_tokens", context))
+        sampling = msgspec.structs.replace(request.sampling, max_tokens=rest)
         return msgspec.structs.replace(request, sampling=sampling)
 
 
@@ -210,15 +220,17 @@ def _output_request(request: Request, index: int) -> Request:
     return msgspec.structs.replace(request, id=f"{request.id}#{index}", sampling=sampling)
 
 
-def _characters(request: Request) -> int:
-    """Roughly how much text there is to tokenize."""
+def _quick(request: Request) -> bool:
+    """Whether the prompt is short, and rendered by a template we know."""
     total = 0
     for part in request.parts:
         if isinstance(part, Text):
             total += len(part.text)
         elif isinstance(part, Chat):
+            if part.template is not None:
+                return False
             total += sum(_content_size(message.get("content")) for message in part.messages)
-    return total
+    return total <= _LONG_PROMPT
 
 
 def _content_size(content: object) -> int:

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers
-from tutti.api.openai.fields import CompletionFields
+from tutti.api.openai.fields import MAX_PROMPTS, CompletionFields
 from tutti.api.openai.job import Job, Tally, json_response
 from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.api.openai.parse import parse
@@ -229,9 +229,7 @@ def _best(outputs: list[Output], n: int) -> list[Output]:
 
 
 def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParams:
-    max_tokens = fields.max_tokens
-    if max_tokens is None:
-        max_tokens = job.processor.generation_defaults.get("max_tokens", DEFAULT_MAX_TOKENS)
+    max_tokens = DEFAULT_MAX_TOKENS if fields.max_tokens is None else fields.max_tokens
     changes: dict[str, int] = {}
     logprobs = fields.logprobs
     if fields.best_of is not None and fields.best_of > (fields.n or 1):
@@ -260,6 +258,10 @@ def _parts(fields: CompletionFields) -> list[Text | Tokens]:
     ids = [item for item in prompt if isinstance(item, int)]
     if len(ids) == len(prompt):
         return [Tokens(tuple(ids))]
+    if len(prompt) > MAX_PROMPTS:
+        raise InvalidRequest(
+            f"At most {MAX_PROMPTS} prompts may come in one call, got {len(prompt)}.", param="prompt"
+        )
     parts: list[Text | Tokens] = []
     for item in prompt:
         if isinstance(item, str):

@@ -12,6 +12,9 @@ import msgspec
 from tutti.errors import InvalidRequest
 from tutti.request import StructuredOutputs
 
+MAX_OUTPUTS = 1024  # of one prompt
+MAX_PROMPTS = 16_384  # of one call
+
 
 class StreamOptions(msgspec.Struct, kw_only=True):
     """What a stream tells beside the text."""
@@ -86,6 +89,7 @@ class SamplingFields(msgspec.Struct, kw_only=True):
     thinking_token_budget: Any = None
 
     def __post_init__(self) -> None:
+        at_most("n", self.n, MAX_OUTPUTS)
         for name in ("use_beam_search", "truncate_prompt_tokens", "logprob_token_ids", "prompt_embeds"):
             self.refuse(name)
         if self.thinking_token_budget not in (None, -1):
@@ -176,6 +180,7 @@ class CompletionFields(SamplingFields, kw_only=True):
             raise InvalidRequest(
                 "suffix is not supported: this model continues text, it does not fill in.", param="suffix"
             )
+        at_most("best_of", self.best_of, MAX_OUTPUTS)
         n = 1 if self.n is None else self.n
         if self.best_of is not None and self.best_of < n:
             raise InvalidRequest(f"best_of ({self.best_of}) must be at least n ({n}).", param="best_of")
@@ -183,3 +188,9 @@ class CompletionFields(SamplingFields, kw_only=True):
             raise InvalidRequest(
                 "best_of greater than n is not available with stream: true.", param="best_of"
             )
+
+
+def at_most(name: str, value: int | None, limit: int) -> None:
+    """Raises InvalidRequest when the field is greater than what is served at once."""
+    if value is not None and value > limit:
+        raise InvalidRequest(f"{name} must be at most {limit}, got {value}.", param=name)
