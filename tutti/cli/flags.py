@@ -51,7 +51,9 @@ class EngineFlags:
     ] = None
     device: Annotated[str, _flag("auto, cpu or cuda.")] = "auto"
     threads: Annotated[int | None, _flag("CPU threads (default: every core allowed).", min=1)] = None
-    max_num_seqs: Annotated[int, _flag("Most requests in one step.", min=1)] = 256
+    max_num_seqs: Annotated[int | None, _flag("Most requests in one step (default: 256; run: 4).", min=1)] = (
+        None
+    )
     max_num_batched_tokens: Annotated[
         int | None, _flag("Most tokens in one step.", parser=parse_tokens, metavar="TOKENS")
     ] = None
@@ -70,15 +72,16 @@ class EngineFlags:
     reasoning_parser: Annotated[str | None, _flag("How thinking is read (default: by the template).")] = None
     trust_remote_code: Annotated[bool, _flag("Allow code that comes with the model.")] = False
 
-    def options(self, model: str, names: tuple[str, ...] = ()) -> EngineOptions:
+    def options(self, model: str, names: tuple[str, ...] = (), *, max_num_seqs: int = 256) -> EngineOptions:
         """The options for serving the checkpoint of `model`, found (or downloaded) now, under `names`.
 
-        Raises ModelNotFound, CheckpointError, ConfigError.
+        `max_num_seqs` counts where none was typed. Raises ModelNotFound, CheckpointError, ConfigError.
         """
         from tutti.hub import resolve_model
         from tutti.llm.options import engine_options
 
         typed = {field.name: getattr(self, field.name) for field in fields(self)}
+        typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:
             typed["tokenizer"] = str(resolve_model(self.tokenizer))

@@ -69,7 +69,7 @@ def run(
     interactive = not text and sys.stdin.isatty() and sys.stdout.isatty()
     if not text and not interactive:
         raise InvalidRequest("there is no prompt: give one after the model's name, or pipe one in")
-    options = engine.options(model)
+    options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
     code = asyncio.run(_converse(options, manner) if interactive else _answer_once(options, manner, text))
     if code:
         raise typer.Exit(code)

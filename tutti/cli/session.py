@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -62,7 +62,7 @@ class Session:
         said: list[str] = []
         usage, reason = None, "cancelled"
         request = self._request(part, manner, keep_special=parser is not None and parser.needs_special_tokens)
-        async with aclosing(self._events(request)) as events:
+        async with aclosing(self.backend.generate(request)) as events:
             async for event in events:
                 match event:
                     case TextDelta():
@@ -95,15 +95,10 @@ class Session:
             id=uuid.uuid4().hex, parts=(part,), sampling=sampling, model=self.name, arrival=time.time()
         )
 
-    async def _events(self, request: Request) -> AsyncGenerator[Any, None]:
-        async with aclosing(self.backend.generate(request)) as events:
-            async for event in events:
-                yield event
-
 
 def _show(deltas: list[Any], printer: Printer, said: list[str]) -> None:
     """Print what a parser made of the text; `said` collects the answer itself."""
-    from tutti.models.parsers.base import ContentDelta, ReasoningDelta
+    from tutti.models.parsers.base import ContentDelta, ReasoningDelta, ToolCallDelta
 
     for delta in deltas:
         if isinstance(delta, str):
@@ -114,6 +109,8 @@ def _show(deltas: list[Any], printer: Printer, said: list[str]) -> None:
             said.append(delta.text)
         elif isinstance(delta, ReasoningDelta):
             printer.thinking(delta.text)
+        elif isinstance(delta, ToolCallDelta):  # nobody here calls tools: it is shown as it stands
+            printer.answer(f"{delta.name} " if delta.name is not None else delta.arguments)
 
 
 @asynccontextmanager
