@@ -1,4 +1,4 @@
-"""What programs get: OpenAI's response objects, with vLLM's additions. Values only; field order is OpenAI's."""
+"""What programs get: OpenAI's response objects, with vLLM's additions. Values only."""
 
 from __future__ import annotations
 
