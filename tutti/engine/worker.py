@@ -28,9 +28,9 @@ log = logging.getLogger(__name__)
 
 def main(descriptor: int) -> int:
     """Serve until the front says so or is gone; the exit code."""
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl+C reaches the whole group; the front decides what it means
+    # Both reach the whole group; the front decides what they mean, and requests under way still need the engine.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.SIG_IGN)
     calm_threads()
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
