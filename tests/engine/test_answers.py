@@ -46,13 +46,14 @@ def reference(name: str) -> list[list[int]]:
 
 
 def make(name: str, **options: object) -> LLM:
-    options = {
+    defaults = {
         "dtype": "float32",
         "device": "cpu",
         "memory": "2GB",
         "max_model_len": 96,
         "block_size": 8,
-    } | options
+        "threads": 1,
+    }
     return LLM(str(checkpoints.cached(name)), **(defaults | options))
 
 
