@@ -70,7 +70,6 @@ class EngineFlags:
         None
     )
     reasoning_parser: Annotated[str | None, _flag("How thinking is read (default: by the template).")] = None
-    trust_remote_code: Annotated[bool, _flag("Allow code that comes with the model.")] = False
 
     def options(self, model: str, names: tuple[str, ...] = (), *, max_num_seqs: int = 256) -> EngineOptions:
         """The options for serving the checkpoint of `model`, found (or downloaded) now, under `names`.

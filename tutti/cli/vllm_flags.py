@@ -66,6 +66,7 @@ IGNORED: dict[str, Ignored] = {
     "mm-processor-kwargs": Ignored("the model takes text alone"),
     "download-dir": Ignored("the cache's place is HF_HOME"),
     "config-format": Ignored("config.json is read", harmless=("auto", "hf")),
+    "trust-remote-code": Ignored("code that comes with a model is never run", value=False),
     "use-tqdm-on-load": Ignored("there is no bar", value=False),
     "disable-frontend-multiprocessing": Ignored("not a choice here", value=False),
 }
