@@ -76,8 +76,9 @@ class Terminal:
 
     def wait(self, timeout: float = 30) -> int:
         """The exit code, once the program has ended."""
+        deadline = time.monotonic() + timeout
         while self._read():
-            pass
+            assert time.monotonic() < deadline, f"the program goes on: {self.shown[self._seen :]!r}"
         return self.process.wait(timeout)
 
     def __enter__(self) -> Terminal:
