@@ -21,6 +21,7 @@
 
 #include "memory.h"
 #include "micro.h"
+#include "shuffle.h"
 
 namespace TUTTI_MODULE {
 
@@ -28,7 +29,7 @@ namespace {
 
 constexpr int TILE = 64;           // keys turned at a time
 constexpr int RANGE = 1024;        // keys summed by themselves
-constexpr int MOST_ROWS = 64;      // rows of a tile
+constexpr int MOST_ROWS = 128;      // rows of a tile
 constexpr int PARTS = TILE / LANES;
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 static_assert(RANGE % TILE == 0 && TILE % PANEL == 0);
@@ -69,39 +70,19 @@ struct RowTile {
   int ranges;  // of keys that the last row can see
 };
 
-// Turns a square of LANES x LANES words: log2(LANES) passes that interleave the rows of both halves.
-inline void turn(Words (&rows)[LANES]) {
-#pragma GCC unroll 4
-  for (int pass = 1; pass < LANES; pass *= 2) {
-    Words next[LANES];
-#pragma GCC unroll 8
-    for (int i = 0; i < LANES / 2; i++) {
-      const Words a = rows[i], b = rows[i + LANES / 2];
-#if defined(__AVX512F__)
-      next[2 * i] = __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
-      next[2 * i + 1] = __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-#else
-      next[2 * i] = __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11);
-      next[2 * i + 1] = __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15);
-#endif
-    }
-#pragma GCC unroll 16
-    for (int i = 0; i < LANES; i++) rows[i] = next[i];
-  }
-}
-
-// The words (DEPTH elements each) of `row` from word `step` on; zero past `steps`.
+// LANES words (DEPTH elements each) from `from` on, or the first `count` of them and zeros.
 template <class Op, class Stored>
-inline Words words_of(const Stored* row, int step, int steps) {
-  const int count = std::min(LANES, steps - step);
-  if constexpr (std::is_same_v<Op, BFloat16>) {
-    if (count == LANES) return load_raw<Words>(row + step * 2);
-    int32_t padded[LANES] = {};
-    std::memcpy(padded, row + step * 2, count * 4);
-    return load_raw<Words>(padded);
-  } else {
-    return as_words(load(row + step, count));
-  }
+inline Words words_of(const Stored* from) {
+  if constexpr (std::is_same_v<Op, BFloat16>)
+    return load_raw<Words>(from);
+  else
+    return as_words(load(from));
+}
+template <class Op, class Stored>
+inline Words words_of(const Stored* from, int count) {
+  Stored padded[LANES * Op::DEPTH] = {};
+  std::copy_n(from, count * Op::DEPTH, padded);
+  return words_of<Op>(padded);
 }
 
 // One thread's work on tiles. Op: how products are done; Given: type of q, k, v; Stored: type in the cache.
@@ -121,7 +102,10 @@ class Worker {
         values_(allocate<int32_t>(size_t(TILE / DEPTH) * width_)),
         logits_(allocate<float>(MOST_ROWS * TILE)),
         weights_(allocate<Element>(MOST_ROWS * TILE)),
-        sums_(allocate<float>(2 * size_t(MOST_ROWS) * (width_ + 2))) {}
+        sums_(allocate<float>(2 * size_t(MOST_ROWS) * (width_ + 2))),
+        nothing_(allocate<Stored>(std::max(a.key_dim, a.value_dim))) {
+    std::fill_n(nothing_.get(), std::max(a.key_dim, a.value_dim), Stored{});
+  }
 
   int width() const { return width_; }
 
@@ -155,11 +139,11 @@ class Worker {
   size_t floats() const { return size_t(MOST_ROWS) * (width_ + 2); }
 
   // The first range in which the tile's first row sees anything.
-  int first_range(const RowTile& tile) const {
-    return a_.window ? std::max(0, position(tile, 0) - a_.window + 1) / RANGE : 0;
-  }
+  int first_range(const RowTile& tile) const { return lowest_key(tile) / RANGE; }
 
  private:
+  int lowest_key(const RowTile& tile) const { return a_.window ? std::max(0, position(tile, 0) - a_.window + 1) : 0; }
+
   Gathered slice(float* memory, int rows) const { return {memory, memory + rows, memory + 2 * rows}; }
 
   int position(const RowTile& tile, int row) const {
@@ -177,6 +161,7 @@ class Worker {
   void load_queries(const RowTile& tile) {
     const int dim = key_steps_ * DEPTH;
     for (int r = 0; r < tile.count; r++) {
+      position_[r] = position(tile, r);
       const Given* from = static_cast<const Given*>(a_.q.data) + offset(a_.q, tile, r);
       Element* to = queries_.get() + r * dim;
       for (int i = 0; i < a_.key_dim; i += LANES) store(to + i, load(from + i, a_.key_dim - i), a_.key_dim - i);
@@ -188,65 +173,86 @@ class Worker {
   void gather(const RowTile& tile, int range, const Gathered& sums) {
     sums.clear(tile.count, width_);
     const int last = position(tile, tile.count - 1);
-    const int lowest = a_.window ? std::max(0, position(tile, 0) - a_.window + 1) : 0;
+    const int lowest = lowest_key(tile);
     const int from = std::max(range * RANGE, lowest / TILE * TILE), end = std::min((range + 1) * RANGE, last + 1);
     for (int key = from; key < end; key += TILE) {
-      const int low = std::max(lowest - key, 0), high = std::min(last + 1 - key, TILE);
-      find(tile, a_.keys, key, low, high);
+      find(tile, key, lowest, last + 1);
       turn_keys();
-      find(tile, a_.values, key, low, high);
       pair_values();
       multiply_keys(tile.count);
       const bool all = key + TILE - 1 <= position(tile, 0) && (!a_.window || key > last - a_.window);
-      for (int r = 0; r < tile.count; r++) soften(tile, r, key, all, sums);
+      for (int r = 0; r < tile.count; r++) soften(r, key, all, sums);
       multiply_values(tile.count, sums.output);
     }
   }
 
-  // Where the keys (or values) key + low .. key + high lie; null for the others of the tile, which nobody sees.
-  void find(const RowTile& tile, const Cache& cache, int key, int low, int high) {
+  // Where the keys and values `key` .. `key` + TILE lie: `nothing_` outside lowest .. end, which nobody sees. For the
+  // keys of the tile after it, an address to fetch ahead.
+  void find(const RowTile& tile, int key, int lowest, int end) {
+    const int low = std::max(lowest - key, 0), high = std::min(end - key, TILE), next = std::min(end - key - TILE, TILE);
+    locate(tile, a_.keys, key, low, high, key_at_);
+    locate(tile, a_.values, key, low, high, value_at_);
+    locate(tile, a_.keys, key + TILE, 0, next, ahead_);
+  }
+
+  void locate(const RowTile& tile, const Cache& cache, int key, int low, int high, const Stored** at) const {
     const int32_t* table = a_.block_table + tile.request * a_.table_stride;
     const Stored* base = static_cast<const Stored*>(cache.data) + tile.kv_head * cache.head_stride;
-    for (int i = 0; i < TILE; i++) {
-      const int at = key + i;
-      found_[i] = i < low || i >= high
-                      ? nullptr
-                      : base + table[at / a_.block_size] * cache.block_stride + at % a_.block_size * cache.slot_stride;
+    std::fill_n(at, TILE, nothing_.get());
+    for (int i = low; i < high;) {
+      const int slot = (key + i) % a_.block_size, run = std::min(high - i, a_.block_size - slot);
+      const Stored* row = base + table[(key + i) / a_.block_size] * cache.block_stride + slot * cache.slot_stride;
+      for (int j = 0; j < run; j++) at[i + j] = row + j * cache.slot_stride;
+      i += run;
     }
   }
 
+  // Turned keys; fetches the values, which come next.
   void turn_keys() {
     for (int i = 0; i < TILE; i += LANES) {
-      for (int step = 0; step < key_steps_; step += LANES) {
-        Words square[LANES];
-#pragma GCC unroll 16
-        for (int j = 0; j < LANES; j++)
-          square[j] = found_[i + j] ? words_of<Op>(found_[i + j], step, key_steps_) : Words{};
-        turn(square);
-#pragma GCC unroll 16
-        for (int j = 0; j < LANES; j++) store_raw(keys_.get() + (step + j) * TILE + i, square[j]);
-      }
+      int step = 0;
+      for (; step + LANES <= key_steps_; step += LANES)
+        turn_square(i, step, [&](const Stored* key) { return words_of<Op>(key + step * DEPTH); });
+      if (step < key_steps_)
+        turn_square(i, step, [&](const Stored* key) { return words_of<Op>(key + step * DEPTH, key_steps_ - step); });
     }
   }
 
+  template <class Read>
+  [[gnu::always_inline]] void turn_square(int i, int step, Read&& read) {
+    Words square[LANES];
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) square[j] = read(key_at_[i + j]);
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) __builtin_prefetch(value_at_[i + j] + step * DEPTH, 0, 2);
+    turn(square);
+#pragma GCC unroll 16
+    for (int j = 0; j < LANES; j++) store_raw(keys_.get() + (step + j) * TILE + i, square[j]);
+  }
+
+  // Paired values; fetches the keys of the next tile.
   void pair_values() {
+    const int whole = a_.value_dim / (2 * LANES) * (2 * LANES), ahead = a_.key_dim * sizeof(Stored);
     for (int i = 0; i < TILE; i += DEPTH) {
       int32_t* to = values_.get() + i / DEPTH * width_;
-      for (int c = 0; c < width_; c += LANES) {
-        if constexpr (DEPTH == 1) {
-          store_raw(to + c, value_words(found_[i], c));
-        } else {  // two values' columns side by side
-          const Unsigned low = reinterpret_cast<Unsigned>(value_words(found_[i], c)) >> 16;
-          store_raw(to + c, reinterpret_cast<Words>(low) | value_words(found_[i + 1], c));
+      for (int j = i; j < i + DEPTH; j++)
+        for (int byte = 0; byte < ahead; byte += 64)
+          __builtin_prefetch(reinterpret_cast<const char*>(ahead_[j]) + byte, 0, 2);
+      if constexpr (DEPTH == 1) {
+        for (int c = 0; c < width_; c += LANES) store(reinterpret_cast<float*>(to) + c, value(i, c));
+      } else {  // the columns of two values side by side
+        for (int c = 0; c < whole; c += 2 * LANES) {
+          const Shorts first = load_raw<Shorts>(value_at_[i] + c), second = load_raw<Shorts>(value_at_[i + 1] + c);
+          store_raw(to + c, interleave_first(first, second));
+          store_raw(to + c + LANES, interleave_last(first, second));
         }
+        for (int c = whole; c < width_; c += LANES)
+          store_raw(to + c, (as_words(value(i, c)) >> 16 & 0xffff) | as_words(value(i + 1, c)));
       }
     }
   }
 
-  // Columns c.. of a value as float32.
-  Words value_words(const Stored* value, int c) const {
-    return value ? as_words(load(value + c, a_.value_dim - c)) : Words{};
-  }
+  Floats value(int i, int c) const { return load(value_at_[i] + c, a_.value_dim - c); }
 
   void multiply_keys(int count) {
     for_row_blocks(count, [&](int block, int rows) {
@@ -262,11 +268,11 @@ class Worker {
   }
 
   // Logits of a row to weights; what was gathered before shrinks to the new largest logit.
-  void soften(const RowTile& tile, int row, int key, bool all, const Gathered& sums) {
+  void soften(int row, int key, bool all, const Gathered& sums) {
     const float* logits = logits_.get() + row * TILE;
     Floats parts[PARTS];
     Floats most_lanes = splat(NOTHING);
-    const int at = position(tile, row), low = a_.window ? at - a_.window : -1;
+    const int at = position_[row], low = a_.window ? at - a_.window : -1;
 #pragma GCC unroll 8
     for (int i = 0; i < PARTS; i++) {
       Floats logit = load(logits + i * LANES) * a_.scale;
@@ -335,7 +341,9 @@ class Worker {
   Buffer<float> logits_;                 // [rows][TILE]
   Buffer<Element> weights_;              // [rows][TILE]
   Buffer<float> sums_;                   // two Gathered
-  const Stored* found_[TILE];
+  Buffer<Stored> nothing_;               // zeros
+  int position_[MOST_ROWS];              // of each row's query in its request
+  const Stored *key_at_[TILE], *value_at_[TILE], *ahead_[TILE];
 };
 
 template <class Given, class Stored>

@@ -56,7 +56,13 @@ inline void store_raw(void* to, V v) {
 inline Floats as_floats(Words w) { return reinterpret_cast<Floats>(w); }
 inline Words as_words(Floats f) { return reinterpret_cast<Words>(f); }
 
-inline Floats widen(Halves h) { return reinterpret_cast<Floats>(__builtin_convertvector(h, Unsigned) << 16); }
+inline Floats widen(Halves h) {
+#if defined(__AVX512F__)  // spelled out: GCC 12 makes five instructions of the conversion
+  return reinterpret_cast<Floats>(_mm512_slli_epi32(_mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(h)), 16));
+#else
+  return reinterpret_cast<Floats>(_mm256_slli_epi32(_mm256_cvtepu16_epi32(reinterpret_cast<__m128i>(h)), 16));
+#endif
+}
 
 // Round to nearest even; NaN stays NaN.
 inline Halves narrow(Floats f) {
@@ -100,36 +106,61 @@ inline float to_float(bfloat16 x) {
   return f;
 }
 
-inline Floats max(Floats a, Floats b) { return a > b ? a : b; }
-inline Floats min(Floats a, Floats b) { return a < b ? a : b; }
+#if defined(__AVX512F__)
+inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
+#else
+inline Floats max(Floats a, Floats b) { return _mm256_max_ps(a, b); }
+inline Floats min(Floats a, Floats b) { return _mm256_min_ps(a, b); }
+#endif
 inline Floats abs(Floats a) { return as_floats(as_words(a) & 0x7fffffff); }
 
-// Lanes are added in a fixed tree, so that a sum never depends on anything but its terms.
+// Folds the lanes in a fixed tree, upper half onto lower, so that a sum never depends on anything but its terms.
+template <class Fold>
+inline float fold(Floats v, Fold both) {
+#if defined(__AVX512F__)
+  v = both(v, __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15));
+  v = both(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7));
+  v = both(v, __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3));
+#else
+  v = both(v, __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7));
+  v = both(v, __builtin_shufflevector(v, v, 2, 3, 2, 3, 2, 3, 2, 3));
+#endif
+  return both(v, splat(v[1]))[0];
+}
+
 inline float sum(Floats v) {
-  float lanes[LANES];
-  store_raw(lanes, v);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] += lanes[i + width];
-  return lanes[0];
+  return fold(v, [](Floats a, Floats b) { return a + b; });
 }
 
 inline float largest(Floats v) {
-  float lanes[LANES];
-  store_raw(lanes, v);
-  for (int width = LANES / 2; width > 0; width /= 2)
-    for (int i = 0; i < width; i++) lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
-  return lanes[0];
+  return fold(v, [](Floats a, Floats b) { return max(a, b); });
 }
 
-// The nearest integer, for |x| < 2^22 (adding 1.5 * 2^23 leaves it in the low bits).
+// The nearest integer, ties to even.
 inline Floats round(Floats x) {
-  return (x + 12582912.0f) - 12582912.0f;
+#if defined(__AVX512F__)
+  return _mm512_roundscale_ps(x, 0);
+#else
+  return _mm256_round_ps(x, 0);
+#endif
 }
 
-// e^x to 2 units in the last place; exactly 0 from about -87.7 downwards (and for -infinity), finite up to 88.
+// p * 2^n for whole n; 0 where that is too small.
+inline Floats scale(Floats p, Floats n) {
+#if defined(__AVX512F__)
+  return _mm512_scalef_ps(p, n);
+#else
+  Words exponent = __builtin_convertvector(n, Words) + 127;
+  exponent = exponent > 0 ? exponent : Words{};
+  return p * as_floats(exponent << 23);
+#endif
+}
+
+// e^x to 2 units in the last place; 0 for -infinity, finite for x > 88.
 inline Floats exp(Floats x) {
-  Floats clamped = min(max(x, splat(-89.0f)), splat(88.3f));
-  Floats n = round(clamped * 1.44269504f);
+  const Floats clamped = min(max(x, splat(-104.0f)), splat(88.3f));
+  const Floats n = round(clamped * 1.44269504f);
   Floats r = clamped - n * 0.693359375f;  // ln 2 in two parts: x - n ln 2 without losing low bits
   r = r - n * -2.12194440e-4f;
   Floats p = r * 1.9875691500e-4f + 1.3981999507e-3f;  // minimax, Cephes' expf
@@ -137,10 +168,8 @@ inline Floats exp(Floats x) {
   p = p * r + 4.1665795894e-2f;
   p = p * r + 1.6666665459e-1f;
   p = p * r + 5.0000001201e-1f;
-  p = p * r * r + r + 1.0f;
-  Words exponent = __builtin_convertvector(n, Words) + 127;
-  exponent = exponent > 0 ? exponent : Words{};  // 2^-127 and below become 0
-  return p * as_floats(exponent << 23);
+  p = p * (r * r) + r + 1.0f;
+  return scale(p, n);
 }
 
 inline Floats sigmoid(Floats x) { return 1.0f / (1.0f + exp(-x)); }
