@@ -1,0 +1,79 @@
+"""The toy world as a stream of conversations: which kinds there are, how often each comes, and to which split it belongs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from random import Random
+
+from . import arithmetic, chats, colours, days, instructions, scene_questions, smalltalk, spelling, unknown
+from .values import LANGS, Chat, Exchange, Lang, Split, split_of
+
+Generator = Callable[[Random, Lang], Exchange]
+
+KINDS: tuple[tuple[Generator, float], ...] = (
+    (scene_questions.reading, 30), (scene_questions.unseen, 2), (scene_questions.heap, 8), (scene_questions.as_json, 2),
+    (arithmetic.addition, 8), (arithmetic.subtraction, 8), (arithmetic.multiplication, 4), (arithmetic.story, 4),
+    (arithmetic.comparison, 3), (arithmetic.succession, 3), (arithmetic.sequence, 3), (arithmetic.beyond, 3),
+    (days.next_day, 3), (days.later_day, 3), (days.calendar_fact, 1), (colours.mixture, 1), (colours.familiar, 2),
+    (spelling.letters, 12), (instructions.repeat, 3), (instructions.then, 2), (instructions.many_times, 2), (instructions.pick_word, 2),
+    (smalltalk.small_talk, 4), (unknown.unknown, 9),
+)  # fmt: skip
+EXAMINED_ONLY: tuple[Generator, ...] = (unknown.unknown_in_new_words,)
+"""Kinds that training never draws; the table shows them apart and the gate does not count them."""
+
+_GENERATORS, _WEIGHTS = zip(*KINDS, strict=True)
+MEMORY_SHARE, SEVERAL_SHARE = 0.10, 0.20
+
+
+def in_split(chat: Chat, split: Split) -> bool:
+    """Training takes chats all of whose combinations are in training; an examination asks last for a held-out one."""
+    if split == "train":
+        return all(split_of(key) == "train" for key in chat.keys)
+    return split_of(chat.keys[-1]) == "heldout"
+
+
+def draw(rng: Random, split: Split) -> Chat:
+    """One conversation of the split, of any kind, in either language."""
+    while True:
+        chat = _any_chat(rng)
+        if in_split(chat, split):
+            return chat
+
+
+def draw_kind(rng: Random, kind: Generator, lang: Lang, split: Split) -> Chat:
+    """One single-turn conversation of one kind."""
+    while True:
+        chat = chats.conversation(rng, [exchange := kind(rng, lang)], exchange.category)
+        if in_split(chat, split):
+            return chat
+
+
+def stream(seed: int | str, split: Split) -> Iterator[Chat]:
+    """An endless stream, the same for the same seed."""
+    rng = Random(f"pico|{seed}|{split}")
+    while True:
+        yield draw(rng, split)
+
+
+def any_exchange(rng: Random, lang: Lang) -> Exchange:
+    return rng.choices(_GENERATORS, _WEIGHTS)[0](rng, lang)
+
+
+def _any_chat(rng: Random) -> Chat:
+    lang: Lang = "en" if rng.random() < 0.56 else "zh"
+    shape = rng.random()
+    if shape < MEMORY_SHARE:
+        return chats.memory(rng, lang, any_exchange)
+    last = any_exchange(rng, lang)
+    earlier: list[Exchange] = []
+    if shape < MEMORY_SHARE + SEVERAL_SHARE:
+        turns = rng.choice((1, 1, 2, 2, 3, 4, 6))
+        earlier = [
+            any_exchange(rng, lang if rng.random() < 0.85 else rng.choice(LANGS)) for _ in range(turns)
+        ]
+    if earlier and last.key.startswith(
+        scene_questions.UNSEEN
+    ):  # an earlier turn may have told of such a thing
+        return chats.conversation(rng, [last], last.category)
+    earlier = [e for e in earlier if not e.key.startswith(scene_questions.UNSEEN)]
+    return chats.conversation(rng, [*earlier, last], last.category)
