@@ -92,26 +92,25 @@ class Worker {
   static constexpr int DEPTH = Op::DEPTH;
 
  public:
-  explicit Worker(const Attention& a)
+  Worker(const Attention& a, int rows)  // of the largest tile
       : a_(a),
+        rows_(rows),
         group_(a.heads / a.kv_heads),
         key_steps_(up(a.key_dim, DEPTH) / DEPTH),
         width_(up(a.value_dim, LANES)),
-        queries_(allocate<Element>(size_t(MOST_ROWS) * key_steps_ * DEPTH)),
+        queries_(allocate<Element>(size_t(rows) * key_steps_ * DEPTH)),
         keys_(allocate<int32_t>(size_t(up(key_steps_, LANES)) * TILE)),
         values_(allocate<int32_t>(size_t(TILE / DEPTH) * width_)),
-        logits_(allocate<float>(MOST_ROWS * TILE)),
-        weights_(allocate<Element>(MOST_ROWS * TILE)),
-        sums_(allocate<float>(2 * size_t(MOST_ROWS) * (width_ + 2))),
+        logits_(allocate<float>(size_t(rows) * TILE)),
+        weights_(allocate<Element>(size_t(rows) * TILE)),
+        sums_(allocate<float>(2 * size_t(rows) * (width_ + 2))),
         nothing_(allocate<Stored>(std::max(a.key_dim, a.value_dim))) {
     std::fill_n(nothing_.get(), std::max(a.key_dim, a.value_dim), Stored{});
   }
 
-  int width() const { return width_; }
-
   // Every range of the tile, then the result.
   void whole(const RowTile& tile) {
-    const Gathered total = slice(sums_.get(), MOST_ROWS), part = slice(sums_.get() + size_t(MOST_ROWS) * (width_ + 2), MOST_ROWS);
+    const Gathered total = slice(sums_.get(), tile.count), part = slice(sums_.get() + floats(), tile.count);
     load_queries(tile);
     bool first = true;
     for (int range = first_range(tile); range < tile.ranges; range++, first = false) {
@@ -136,7 +135,7 @@ class Worker {
     finish(tile, total);
   }
 
-  size_t floats() const { return size_t(MOST_ROWS) * (width_ + 2); }
+  size_t floats() const { return size_t(rows_) * (width_ + 2); }
 
   // The first range in which the tile's first row sees anything.
   int first_range(const RowTile& tile) const { return lowest_key(tile) / RANGE; }
@@ -335,7 +334,7 @@ class Worker {
   }
 
   const Attention& a_;
-  const int group_, key_steps_, width_;  // width_: value_dim in whole vectors
+  const int rows_, group_, key_steps_, width_;  // width_: value_dim in whole vectors
   Buffer<Element> queries_;              // [rows][key_steps]
   Buffer<int32_t> keys_, values_;        // turned [key_steps][TILE], paired [TILE / DEPTH][width]
   Buffer<float> logits_;                 // [rows][TILE]
@@ -383,10 +382,10 @@ template <class Op, class Given, class Stored>
 void run(const Attention& a, int threads) {
   const std::vector<RowTile> tiles = cut(a);
   const int count = int(tiles.size());
-  int ranges = 1;
-  for (const RowTile& tile : tiles) ranges = std::max(ranges, tile.ranges);
+  int ranges = 1, rows = 1;
+  for (const RowTile& tile : tiles) ranges = std::max(ranges, tile.ranges), rows = std::max(rows, tile.count);
   const bool apart = ranges > 1 && count < 2 * threads;  // long and few: the ranges are shared out too
-  const size_t floats = size_t(MOST_ROWS) * (up(a.value_dim, LANES) + 2);
+  const size_t floats = size_t(rows) * (up(a.value_dim, LANES) + 2);
   auto parts = allocate<float>(apart ? floats * ranges * count : 0);
   if (count <= 1 && !apart) threads = 1;
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -397,7 +396,7 @@ void run(const Attention& a, int threads) {
       if (a.v.data) write<Given, Stored>(a.v, a.values, a, a.value_dim, token);
       if (token < a.query_starts[0] || token >= a.query_starts[a.requests]) clear<Given>(a, token);
     }
-    Worker<Op, Given, Stored> worker(a);
+    Worker<Op, Given, Stored> worker(a, rows);
     if (apart) {
 #pragma omp for schedule(dynamic)
       for (int i = 0; i < count * ranges; i++) {

@@ -25,22 +25,38 @@ void convert(const From* from, int count, To* to, int padded) {
 int threads_for(double operations, int threads) { return operations < 2e5 ? 1 : threads; }
 
 
+// The lines of a panel still to come that one block of rows fetches while it works: each block takes its share, so that
+// memory is read all the time and not by the first block alone.
+struct Ahead {
+  const char* panel;
+  int first, end;     // lines of each step
+
+  void operator()(int step) const {
+    for (int line = first; line < end; line++) __builtin_prefetch(panel + size_t(step) * PANEL * 4 + line * 64, 0, 2);
+  }
+};
+
 // One panel against rows first..first + count, with the panel taken STEPS_AT_ONCE at a time.
 template <class Op, class Finish>
 void multiply_panel(const Packed<Op>& packed, int panel, const void* a, size_t a_stride, int first, int count,
                     typename Op::Sum* waiting, const Finish& finish) {
   using Sum = typename Op::Sum;
+  constexpr int LINES = PANEL * 4 / 64;
   const int32_t* b = packed.panel(panel);
+  const int blocks = (count + ROWS - 1) / ROWS;
   for (int step = 0; step < packed.steps; step += STEPS_AT_ONCE) {
     const int steps = std::min(STEPS_AT_ONCE, packed.steps - step);
     const bool last = step + steps == packed.steps;
-    for_row_blocks(count, [&](int block, int rows) {
+    const char* next = reinterpret_cast<const char*>(b + size_t(step + steps) * PANEL);  // this panel's or the next one's
+    for (int i = 0; i < blocks; i++) {
+      const int block = int(int64_t(count) * i / blocks), rows = int(int64_t(count) * (i + 1) / blocks) - block;
+      const Ahead ahead{next, LINES * i / blocks, blocks > 1 ? LINES * (i + 1) / blocks : 0};
       with_rows(rows, [&]<int M>() {
         Sum sums[M][VECTORS] = {};
         Sum* kept = waiting + block * VECTORS;
         if (step > 0) std::memcpy(sums, kept, sizeof sums);
         const char* from = static_cast<const char*>(a) + ((first + block) * a_stride + step) * 4;
-        multiply<Op>(sums, from, a_stride, b + size_t(step) * PANEL, PANEL, steps);
+        multiply<Op>(sums, from, a_stride, b + size_t(step) * PANEL, PANEL, steps, ahead);
         if (!last) {
           std::memcpy(kept, sums, sizeof sums);
         } else {
@@ -49,7 +65,7 @@ void multiply_panel(const Packed<Op>& packed, int panel, const void* a, size_t a
               finish(first + block + r, panel * PANEL + v * LANES, sums[r][v]);
         }
       });
-    });
+    }
   }
 }
 

@@ -69,13 +69,19 @@ struct Int8 {
   }
 };
 
-// sums[r][v] += A[r] * B[:, v]. `a_stride` in words; `b_stride` in words between steps.
-template <class Op, int M, int N>
+// What `multiply` fetches ahead at each step: nothing, unless told.
+struct Nothing {
+  void operator()(int) const {}
+};
+
+// sums[r][v] += A[r] * B[:, v]. `a_stride` in words; `b_stride` in words between steps. `ahead(step)` may prefetch.
+template <class Op, int M, int N, class Ahead = Nothing>
 [[gnu::always_inline]] inline void multiply(typename Op::Sum (&sums)[M][N], const void* a, size_t a_stride,
-                                            const void* b, size_t b_stride, int steps) {
+                                            const void* b, size_t b_stride, int steps, Ahead ahead = {}) {
   const char* a_bytes = static_cast<const char*>(a);
   const char* b_bytes = static_cast<const char*>(b);
   for (int s = 0; s < steps; s++) {
+    ahead(s);
     Words columns[N];
 #pragma GCC unroll 8
     for (int v = 0; v < N; v++) columns[v] = load_raw<Words>(b_bytes + (s * b_stride + v * LANES) * 4);
