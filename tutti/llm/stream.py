@@ -9,6 +9,7 @@ The engine runs in a process of its own, or in a thread of this one.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -42,7 +43,8 @@ class AsyncLLM:
         chosen = engine_options(model, options)
         engine: EngineClient = LocalEngine(chosen) if in_process else ProcessEngine(chosen)
         try:
-            processor = load_processor(
+            processor = await asyncio.to_thread(  # while the engine starts
+                load_processor,
                 chosen.tokenizer or chosen.model,
                 chat_template=chosen.chat_template,
                 tool_call_parser=chosen.tool_call_parser,
