@@ -128,6 +128,41 @@ def test_native_and_reference_codes_differ_by_one_at_most(native_operations: Nat
     assert (codes.int() - wanted.int()).abs().max() <= 1
 
 
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    derandomize=True,
+)
+@given(
+    rows=st.integers(0, 4),
+    width=st.integers(1, 70),
+    special=st.lists(
+        st.tuples(st.integers(0, 69), st.sampled_from([float("nan"), float("inf"), float("-inf"), 3.0])),
+        max_size=4,
+    ),
+    levels=st.integers(1, 5),
+)
+def test_argmax_is_torch_s(
+    operations: Any, rows: int, width: int, special: list[tuple[int, float]], levels: int
+) -> None:
+    x = torch.randint(-levels, levels, (rows, width + 3)).float()[:, :width]
+    for place, value in special:
+        x[:, place % width] = value
+    assert torch.equal(operations.argmax(x), x.argmax(-1))
+
+
+def test_argmax_where_nothing_is_allowed_is_the_first(operations: Any) -> None:
+    assert operations.argmax(torch.full((2, 40), float("-inf"))).tolist() == [0, 0]
+
+
+def test_rope_of_a_shared_head_turns_it_once(native_operations: Any) -> None:
+    q, k = torch.randn(3, 4, 16), torch.randn(3, 1, 16).expand(3, 4, 16)
+    angle = torch.randn(3, 8)
+    wanted = reference.apply_rope(q.clone(), k, angle.cos(), angle.sin())
+    close(native_operations.apply_rope(q, k, angle.cos(), angle.sin())[1], wanted[1], torch.float32)
+
+
 @pytest.mark.gpu
 def test_the_reference_on_a_gpu_equals_the_reference_on_the_cpu() -> None:
     from tutti import kernels

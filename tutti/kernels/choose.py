@@ -32,6 +32,7 @@ _REFERENCE: dict[str, Operation] = {
     "activate": reference.activate,
     "gated": reference.gated,
     "quantize_rows": reference.quantize_rows,
+    "argmax": reference.argmax,
 }
 
 
@@ -55,6 +56,7 @@ if _native.module is not None:
         "activate": _ours.activate,
         "gated": _ours.gated,
         "quantize_rows": _ours.quantize_rows,
+        "argmax": _ours.argmax,
     }
 
 

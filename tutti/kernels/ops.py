@@ -83,6 +83,11 @@ def gated(x: Tensor, activation: str) -> Tensor:
     return chosen("gated", x)(x, activation)
 
 
+def argmax(x: Tensor) -> Tensor:
+    """The index of the first largest number of each row, or of the first NaN: `x` [rows, width] -> int64 [rows]."""
+    return chosen("argmax", x)(x)
+
+
 def quantize_int8(weight: Dense) -> Quantized:
     """Symmetric int8, one scale per output channel: scale = max|w| / 127, codes in -127..127.
 

@@ -22,6 +22,7 @@ SOURCES = Path(__file__).parent / "src"
 COMMON = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
 FLAGS = {
     "avx512": ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"),
+    "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),
     "avx2": ("-march=x86-64-v3",),
 }
 

@@ -13,9 +13,11 @@ from types import ModuleType
 import torch
 
 # Instruction sets, best first, and what each needs of torch.cpu.get_capabilities().
+_AVX2 = ("avx2", "fma3", "f16c", "bmi", "bmi2")
 SETS: dict[str, tuple[str, ...]] = {
     "avx512": ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_cd", "avx512_bf16", "avx512_vnni"),
-    "avx2": ("avx2", "fma3", "f16c", "bmi", "bmi2"),
+    "avxvnni": (*_AVX2, "avx_vnni"),
+    "avx2": _AVX2,
 }
 
 

@@ -41,6 +41,7 @@ class NativeOperations:
         self._rope = module.rope
         self._activate = module.activate
         self._quantize_rows = module.quantize_rows
+        self._argmax = module.argmax
 
     def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
         """See `reference.rms_norm`."""
@@ -87,7 +88,8 @@ class NativeOperations:
         self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
     ) -> tuple[Tensor, Tensor]:
         """See `reference.apply_rope`; turns q and k where they are."""
-        if q.stride(-1) != 1 or k.stride(-1) != 1 or k.dtype != q.dtype:
+        in_place = q.stride(-1) == 1 == k.stride(-1) and 0 not in q.stride() and 0 not in k.stride()
+        if not in_place or k.dtype != q.dtype:
             return reference.apply_rope(q, k, cos, sin, interleaved)
         if cos.dtype != torch.float32 or not (cos.is_contiguous() and sin.is_contiguous()):
             cos, sin = cos.float().contiguous(), sin.float().contiguous()
@@ -129,6 +131,16 @@ class NativeOperations:
             codes.data_ptr(), scale.data_ptr(), torch.get_num_threads(),
         )  # fmt: skip
         return codes, scale
+
+    def argmax(self, x: Tensor) -> Tensor:
+        """See `reference.argmax`."""
+        rows, width = x.shape
+        if x.dtype != torch.float32 or width == 0:
+            return reference.argmax(x)
+        x = _rows(x)
+        out = torch.empty(rows, dtype=torch.int64)
+        self._argmax(x.data_ptr(), x.stride(0), out.data_ptr(), rows, width, torch.get_num_threads())
+        return out
 
     def paged_attention(
         self,

@@ -50,6 +50,9 @@ struct Int8 {
 #if defined(__AVX512VNNI__)
     return reinterpret_cast<Words>(_mm512_dpbusd_epi32(
         reinterpret_cast<__m512i>(sum), reinterpret_cast<__m512i>(b), reinterpret_cast<__m512i>(a)));
+#elif defined(__AVXVNNI__)
+    return reinterpret_cast<Words>(_mm256_dpbusd_avx_epi32(
+        reinterpret_cast<__m256i>(sum), reinterpret_cast<__m256i>(b), reinterpret_cast<__m256i>(a)));
 #else  // 16-bit products of the even and of the odd bytes: exact, unlike vpmaddubsw, which saturates
     using Shorts = int16_t __attribute__((vector_size(LANES * 4)));
     Shorts a_even = (reinterpret_cast<Shorts>(a) << 8) >> 8, a_odd = reinterpret_cast<Shorts>(a) >> 8;

@@ -95,6 +95,12 @@ NB_MODULE(TUTTI_MODULE, module) {
         quantize_rows({at<void>(x), Type(type), stride}, rows, width, at<int8_t>(codes), at<float>(scales), threads);
       },
       Release());
+  module.def(
+      "argmax",
+      [](uintptr_t x, size_t stride, uintptr_t out, int rows, int width, int threads) {
+        argmax(at<float>(x), stride, at<int64_t>(out), rows, width, threads);
+      },
+      Release());
   module.def("rms_norm", &norm, Release());
   module.def("rope", &rope, Release());
   module.def("activate", &activation, Release());

@@ -1,6 +1,7 @@
 #include "pointwise.h"
 
 #include <cmath>
+#include <limits>
 #include <type_traits>
 
 namespace TUTTI_MODULE {
@@ -163,7 +164,39 @@ void activate_as(const void* x, size_t x_stride, void* out, int rows, int width,
   }
 }
 
+int64_t argmax_row(const float* x, int width) {
+  Floats most = splat(-std::numeric_limits<float>::infinity());
+  Words where = {}, strange = {}, at = iota();  // of each lane; `strange`: it met a NaN
+  int i = 0;
+  for (; i + LANES <= width; i += LANES, at += LANES) {
+    const Floats value = load(x + i);
+    where = value > most ? at : where;
+    most = max(value, most);  // keeps `most` beside a NaN
+    strange |= value != value;
+  }
+  float best = -std::numeric_limits<float>::infinity();
+  int64_t found = 0;
+  bool any = false;
+  for (int lane = 0; lane < LANES; lane++) {
+    any |= strange[lane] != 0;
+    if (most[lane] > best || (most[lane] == best && where[lane] < found)) best = most[lane], found = where[lane];
+  }
+  for (; i < width; i++) {
+    any |= x[i] != x[i];
+    if (x[i] > best) best = x[i], found = i;
+  }
+  if (any)
+    for (found = 0; x[found] == x[found];) found++;
+  return found;
+}
+
 }  // namespace
+
+void argmax(const float* x, size_t x_stride, int64_t* out, int rows, int width, int threads) {
+  threads = threads_for(double(rows) * width, threads);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int row = 0; row < rows; row++) out[row] = argmax_row(x + row * x_stride, width);
+}
 
 void rms_norm(const Norm& norm, int threads) {
   threads = threads_for(double(norm.outer) * norm.inner * norm.width, threads);

@@ -34,4 +34,7 @@ void rotate(const Grid& x, Type type, int tokens, int heads, const float* cos, c
 void activate(const void* x, size_t x_stride, void* out, Type type, int rows, int width, Activation activation,
               bool gated, int threads);
 
+// The index of the first largest number of each row of float32 x [rows, width]; the first NaN, if there is one.
+void argmax(const float* x, size_t x_stride, int64_t* out, int rows, int width, int threads);
+
 }  // namespace TUTTI_MODULE
