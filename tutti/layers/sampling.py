@@ -17,6 +17,7 @@ from torch import Tensor
 
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
 from tutti.events import TokenLogprob
+from tutti.kernels import argmax
 from tutti.layers.candidates import Filters, draw, draw_filtered
 from tutti.layers.logprobs import gather_logprobs
 from tutti.layers.penalties import shape_logits
@@ -90,7 +91,7 @@ class Sampler:
         tokens = torch.zeros(len(states), dtype=torch.int64, device=logits.device)
         greedy = [row for row, state in enumerate(states) if state.greedy]
         if greedy:
-            tokens[greedy] = _rows(logits, greedy).argmax(-1)
+            tokens[greedy] = argmax(_rows(logits, greedy))
         logits.sub_(logits.amax(-1, keepdim=True))
         logits.div_(torch.tensor([[state.temperature] for state in states], device=logits.device))
         plain = [row for row in drawn if not states[row].filtered]
@@ -126,7 +127,7 @@ def _rows(logits: Tensor, rows: list[int]) -> Tensor:
 
 def _greedy(logits: Tensor, errors: list[TuttiError | None], shaped: bool) -> list[int]:
     """The likeliest token of every row (the fast path: nothing is drawn)."""
-    tokens = logits.argmax(-1)  # NaN counts as the highest, so the peak tells of it
+    tokens = argmax(logits)  # NaN counts as the highest, so the peak tells of it
     _mark(errors, range(len(tokens)), logits.gather(1, tokens.unsqueeze(1)).squeeze(1), shaped=shaped)
     return tokens.tolist()
 
