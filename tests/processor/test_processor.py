@@ -97,6 +97,12 @@ def test_generation_defaults_are_the_checkpoints_unless_turned_off(save):
         load_processor(folder, generation_config="nowhere")
 
 
+def test_a_checkpoint_that_says_not_to_sample_is_greedy(save):
+    folder = save("byte_level")
+    write(folder / "generation_config.json", {"do_sample": False, "top_k": 20})
+    assert load_processor(folder).generation_defaults == {"temperature": 0.0, "top_k": 20}
+
+
 def test_the_tokenizer_can_be_another_folders(save, folders):
     processor = load_processor(save("byte_level"), tokenizer=folders["unigram"])
     assert processor.tokenizer.special_tokens["eos_token"] == "</s>"

@@ -153,4 +153,7 @@ def _generation_defaults(folder: Path, source: str) -> dict[str, Any]:
             f"--generation-config: {source} is neither auto, vllm nor a folder", param="generation_config"
         )
     config = read_json(chosen / "generation_config.json")
-    return {ours: config[theirs] for theirs, ours in _DEFAULTS.items() if config.get(theirs) is not None}
+    found = {ours: config[theirs] for theirs, ours in _DEFAULTS.items() if config.get(theirs) is not None}
+    if config.get("do_sample") is False:  # said, not merely left out: the likeliest token always
+        found["temperature"] = 0.0
+    return found
