@@ -91,6 +91,7 @@ async def _answer_once(options: EngineOptions, manner: Manner, text: str) -> int
         finally:
             printer.end()
         if manner.verbose:
+            print(file=sys.stderr)
             print_statistics(answer, session.load_time, sys.stderr)
     return 0
 

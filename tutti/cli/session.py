@@ -168,7 +168,7 @@ def print_statistics(answer: Answer, load_time: float, out: TextIO) -> None:
         ("eval duration:", _duration(decode)),
         ("eval rate:", f"{(usage.completion_tokens - 1) / decode if decode else 0:.2f} tokens/s"),
     ]
-    out.write("\n" + "".join(f"{name:<22}{value}\n" for name, value in rows))
+    out.write("".join(f"{name:<22}{value}\n" for name, value in rows))
     out.flush()
 
 
