@@ -8,6 +8,8 @@ STAMP  := $(VENV)/.tutti-setup
 TORCH_PIP_ARGS ?=
 # Extra arguments for pytest: make test PYTEST_ARGS="tests/cli -x"
 PYTEST_ARGS ?=
+# Extra arguments for the comparison: make bench BENCH_ARGS="--quick"
+BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup native demo test test-fast lint format bench bench-gpu pico pico-eval clean
@@ -55,8 +57,9 @@ format: $(STAMP)  ## let ruff arrange the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## the paired table against other systems on this machine (an hour or more)
-	$(BIN)/python -m bench.peers
+bench: $(STAMP)  ## the paired table against other systems on this machine (installs them first; an hour or more)
+	bench/peers/setup.sh
+	$(BIN)/python -m bench.peers $(BENCH_ARGS)
 
 bench-gpu: $(STAMP)  ## the same workloads on a GPU, ours alone
 	$(BIN)/python -m bench.gpu
