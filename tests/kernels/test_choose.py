@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
+import pytest
 import torch
 
 from tutti.kernels import choose, reference
-from tutti.kernels.cpu import native
+from tutti.kernels.cpu import build, native
 
 
 def test_importing_the_package_does_not_import_torch() -> None:
@@ -44,3 +46,26 @@ def test_the_report_names_the_instruction_set_or_the_way_to_build() -> None:
     loaded = native.load()
     said = choose.report()["cpu"]
     assert (loaded.name in said) if loaded.name else ("tutti.kernels.cpu.build" in said or "none for" in said)
+
+
+def test_modules_built_from_other_sources_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if native.load().module is None:
+        pytest.skip("native kernels are not built")
+    (tmp_path / "changed.cpp").write_text("// another source")
+    monkeypatch.setattr(native, "SOURCES", tmp_path)
+    loaded = native.load()
+    assert loaded.module is None
+    assert "built from other sources" in loaded.reason
+
+
+def test_building_where_everything_is_up_to_date_needs_no_compiler() -> None:
+    if native.load().module is None:
+        pytest.skip("native kernels are not built")
+    assert build.build("no-such-compiler") == []
+
+
+def test_building_without_a_compiler_says_so() -> None:
+    with pytest.raises(build.CannotBuild, match=r"no C\+\+ compiler \(no-such-compiler\)"):
+        build.build("no-such-compiler", force=True)

@@ -14,11 +14,11 @@ import sys
 import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from tutti.kernels.cpu.native import SETS, module_name
+from tutti.kernels.cpu.native import SETS, SOURCES, digest, module_name
 
-SOURCES = Path(__file__).parent / "src"
 COMMON = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
 FLAGS = {
     "avx512": ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"),
@@ -49,53 +49,64 @@ def main() -> int:
     return 0
 
 
-def build(compiler: str | None = None, jobs: int = 2, force: bool = False) -> list[str]:
-    """Builds the module of every instruction set that is older than its sources; gives their names.
+def build(wanted: str | None = None, jobs: int = 2, force: bool = False) -> list[str]:
+    """Builds the module of every instruction set that was not built from the sources as they are; gives their names.
 
-    Raises CannotBuild.
+    `wanted` is the compiler. Raises CannotBuild.
     """
-    targets = {name: target(name) for name in SETS}
-    newest = max(path.stat().st_mtime for path in (*SOURCES.iterdir(), Path(__file__)))
-    stale = [
-        name for name, path in targets.items() if force or not path.exists() or path.stat().st_mtime < newest
-    ]
+    sources = digest()
+    stale = [name for name in SETS if force or not is_built_from(target(name), sources)]
     if not stale:
         return []
-    compiler = find_compiler(compiler)
-    includes, binding = nanobind_paths()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
-        scratch = Path(folder)
-
-        def compile_one(source: Path, name: str, flags: tuple[str, ...]) -> Path:
-            out = scratch / f"{name}-{source.stem}.o"
-            run(compiler, *COMMON, *flags, *includes, "-c", str(source), "-o", str(out))
-            return out
-
-        support = pool.submit(compile_one, binding, "all", ("-O2", "-fno-strict-aliasing"))
-        objects = {
-            name: [
-                pool.submit(
-                    compile_one,
-                    source,
-                    name,
-                    ("-O3", "-fopenmp", f"-DTUTTI_MODULE={module_name(name)}", *FLAGS[name]),
-                )
-                for source in sorted(SOURCES.glob("*.cpp"))
-            ]
-            for name in stale
-        }
+        compiler = Compiler(find_compiler(wanted), nanobind_includes(), Path(folder))
+        support = pool.submit(compiler.compile, nanobind_source(), "all", ("-O2", "-fno-strict-aliasing"))
+        parts = {}
         for name in stale:
-            linked = scratch / targets[name].name
-            inputs = [str(part.result()) for part in (*objects[name], support)]
-            run(compiler, "-shared", "-fopenmp", "-s", *inputs, "-o", str(linked))
-            shutil.copy(linked, targets[name].with_suffix(".new"))
-            targets[name].with_suffix(".new").replace(targets[name])  # at once: others may be importing it
+            defined = (f"-DTUTTI_MODULE={module_name(name)}", f'-DTUTTI_SOURCES="{sources}"')
+            flags = ("-O3", "-fopenmp", *FLAGS[name], *defined)
+            parts[name] = [
+                pool.submit(compiler.compile, source, name, flags) for source in sorted(SOURCES.glob("*.cpp"))
+            ]
+        for name in stale:
+            compiler.link([part.result() for part in (*parts[name], support)], target(name))
     return stale
+
+
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """A C++ compiler, its -I flags and a folder for what it makes."""
+
+    command: str
+    includes: tuple[str, ...]
+    folder: Path
+
+    def compile(self, source: Path, name: str, flags: tuple[str, ...]) -> Path:
+        """The object file of `source`. Raises CannotBuild."""
+        out = self.folder / f"{name}-{source.stem}.o"
+        self._run(*COMMON, *flags, *self.includes, "-c", str(source), "-o", str(out))
+        return out
+
+    def link(self, parts: list[Path], to: Path) -> None:
+        """Puts the module at `to`, at once: others may be importing it. Raises CannotBuild."""
+        made = to.with_suffix(".new")
+        self._run("-shared", "-fopenmp", "-s", *map(str, parts), "-o", str(made))
+        made.replace(to)
+
+    def _run(self, *arguments: str) -> None:
+        done = subprocess.run((self.command, *arguments), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise CannotBuild(f"{self.command} failed on {arguments[-3]}:\n{done.stderr[-4000:]}")
 
 
 def target(name: str) -> Path:
     """The file of the module for the instruction set `name`."""
     return Path(__file__).parent / (module_name(name) + sysconfig.get_config_var("EXT_SUFFIX"))
+
+
+def is_built_from(path: Path, sources: str) -> bool:
+    """Whether the module at `path` carries the digest `sources`."""
+    return path.exists() and sources.encode() in path.read_bytes()
 
 
 def find_compiler(wanted: str | None) -> str:
@@ -106,25 +117,24 @@ def find_compiler(wanted: str | None) -> str:
     raise CannotBuild(f"no C++ compiler ({wanted or 'c++, g++, clang++'}); install one, for instance g++")
 
 
-def nanobind_paths() -> tuple[tuple[str, ...], Path]:
-    """(-I flags, nanobind's one source file). Raises CannotBuild."""
+def nanobind_includes() -> tuple[str, ...]:
+    """-I flags for nanobind and Python. Raises CannotBuild."""
     python = Path(sysconfig.get_path("include"))
     if not (python / "Python.h").exists():
         raise CannotBuild(f"no Python.h in {python}; install Python's development files (python3-dev)")
+    root = nanobind_source().parent.parent
+    return tuple(
+        f"-I{folder}" for folder in (root / "include", root / "ext" / "robin_map" / "include", python)
+    )
+
+
+def nanobind_source() -> Path:
+    """nanobind's one source file. Raises CannotBuild."""
     try:
         import nanobind  # type: ignore[import-untyped]
     except ImportError:
         raise CannotBuild("nanobind is not installed; pip install nanobind") from None
-    headers = Path(nanobind.include_dir())
-    folders = (headers, headers.parent / "ext" / "robin_map" / "include", python)
-    return tuple(f"-I{folder}" for folder in folders), Path(nanobind.source_dir()) / "nb_combined.cpp"
-
-
-def run(*command: str) -> None:
-    """Runs a compiler. Raises CannotBuild with what it said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CannotBuild(f"{' '.join(command[:1] + command[-4:])} failed:\n{done.stderr[-4000:]}")
+    return Path(nanobind.source_dir()) / "nb_combined.cpp"
 
 
 if __name__ == "__main__":

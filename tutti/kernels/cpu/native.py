@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 
 import torch
+
+SOURCES = Path(__file__).parent / "src"
 
 # Instruction sets, best first, and what each needs of torch.cpu.get_capabilities().
 _AVX2 = ("avx2", "fma3", "f16c", "bmi", "bmi2")
@@ -35,20 +39,32 @@ def module_name(instruction_set: str) -> str:
     return f"_{instruction_set}"
 
 
+def digest() -> str:
+    """What the sources are, as a module built from them says in its attribute `sources`."""
+    contents = b"".join(
+        path.read_bytes() for path in sorted(SOURCES.iterdir()) if path.suffix in (".cpp", ".h")
+    )
+    return hashlib.sha256(contents).hexdigest()[:16]
+
+
 def load() -> Native:
-    """The best module that is built and that this processor can run."""
+    """The best module that is built from the sources as they are and that this processor can run."""
     able = runnable()
-    problem = ""
+    problem = "not built"
     for name in able:
         try:
-            return Native(importlib.import_module(f"tutti.kernels.cpu.{module_name(name)}"), name, "")
+            module = importlib.import_module(f"tutti.kernels.cpu.{module_name(name)}")
         except ModuleNotFoundError:
             continue
         except ImportError as error:
-            problem = f" ({error})"
+            problem = f"not usable ({error})"
+            continue
+        if module.sources == digest():
+            return Native(module, name, "")
+        problem = "built from other sources"
     if not able:
         return Native(None, None, f"there are none for this processor ({platform.machine()})")
-    return Native(None, None, f"not built{problem}; run `python -m tutti.kernels.cpu.build`")
+    return Native(None, None, f"{problem}; run `python -m tutti.kernels.cpu.build`")
 
 
 def runnable() -> list[str]:

@@ -79,6 +79,7 @@ void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t k
 }  // namespace
 
 NB_MODULE(TUTTI_MODULE, module) {
+  module.attr("sources") = TUTTI_SOURCES;
   define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
   define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
   nb::class_<Int8Matrix>(module, "Int8Matrix")
