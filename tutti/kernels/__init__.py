@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tutti.kernels.linear import PackedLinear
+    from tutti.kernels.memory import advise_huge_pages
     from tutti.kernels.ops import (
         activate,
         add_rms_norm,
@@ -35,6 +36,7 @@ __all__ = [
     "Weight",
     "activate",
     "add_rms_norm",
+    "advise_huge_pages",
     "apply_rope",
     "argmax",
     "dequantize",
@@ -50,6 +52,7 @@ _HOMES = {
     **dict.fromkeys(("LayerCache", "PagedBatch"), "paged"),
     **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize"), "weights"),
     "PackedLinear": "linear",
+    "advise_huge_pages": "memory",
 }
 
 
