@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.tutti-setup
+NATIVE := $(VENV)/.tutti-native
 # Extra arguments for installing torch alone, for instance an index of CPU-only builds.
 TORCH_PIP_ARGS ?=
 # Extra arguments for pytest: make test PYTEST_ARGS="tests/cli -x"
@@ -17,7 +18,7 @@ BENCH_ARGS ?=
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: $(STAMP)  ## make .venv with everything in it (nothing to do the second time)
+setup: $(NATIVE)  ## make .venv with everything in it (nothing to do the second time)
 
 # torch first and alone: whatever comes later meets it installed and leaves it as it is.
 $(STAMP): pyproject.toml
@@ -25,25 +26,23 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_ARGS) "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
-	@$(MAKE) --no-print-directory _native
 	@touch $@
 
-native: $(STAMP)  ## build the optional native CPU kernels (without a compiler: says so, and goes on)
-	@$(MAKE) --no-print-directory _native
+native: $(STAMP)  ## build the optional native CPU kernels, where a C++ compiler is
+	$(BIN)/python -m tutti.kernels.cpu.build
 
-.PHONY: _native
-_native:
-	@if [ -f tutti/kernels/cpu/build.py ]; then \
-		$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"; \
-	fi
+# The same when its sources have changed; without a compiler it says so, and all goes on.
+$(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/*)
+	@$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"
+	@touch $@
 
-demo: $(STAMP)  ## pico answers in the terminal, over HTTP by the OpenAI SDK, and in Python
+demo: $(NATIVE)  ## pico answers in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
-test: lint  ## lint, then every test
+test: lint $(NATIVE)  ## lint, then every test
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 
-test-fast: lint  ## the same without the tests of more than a minute
+test-fast: lint $(NATIVE)  ## the same without the tests of more than a minute
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy, the floors, model names in the core
@@ -57,17 +56,17 @@ format: $(STAMP)  ## let ruff arrange the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP)  ## the paired table against other systems on this machine (installs them first; an hour or more)
+bench: $(NATIVE)  ## the paired table against other systems on this machine (installs them first; an hour or more)
 	bench/peers/setup.sh
 	$(BIN)/python -m bench.peers $(BENCH_ARGS)
 
-bench-gpu: $(STAMP)  ## the same workloads on a GPU, ours alone
+bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 	$(BIN)/python -m bench.gpu
 
 pico: $(STAMP)  ## train the demonstration model anew (under an hour on two cores)
 	$(BIN)/python -m pico
 
-pico-eval: $(STAMP)  ## ask pico the held-out prompts and print the table
+pico-eval: $(NATIVE)  ## ask pico the held-out prompts and print the table
 	$(BIN)/python -m pico.evaluate
 
 clean:  ## remove caches and build outputs (keeps .venv)
