@@ -45,7 +45,7 @@ def test_rms_norm_equals_the_reference(native_operations: Any, width: int, dtype
 def test_rms_norm_of_heads_reads_strided_views(native_operations: Any, dtype: torch.dtype) -> None:
     q, k = torch.randn(5, 6, 80).to(dtype).split((4, 2), dim=1)
     weight = torch.randn(80).to(dtype)
-    for x in (q, k, k.transpose(1, 2)):
+    for x in (q, k, k.transpose(1, 2), q[0, 0], k[None], k.transpose(0, 1)):
         part = weight[: x.shape[-1]]
         close(native_operations.rms_norm(x, part, 1e-5), reference.rms_norm(x, part, 1e-5), dtype)
 

@@ -45,44 +45,37 @@ class NativeOperations:
 
     def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
         """See `reference.rms_norm`."""
+        if not 2 <= x.dim() <= 3 or not _is_plain(weight):
+            return reference.rms_norm(x, weight, eps, offset)
         x = _rows(x)
-        out = x.new_empty(x.shape)
-        self._norm(x, None, None, out, weight, eps, offset)
+        out = torch.empty_like(x)
+        x_outer, x_inner, outer, inner = _grid(x)
+        out_outer, out_inner, _, _ = _grid(out)
+        address, weight_type = _weight(weight)
+        self._rms_norm(
+            x.data_ptr(), x_outer, x_inner, 0, 0, 0, 0, 0, 0, out.data_ptr(), out_outer, out_inner,
+            TYPES[x.dtype], outer, inner, x.shape[-1], address, weight_type,
+            eps, offset, offset == 0.0, torch.get_num_threads(),
+        )  # fmt: skip
         return out
 
     def add_rms_norm(
         self, x: Tensor, residual: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0
     ) -> tuple[Tensor, Tensor]:
         """See `reference.add_rms_norm`."""
-        x, residual = _rows(x), _rows(residual)
-        if residual.dtype != x.dtype or residual.shape != x.shape:
+        if residual.dtype != x.dtype or x.dim() != 2 or not _is_plain(weight):
             return reference.add_rms_norm(x, residual, weight, eps, offset)
-        out, total = x.new_empty(x.shape), x.new_empty(x.shape)
-        self._norm(x, residual, total, out, weight, eps, offset)
-        return out, total
-
-    def _norm(
-        self,
-        x: Tensor,
-        residual: Tensor | None,
-        total: Tensor | None,
-        out: Tensor,
-        weight: Tensor | None,
-        eps: float,
-        offset: float,
-    ) -> None:
-        width = x.shape[-1]
-        outer, inner = x.shape[0], 1 if x.dim() == 2 else x.shape[1]
-        if weight is None:
-            address, weight_type = 0, 0
-        else:
-            if weight.dtype not in TYPES or not weight.is_contiguous():
-                weight = weight.float().contiguous()
-            address, weight_type = weight.data_ptr(), TYPES[weight.dtype]
+        x, residual = _rows(x), _rows(residual)
+        (rows, width), x_stride, residual_stride = x.shape, x.stride(0), residual.stride(0)
+        out, total = torch.empty(rows, width, dtype=x.dtype), torch.empty(rows, width, dtype=x.dtype)
+        address, weight_type = _weight(weight)
         self._rms_norm(
-            *_grid(x), *_grid(residual), *_grid(total), *_grid(out), TYPES[x.dtype], outer, inner, width,
-            address, weight_type, eps, offset, offset == 0.0, torch.get_num_threads(),
+            x.data_ptr(), x_stride, 0, residual.data_ptr(), residual_stride, 0,
+            total.data_ptr(), width, 0, out.data_ptr(), width, 0,
+            TYPES[x.dtype], rows, 1, width, address, weight_type,
+            eps, offset, offset == 0.0, torch.get_num_threads(),
         )  # fmt: skip
+        return out, total
 
     def apply_rope(
         self, q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, interleaved: bool = False
@@ -162,11 +155,16 @@ class NativeOperations:
             return reference_attention.paged_attention(q, k, v, cache, batch, scale, window, softcap, sinks)
         _check_batch(batch)
         q, k = _rows(q), _rows(k.to(q.dtype))
-        v = None if v is None else _rows(v.to(q.dtype))
-        out = q.new_empty(tokens, heads, value_dim)
-        sinks = None if sinks is None else sinks.float().contiguous()
+        value: tuple[int, ...] = _NOTHING
+        if v is not None:
+            v = _rows(v.to(q.dtype))
+            value = (v.data_ptr(), *v.stride()[:2])
+        if sinks is not None:
+            sinks = sinks.float().contiguous()
+        out = torch.empty(tokens, heads, value_dim, dtype=q.dtype)
         self._paged_attention(
-            *_grid(q), *_grid(k), *_grid(v), *_grid(out), TYPES[q.dtype],
+            q.data_ptr(), *q.stride()[:2], k.data_ptr(), *k.stride()[:2], *value,
+            out.data_ptr(), heads * value_dim, value_dim, TYPES[q.dtype],
             keys.data_ptr(), *keys.stride()[:3], values.data_ptr(), *values.stride()[:3], TYPES[keys.dtype],
             tokens, heads, kv_heads, key_dim, value_dim, block_size, batch.lengths.shape[0],
             batch.query_starts.data_ptr(), batch.lengths.data_ptr(),
@@ -178,15 +176,28 @@ class NativeOperations:
 
 def _rows(x: Tensor) -> Tensor:
     """`x` with a contiguous last dimension."""
-    return x if x.stride(-1) == 1 and 2 <= x.dim() <= 3 else x.contiguous()
+    return x if x.stride(-1) == 1 else x.contiguous()
 
 
-def _grid(x: Tensor | None) -> tuple[int, int, int]:
-    """(address, stride of the first dimension, stride of the second) of a tensor of two or three dimensions."""
-    if x is None:
-        return _NOTHING
-    strides = x.stride()
-    return x.data_ptr(), strides[0], strides[1] if len(strides) == 3 else 0
+def _grid(x: Tensor) -> tuple[int, int, int, int]:
+    """(stride of the first dimension, of the second, size of the first, of the second) of the rows of `x`."""
+    if x.dim() == 3:
+        outer, inner, _ = x.shape
+        outer_stride, inner_stride, _ = x.stride()
+        return outer_stride, inner_stride, outer, inner
+    return x.stride(0), 0, x.shape[0], 1
+
+
+def _is_plain(weight: Tensor | None) -> bool:
+    """Whether a norm's weight can be taken as it is."""
+    return weight is None or (weight.dtype in TYPES and weight.is_contiguous())
+
+
+def _weight(weight: Tensor | None) -> tuple[int, int]:
+    """(address, type) of a norm's weight."""
+    if weight is None:
+        return 0, 0
+    return weight.data_ptr(), TYPES[weight.dtype]
 
 
 def _check_batch(batch: PagedBatch) -> None:
