@@ -39,17 +39,18 @@ def paged_attention(
 ) -> Tensor:
     """See `tutti.kernels.paged_attention`."""
     write_cache(k, v, cache, batch)
-    out = q.new_zeros(q.shape[0], q.shape[1], cache.value.shape[-1])
+    tokens = q.shape[0]
+    out = q.new_zeros(tokens + 1, q.shape[1], cache.value.shape[-1])  # the last row takes what is padding
     per_key = cache.key.shape[1] * cache.key.shape[3]
     for requests, queries, most_keys in _rectangles(batch, per_key):
         keys, values = _gather(cache, batch, requests, most_keys)
         step = max(1, LOGITS_BUDGET // (len(requests) * q.shape[1] * most_keys))
         for first in range(0, queries, step):
             rows, valid, positions = _query_rows(batch, requests, first, min(queries, first + step))
-            padded = q[rows.clamp(max=q.shape[0] - 1)]
+            padded = q[rows.clamp(max=tokens - 1)]
             result = _attend(padded, keys, values, positions, valid, scale, window, softcap, sinks)
-            out[rows[valid]] = result[valid].to(out.dtype)
-    return out
+            out[torch.where(valid, rows, tokens)] = result.to(out.dtype)
+    return out[:tokens]
 
 
 def _rectangles(batch: PagedBatch, per_key: int) -> Iterator[tuple[Tensor, int, int]]:
