@@ -188,10 +188,10 @@ class Worker {
   // Where the keys and values `key` .. `key` + TILE lie: `nothing_` outside lowest .. end, which nobody sees. For the
   // keys of the tile after it, an address to fetch ahead.
   void find(const RowTile& tile, int key, int lowest, int end) {
-    const int low = std::max(lowest - key, 0), high = std::min(end - key, TILE), next = std::min(end - key - TILE, TILE);
+    const int low = std::max(lowest - key, 0), high = std::min(end - key, TILE);
     locate(tile, a_.keys, key, low, high, key_at_);
     locate(tile, a_.values, key, low, high, value_at_);
-    locate(tile, a_.keys, key + TILE, 0, next, ahead_);
+    locate(tile, a_.keys, key + TILE, 0, std::min(end - key - TILE, TILE), ahead_);
   }
 
   void locate(const RowTile& tile, const Cache& cache, int key, int low, int high, const Stored** at) const {
@@ -254,11 +254,12 @@ class Worker {
   Floats value(int i, int c) const { return load(value_at_[i] + c, a_.value_dim - c); }
 
   void multiply_keys(int count) {
-    for_row_blocks(count, [&](int block, int rows) {
+    for_row_blocks(count, [&](int block, int rows, auto...) {
       with_rows(rows, [&]<int M>() {
+        const Element* from = queries_.get() + block * key_steps_ * DEPTH;
         for (int c = 0; c < TILE; c += PANEL) {
           Floats sums[M][VECTORS] = {};
-          multiply<Op>(sums, queries_.get() + block * key_steps_ * DEPTH, key_steps_, keys_.get() + c, TILE, key_steps_);
+          multiply<Op>(sums, from, key_steps_, keys_.get() + c, TILE, key_steps_);
           for (int r = 0; r < M; r++)
             for (int v = 0; v < VECTORS; v++) store(logits_.get() + (block + r) * TILE + c + v * LANES, sums[r][v]);
         }
@@ -304,7 +305,7 @@ class Worker {
   }
 
   void multiply_values(int count, float* output) {
-    for_row_blocks(count, [&](int block, int rows) {
+    for_row_blocks(count, [&](int block, int rows, auto...) {
       with_rows(rows, [&]<int M>() {
         int c = 0;
         for (; c + PANEL <= width_; c += PANEL) add_values<M, VECTORS>(block, c, output);
@@ -348,7 +349,8 @@ class Worker {
 template <class Given, class Stored>
 void write(const Heads& from, const Cache& cache, const Attention& a, int dim, int token) {
   const int64_t slot = a.slots[token];
-  Stored* row = static_cast<Stored*>(cache.data) + slot / a.block_size * cache.block_stride + slot % a.block_size * cache.slot_stride;
+  Stored* row = static_cast<Stored*>(cache.data);
+  row += slot / a.block_size * cache.block_stride + slot % a.block_size * cache.slot_stride;
   const Given* given = static_cast<const Given*>(from.data) + token * from.token_stride;
   for (int head = 0; head < a.kv_heads; head++)
     for (int i = 0; i < dim; i += LANES)
@@ -402,7 +404,8 @@ void run(const Attention& a, int threads) {
       for (int i = 0; i < count * ranges; i++) {
         const RowTile& tile = tiles[i / ranges];
         const int range = i % ranges;
-        if (range >= worker.first_range(tile) && range < tile.ranges) worker.part(tile, range, parts.get() + i * floats);
+        const bool seen = range >= worker.first_range(tile) && range < tile.ranges;
+        if (seen) worker.part(tile, range, parts.get() + i * floats);
       }
     }
 #pragma omp for schedule(dynamic) nowait

@@ -24,7 +24,6 @@ void convert(const From* from, int count, To* to, int padded) {
 // Work too small to be worth waking other threads stays on this one.
 int threads_for(double operations, int threads) { return operations < 2e5 ? 1 : threads; }
 
-
 // The lines of a panel still to come that one block of rows fetches while it works: each block takes its share, so that
 // memory is read all the time and not by the first block alone.
 struct Ahead {
@@ -43,14 +42,13 @@ void multiply_panel(const Packed<Op>& packed, int panel, const void* a, size_t a
   using Sum = typename Op::Sum;
   constexpr int LINES = PANEL * 4 / 64;
   const int32_t* b = packed.panel(panel);
-  const int blocks = (count + ROWS - 1) / ROWS;
   for (int step = 0; step < packed.steps; step += STEPS_AT_ONCE) {
     const int steps = std::min(STEPS_AT_ONCE, packed.steps - step);
     const bool last = step + steps == packed.steps;
-    const char* next = reinterpret_cast<const char*>(b + size_t(step + steps) * PANEL);  // this panel's or the next one's
-    for (int i = 0; i < blocks; i++) {
-      const int block = int(int64_t(count) * i / blocks), rows = int(int64_t(count) * (i + 1) / blocks) - block;
-      const Ahead ahead{next, LINES * i / blocks, blocks > 1 ? LINES * (i + 1) / blocks : 0};
+    const void* next = b + size_t(step + steps) * PANEL;  // of this panel, or the next one
+    for_row_blocks(count, [&](int block, int rows, int index, int blocks) {
+      const Ahead ahead{static_cast<const char*>(next), LINES * index / blocks,
+                        blocks > 1 ? LINES * (index + 1) / blocks : 0};
       with_rows(rows, [&]<int M>() {
         Sum sums[M][VECTORS] = {};
         Sum* kept = waiting + block * VECTORS;
@@ -65,7 +63,7 @@ void multiply_panel(const Packed<Op>& packed, int panel, const void* a, size_t a
               finish(first + block + r, panel * PANEL + v * LANES, sums[r][v]);
         }
       });
-    }
+    });
   }
 }
 
@@ -112,9 +110,9 @@ Packed<Op>::Packed(const Source* from, size_t stride, int outputs, int inputs, i
       const int width = std::min(run * Op::DEPTH, inputs - step * Op::DEPTH);
       for (int c = 0; c < PANEL; c++) {
         int32_t column[RUN] = {};
+        auto* elements = reinterpret_cast<Element*>(column);
         const int output = panel * PANEL + c;
-        if (output < outputs)
-          convert(from + output * stride + step * Op::DEPTH, width, reinterpret_cast<Element*>(column), run * Op::DEPTH);
+        if (output < outputs) convert(from + output * stride + step * Op::DEPTH, width, elements, run * Op::DEPTH);
         for (int i = 0; i < run; i++)  // int8 codes become code + 128
           to[(step + i) * PANEL + c] = std::is_same_v<Op, Int8> ? column[i] ^ int32_t(0x80808080) : column[i];
       }
@@ -124,8 +122,9 @@ Packed<Op>::Packed(const Source* from, size_t stride, int outputs, int inputs, i
 
 template <class Op>
 FloatMatrix<Op>::FloatMatrix(const void* weight, Type type, size_t stride, int outputs, int inputs, int threads)
-    : packed_(type == Type::Float32 ? Packed<Op>(static_cast<const float*>(weight), stride, outputs, inputs, threads)
-                                    : Packed<Op>(static_cast<const bfloat16*>(weight), stride, outputs, inputs, threads)) {}
+    : packed_(type == Type::Float32
+                  ? Packed<Op>(static_cast<const float*>(weight), stride, outputs, inputs, threads)
+                  : Packed<Op>(static_cast<const bfloat16*>(weight), stride, outputs, inputs, threads)) {}
 
 template <class Op>
 void FloatMatrix<Op>::multiply(const Rows& x, int rows, const float* bias, const Rows& out, int threads) const {
@@ -144,7 +143,8 @@ void FloatMatrix<Op>::multiply(const Rows& x, int rows, const float* bias, const
       if (!direct) {
         with_type(x, [&](auto* from) {
 #pragma omp for
-          for (int r = 0; r < rows; r++) convert(from + r * x.stride, packed.inputs, copy.get() + size_t(r) * width, width);
+          for (int r = 0; r < rows; r++)
+            convert(from + r * x.stride, packed.inputs, copy.get() + size_t(r) * width, width);
         });
       }
       multiply_shared(packed, a, a_stride, rows, threads, [&](int row, int column, Floats sum) {

@@ -115,13 +115,13 @@ inline void with_rows(int rows, Body&& body) {
   }
 }
 
-// Splits `rows` into blocks of at most ROWS, of nearly equal size: calls body(first, count).
+// Splits `rows` into blocks of at most ROWS, of nearly equal size: calls body(first, count, index, blocks).
 template <class Body>
 inline void for_row_blocks(int rows, Body&& body) {
   const int blocks = (rows + ROWS - 1) / ROWS;
   for (int i = 0; i < blocks; i++) {
     const int first = int(int64_t(rows) * i / blocks), end = int(int64_t(rows) * (i + 1) / blocks);
-    body(first, end - first);
+    body(first, end - first, i, blocks);
   }
 }
 

@@ -13,8 +13,9 @@ struct Grid {
 
 enum class Activation : int { Silu, Gelu, GeluTanh, QuickGelu, Relu, Relu2, SwigluClamped };
 
-// out = x / rms(x) * (offset + weight). `weight` [width] of `weight_type`, or null. With `rounded` the normed value is rounded to
-// the type before the weight multiplies it. With `residual`, x is first added to it and the sum stored in `total`.
+// out = x / rms(x) * (offset + weight). `weight` [width] of `weight_type`, or null. With `rounded` the normed value is
+// rounded to the type before the weight multiplies it. With `residual`, x is first added to it and the sum stored in
+// `total`.
 struct Norm {
   Grid x, residual, total, out;  // residual.data null: no addition
   Type type;

@@ -3,7 +3,8 @@
 // Written with the compiler's vector extensions, so that one source serves AVX2 (8 lanes) and AVX-512 (16 lanes);
 // intrinsics appear only where an instruction has no other spelling. Everything here is inline and has no state.
 //
-// TUTTI_MODULE is the name of the extension module: as a namespace it keeps the types of two modules apart in one process.
+// TUTTI_MODULE is the name of the extension module: as a namespace it keeps the types of two modules apart in one
+// process.
 #pragma once
 
 #include <immintrin.h>
@@ -159,7 +160,7 @@ inline Floats scale(Floats p, Floats n) {
 
 // e^x to 2 units in the last place; 0 for -infinity, finite for x > 88.
 inline Floats exp(Floats x) {
-  const Floats clamped = min(max(x, splat(-104.0f)), splat(88.3f));
+  const Floats clamped = min(max(x, splat(-110.0f)), splat(88.3f));
   const Floats n = round(clamped * 1.44269504f);
   Floats r = clamped - n * 0.693359375f;  // ln 2 in two parts: x - n ln 2 without losing low bits
   r = r - n * -2.12194440e-4f;
