@@ -94,6 +94,21 @@ def test_rows_may_be_strided_and_of_either_dtype(packer: NativePacker, dtype: to
     assert difference(linear(x.T.contiguous().T[:, 3:24]), wanted) < 8e-3
 
 
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "int8"])
+def test_what_is_not_finite_stays_so_and_stays_in_its_row(packer: NativePacker, form: str) -> None:
+    weight = Dense(torch.rand(20, 64) + 1)
+    dtype = torch.float32 if form == "float32" else torch.bfloat16
+    linear = (packer.int8 if form == "int8" else packer.dense)(
+        quantize_int8(weight) if form == "int8" else weight, None, CPU, dtype
+    )
+    x = torch.ones(3, 64, dtype=dtype)
+    x[0, 5], x[2, 63] = float("nan"), float("inf")
+    result = linear(x)
+    assert not result[0].isfinite().any()
+    assert result[1].isfinite().all()
+    assert not result[2].isfinite().any()
+
+
 def test_a_wrong_width_is_refused(packer: NativePacker) -> None:
     linear = packer.dense(Dense(torch.randn(4, 8)), None, CPU, torch.float32)
     with pytest.raises(ValueError, match="8 inputs was given 9"):

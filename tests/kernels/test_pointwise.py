@@ -120,6 +120,15 @@ def test_quantized_rows_are_within_half_a_step(
     assert (error <= scale[:, None] * 0.5001).all()
 
 
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", [0, 17, 39])
+def test_a_row_that_is_not_finite_has_no_scale(operations: Any, bad: float, place: int) -> None:
+    x = torch.randn(3, 40)
+    x[1, place] = bad
+    scale = operations.quantize_rows(x)[1]
+    assert scale.isnan().tolist() == [False, True, False]
+
+
 def test_native_and_reference_codes_differ_by_one_at_most(native_operations: NativeOperations) -> None:
     x = torch.randn(50, 333)
     codes, scale = native_operations.quantize_rows(x)

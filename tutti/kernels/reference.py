@@ -102,12 +102,13 @@ def gated(x: Tensor, activation: str) -> Tensor:
 def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric int8 per row: `x` [rows, width] -> (codes int8 [rows, width], scale float32 [rows]).
 
-    scale = max|x| / 127 (1 for a row of zeros), so that x ~ codes * scale.
+    scale = max|x| / 127, so that x ~ codes * scale; 1 for a row of zeros, NaN for a row that is not finite.
     """
     wide = x.float()
     largest = wide.abs().amax(dim=-1)
-    scale = torch.where(largest > 0, largest / 127, 1.0)
-    return (wide / scale[:, None]).round_().to(torch.int8), scale
+    scale = torch.where(largest == 0, 1.0, largest / 127)
+    scale = torch.where(scale.isfinite(), scale, float("nan"))
+    return (wide / scale[:, None]).round_().nan_to_num_(0.0).to(torch.int8), scale
 
 
 def argmax(x: Tensor) -> Tensor:

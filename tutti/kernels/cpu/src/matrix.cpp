@@ -160,10 +160,14 @@ void FloatMatrix<Op>::multiply(const Rows& x, int rows, const float* bias, const
 template <class T>
 RowScale quantize_row(const T* x, int width, int8_t* codes, int padded) {
   using Bytes = int8_t __attribute__((vector_size(LANES)));
-  Floats most = {};
-  for (int i = 0; i < width; i += LANES) most = max(most, abs(load(x + i, width - i)));
-  const float peak = largest(most);
-  const float scale = peak > 0 ? peak / 127 : 1, inverse = peak > 0 ? 127 / peak : 0;
+  Floats most = {}, strange = {};  // `strange`: 0, or NaN once something was not finite, which max would drop
+  for (int i = 0; i < width; i += LANES) {
+    const Floats value = load(x + i, width - i);
+    most = max(most, abs(value));
+    strange += value * 0.0f;
+  }
+  const float peak = largest(most), inverse = peak > 0 ? 127 / peak : 0;
+  const float scale = (peak > 0 ? peak / 127 : 1) + sum(strange);
   Words total = {};
   for (int i = 0; i < width; i += LANES) {
     const Words code = __builtin_convertvector(round(load(x + i, width - i) * inverse), Words);

@@ -70,7 +70,7 @@ class Int8Matrix {
 };
 
 // One row to int8: codes = round(x * 127 / max|x|), padded with zeros to `padded`. Gives the scale (1 for a row of
-// zeros) and the sum of the codes.
+// zeros, NaN for one that is not finite) and the sum of the codes.
 struct RowScale {
   float scale;
   int32_t sum;
