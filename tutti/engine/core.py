@@ -31,7 +31,7 @@ from tutti.formats.checkpoint import Checkpoint, open_checkpoint, read_json
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.models.protocols import CausalModel
 from tutti.models.registry import find_graph
-from tutti.settings import EngineOptions
+from tutti.settings import EngineOptions, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,9 @@ class Engine:
         self.options = options
         self.device = choose_device(options.device)
         if self.device.type == "cpu":
-            torch.set_num_threads(options.threads or usable_cores())
+            torch.set_num_threads(options.threads or read_settings().threads or usable_cores())
+        if options.trust_remote_code:
+            log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
         self.graph = find_graph(self.checkpoint.config)
         stage = _only_stage(self.graph)
