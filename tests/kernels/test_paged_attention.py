@@ -120,6 +120,17 @@ def test_rows_of_no_request_come_out_zero(operations: Any) -> None:
     assert not got[2].any()
 
 
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_a_request_that_is_not_finite_stays_so_and_alone(operations: Any, dtype: torch.dtype) -> None:
+    step = make_step([(20, 1), (70, 2), (5, 1)], dtype=dtype)
+    step.k[1, 0, 3] = float("nan")  # the second request's first new key
+    step.q[3, 1, 2] = float("inf")  # the third request's query
+    got = run(operations, step)
+    assert got[0].isfinite().all()
+    assert got[1:3, :2].isnan().any(-1).all()
+    assert got[3, 1].isnan().any()
+
+
 def test_an_empty_step_is_nothing(operations: Any) -> None:
     step = make_step([(3, 0), (5, 0)])
     assert run(operations, step).shape == (0, 4, 16)

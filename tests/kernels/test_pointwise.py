@@ -89,6 +89,13 @@ def test_activations_stay_finite_at_the_edges(native_operations: Any) -> None:
         )
 
 
+def test_activations_keep_what_is_not_a_number(native_operations: Any) -> None:
+    x = torch.full((1, 40), float("nan"))
+    for activation in reference.ACTIVATIONS:
+        assert native_operations.activate(x, activation).isnan().all()
+    assert native_operations.gated(x, "swiglu_clamped").isnan().all()
+
+
 def test_an_unknown_activation_is_named(operations: Any) -> None:
     with pytest.raises(ValueError, match="'swash' is not known"):
         operations.activate(torch.zeros(1, 2), "swash")

@@ -119,16 +119,16 @@ Floats apply(Floats x) {
   if constexpr (A == Activation::Gelu) return 0.5f * x * (1.0f + erf(x * 0.70710678f));
   if constexpr (A == Activation::GeluTanh) return x * sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
   if constexpr (A == Activation::QuickGelu) return x * sigmoid(1.702f * x);
-  if constexpr (A == Activation::Relu) return max(x, Floats{});
-  if constexpr (A == Activation::Relu2) return max(x, Floats{}) * max(x, Floats{});
+  if constexpr (A == Activation::Relu) return max(Floats{}, x);
+  if constexpr (A == Activation::Relu2) return max(Floats{}, x) * max(Floats{}, x);
   return x;
 }
 
 template <Activation A>
 Floats apply(Floats gate, Floats up) {
   if constexpr (A == Activation::SwigluClamped) {
-    gate = min(gate, splat(7.0f));
-    return gate * sigmoid(1.702f * gate) * (min(max(up, splat(-7.0f)), splat(7.0f)) + 1.0f);
+    gate = min(splat(7.0f), gate);
+    return gate * sigmoid(1.702f * gate) * (min(splat(7.0f), max(splat(-7.0f), up)) + 1.0f);
   }
   return apply<A>(gate) * up;
 }

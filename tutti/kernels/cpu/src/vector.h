@@ -107,6 +107,7 @@ inline float to_float(bfloat16 x) {
   return f;
 }
 
+// Where either is NaN, b.
 #if defined(__AVX512F__)
 inline Floats max(Floats a, Floats b) { return _mm512_max_ps(a, b); }
 inline Floats min(Floats a, Floats b) { return _mm512_min_ps(a, b); }
@@ -158,9 +159,9 @@ inline Floats scale(Floats p, Floats n) {
 #endif
 }
 
-// e^x to 2 units in the last place; 0 for -infinity, finite for x > 88.
+// e^x to 2 units in the last place; 0 for -infinity, finite for x > 88, NaN for NaN.
 inline Floats exp(Floats x) {
-  const Floats clamped = min(max(x, splat(-110.0f)), splat(88.3f));
+  const Floats clamped = min(splat(88.3f), max(splat(-110.0f), x));
   const Floats n = round(clamped * 1.44269504f);
   Floats r = clamped - n * 0.693359375f;  // ln 2 in two parts: x - n ln 2 without losing low bits
   r = r - n * -2.12194440e-4f;
