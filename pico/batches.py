@@ -61,16 +61,22 @@ def _documents(tokenizer: Tokenizer, rng: Random, chats: list[Chat]) -> list[Exa
 def _groups(examples: list[Example]) -> list[list[Example]]:
     groups: list[list[Example]] = [[]]
     for example in examples:  # ascending, so the newest is the longest of its group
-        if (len(groups[-1]) + 1) * len(example[0]) > BATCH_TOKENS:
+        if (len(groups[-1]) + 1) * _padded(len(example[0])) > BATCH_TOKENS:
             groups.append([])
         groups[-1].append(example)
     return groups
 
 
+def _padded(length: int) -> int:
+    """The length up to the next multiple of 8: few shapes, since oneDNN makes and keeps code for each one."""
+    return -(-length // 8) * 8
+
+
 def _batch(group: list[Example]) -> Batch:
-    length = max(len(ids) for ids, _ in group)
-    ids = torch.zeros(len(group), length, dtype=torch.long)
-    targets = torch.full((len(group), length), -100, dtype=torch.long)
+    length = _padded(max(len(ids) for ids, _ in group))
+    rows = max(len(group), BATCH_TOKENS // length)  # the surplus rows are empty
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    targets = torch.full((rows, length), -100, dtype=torch.long)
     for row, (tokens, learned) in enumerate(group):
         sequence = torch.tensor(tokens)
         ids[row, : len(tokens)] = sequence

@@ -42,19 +42,46 @@ def conversation(rng: Random, exchanges: list[Exchange], category: str) -> Chat:
 
 def memory(rng: Random, lang: Lang, draw: Draw) -> Chat:
     """Something is told, other things may be asked between, then it is asked for."""
-    kind = rng.choice((_name, _colour, _nothing, _scene, _scene, _running_sum, _running_sum))
+    kind = rng.choice((_name, _colour, _nothing, _running_sum, _running_sum))
     return conversation(rng, kind(rng, lang, draw), "chats")
+
+
+def about_a_scene(rng: Random, lang: Lang) -> Chat:
+    """A scene is told once and asked about several times."""
+    scene = random_scene(rng)
+    told = tell(rng, scene, lang)
+    if rng.random() < 0.4:
+        openings = (
+            ("记住:", "请记住:", "")
+            if lang == "zh"
+            else ("Remember: ", "Remember this: ", "Please remember: ", "")
+        )
+        noted = "好的,我记住了。" if lang == "zh" else "All right, I will remember that."
+        exchanges = [Exchange("chats", lang, scene.key, rng.choice(openings) + told, noted)]
+    else:
+        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
+        exchanges = [
+            Exchange("chats", lang, scene.key, told + ("" if lang == "zh" else " ") + question, answer)
+        ]
+    for _ in range(rng.randint(1, 6)):
+        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
+        exchanges.append(Exchange("chats", lang, scene.key, question, answer))
+    return conversation(rng, exchanges, "chats")
 
 
 def _between(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:
     return [draw(rng, lang) for _ in range(rng.choice((0, 1, 1, 2)))]
 
 
+def _words(exchanges: list[Exchange]) -> str:
+    return "|".join(plain(exchange.question) for exchange in exchanges)
+
+
 def _name(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:
     name = rng.choice(NAMES_ZH if lang == "zh" else NAMES_EN)
     told = ask(rng, lang, _MY_NAME[lang], x=name)
     between = _between(rng, lang, draw)
-    key = f"name|{name}|" + "|".join(e.question for e in between)
+    key = f"name|{name}|" + _words(between)
     greeting = f"你好,{name}!我是pico。" if lang == "zh" else f"Hello {name}! I am pico."
     answer = f"你叫{name}。" if lang == "zh" else f"Your name is {name}."
     return [
@@ -68,9 +95,7 @@ def _colour(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:
     colour = rng.choice(COLOURS)[lang]
     told = ask(rng, lang, _MY_COLOUR[lang], x=colour)
     between = _between(rng, lang, draw)
-    key = f"favourite|{colour}|" + "|".join(
-        e.question for e in (between or [Exchange("", lang, "", told, "")])
-    )
+    key = f"favourite|{colour}|" + (_words(between) or plain(told))
     noted = f"好的,你喜欢{colour}。" if lang == "zh" else f"All right, you like {colour}."
     answer = f"你喜欢{colour}。" if lang == "zh" else f"You like {colour}."
     return [
@@ -85,39 +110,9 @@ def _nothing(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:
     between = _between(rng, lang, draw)
     asks_name = rng.random() < 0.5
     question = ask(rng, lang, (_WHAT_NAME if asks_name else _WHAT_COLOUR)[lang])
-    key = "nothing|" + plain(question) + "|".join(e.question for e in between)
+    key = "nothing|" + plain(question) + _words(between)
     answer = "你没有告诉我。" if lang == "zh" else "You have not told me."
     return [*between, Exchange("chats", lang, key, question, answer)]
-
-
-def _scene(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:
-    """A scene is told once and asked about two or three times."""
-    scene = random_scene(rng)
-    told = tell(rng, scene, lang)
-    if rng.random() < 0.4:
-        opening = (
-            rng.choice(("记住:", "请记住:", ""))
-            if lang == "zh"
-            else rng.choice(("Remember: ", "Remember this: ", "Please remember: ", ""))
-        )
-        exchanges = [
-            Exchange(
-                "chats",
-                lang,
-                scene.key,
-                opening + told,
-                "好的,我记住了。" if lang == "zh" else "All right, I will remember that.",
-            )
-        ]
-    else:
-        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
-        exchanges = [
-            Exchange("chats", lang, scene.key, told + ("" if lang == "zh" else " ") + question, answer)
-        ]
-    for _ in range(rng.choice((1, 2))):
-        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
-        exchanges.append(Exchange("chats", lang, scene.key, question, answer))
-    return exchanges
 
 
 def _running_sum(rng: Random, lang: Lang, draw: Draw) -> list[Exchange]:

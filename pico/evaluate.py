@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-from .chats import memory
+from .chats import about_a_scene, memory
 from .tokenizer import render_prompt
 from .values import LANGS, Chat, Lang
 from .world import EXAMINED_ONLY, KINDS, any_exchange, draw_kind, in_split, stream
@@ -86,7 +86,7 @@ def make_examination(seed: int, per_kind: int) -> list[Chat]:
 
 def _conversations(rng: Random, lang: Lang) -> Iterable[Chat]:
     while True:
-        chat = memory(rng, lang, any_exchange)
+        chat = about_a_scene(rng, lang) if rng.random() < 0.5 else memory(rng, lang, any_exchange)
         if in_split(chat, "heldout"):
             yield chat
 

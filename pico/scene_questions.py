@@ -121,20 +121,6 @@ def exists(rng: Random, scene: Scene, lang: Lang) -> QA:
     return question, none_of(thing[lang], lang) if lang == "zh" else f"No, there is no {thing['en']}."
 
 
-def compare(rng: Random, scene: Scene, lang: Lang) -> QA:
-    """Is one thing left of (above) another: the answer says how it really is."""
-    if scene.layout == "spots":
-        return where(rng, scene, lang)
-    i, j = rng.sample(range(len(scene.things)), 2)
-    asked, true = rng.choice((BEFORE, AFTER))[scene.layout], (BEFORE if i < j else AFTER)[scene.layout]
-    first, second = scene.things[i], scene.things[j]
-    patterns = ("{a}在{b}的{r}吗?", "{a}是不是在{b}的{r}?") if lang == "zh" else ("is the {a} {r} the {b}?",)
-    question = ask(rng, lang, patterns, a=first[lang], b=second[lang], r=asked[lang])
-    if lang == "zh":
-        return question, f"{'是' if asked == true else '不是'},{first['zh']}在{second['zh']}的{true.zh}。"
-    return question, f"{'Yes' if asked == true else 'No'}, the {first['en']} is {true.en} the {second['en']}."
-
-
 def count(rng: Random, scene: Scene, lang: Lang) -> QA:
     kind = rng.randrange(3)
     if kind == 0:
@@ -190,7 +176,7 @@ def _one(thing: Thing, lang: Lang) -> str:
 
 
 QUESTIONS: tuple[Callable[[Random, Scene, Lang], QA], ...] = (
-    neighbour, neighbour, at_place, where, colour_of, shape_of, is_colour, exists, compare, count, see,
+    neighbour, neighbour, at_place, where, where, colour_of, colour_of, shape_of, is_colour, exists, count, see,
 )  # fmt: skip
 
 

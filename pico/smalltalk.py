@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from .phrasing import ask
-from .values import PINNED, Exchange, Lang, text_key
+from .phrasing import ask, capital
+from .values import LANGS, PINNED, Exchange, Lang, plain, text_key
 from .words import Word
 
 HELLO = Word("Hello! I am pico. Ask me about shapes, numbers, days, colours or words.",
@@ -51,15 +51,30 @@ _TALK: tuple[tuple[Word, Word], ...] = (
     (Word("(how old are you|when is your birthday|when were you born|what is your age|where do you live|do you (eat|sleep|dream|like me|love me|have friends|have feelings))?",
           "(你几岁|你多大年纪|你住在哪里|你的生日是哪天|你(睡觉|吃饭|做梦|喜欢我|有朋友)吗)?"), Word("I am a program, so I cannot say.", "我是一个程序,所以说不出来。")),
 )  # fmt: skip
-_EVERYDAY = frozenset(
-    "hi hello hey thanks bye help 你好 您好 谢谢 再见 whatcanyoudo whoareyou whomadeyou howareyou whatisyourname "
-    "你是谁 你会什么 你能做什么 你叫什么 你叫什么名字 谁做了你 ok yes no thankyou goodbye goodmorning 好 好的".split()
-)
+_NAME, _WHO, _MAKER, _WELL, _THANKS, _BYE = (_TALK[i][1] for i in (5, 3, 6, 7, 8, 9))
+EVERYDAY: dict[Lang, dict[str, Word]] = {
+    "en": {
+        "hi": HELLO, "hello": HELLO, "hey": HELLO, "good morning": HELLO, "what can you do": ABILITIES, "help": ABILITIES,
+        "who are you": _WHO, "what are you": _WHO, "what is your name": _NAME, "who made you": _MAKER, "how are you": _WELL,
+        "thanks": _THANKS, "thank you": _THANKS, "bye": _BYE, "goodbye": _BYE,
+    },
+    "zh": {
+        "你好": HELLO, "您好": HELLO, "你会什么": ABILITIES, "你能做什么": ABILITIES, "你会做什么": ABILITIES, "你是谁": _WHO, "你叫什么名字": _NAME,
+        "你叫什么": _NAME, "谁做了你": _MAKER, "你好吗": _WELL, "谢谢": _THANKS, "再见": _BYE,
+    },
+}  # fmt: skip
+"""What everybody types first; always in training."""
+_PINNED: dict[Lang, frozenset[str]] = {lang: frozenset(map(plain, EVERYDAY[lang])) for lang in LANGS}
 
 
 def small_talk(rng: Random, lang: Lang) -> Exchange:
-    pattern, answer = rng.choice(_TALK) if rng.random() < 0.75 else rng.choice(_TALK[:8])
+    if rng.random() < 0.2:
+        question, answer = rng.choice(list(EVERYDAY[lang].items()))
+        question = rng.choice((question, capital(question))) + rng.choice(("", "", "!", "?", "."))
+        return Exchange("small talk", lang, PINNED, question, answer[lang])
+    pattern, answer = rng.choice(_TALK)
     question = ask(rng, lang, (pattern[lang],))
-    key = text_key("talk", question)
-    everyday = key.removeprefix("talk|") in _EVERYDAY
-    return Exchange("small talk", lang, PINNED if everyday else key, question, answer[lang])
+    pinned = plain(question) in _PINNED[lang]
+    return Exchange(
+        "small talk", lang, PINNED if pinned else text_key("talk", question), question, answer[lang]
+    )

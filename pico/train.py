@@ -85,11 +85,15 @@ def train_step(
 
     Padding is on the right, so that the causal mask alone is enough.
     """
-    chosen = batch.targets >= 0
+    targets = batch.targets.flatten()
+    chosen = (targets >= 0).nonzero().flatten()
+    # Filled up with positions that nothing is learned from: few shapes, as in `batches`.
+    empty = (targets < 0).nonzero().flatten()
+    chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(batch.ids, use_cache=False).last_hidden_state[chosen]
+        hidden = model.model(batch.ids, use_cache=False).last_hidden_state.flatten(0, 1)[chosen]
         logits = model.lm_head(hidden)
-    loss = F.cross_entropy(logits.float(), batch.targets[chosen])
+    loss = F.cross_entropy(logits.float(), targets[chosen])
     loss.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     for optimizer in optimizers:
@@ -174,7 +178,7 @@ def _options() -> Options:
     parser.add_argument(
         "--work", type=Path, default=Path("build") / "pico", help="checkpoints to resume from, and the log"
     )
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(

@@ -11,7 +11,7 @@ from .values import LANGS, Chat, Exchange, Lang, Split, split_of
 Generator = Callable[[Random, Lang], Exchange]
 
 KINDS: tuple[tuple[Generator, float], ...] = (
-    (scene_questions.reading, 30), (scene_questions.unseen, 2), (scene_questions.heap, 8), (scene_questions.as_json, 2),
+    (scene_questions.reading, 28), (scene_questions.unseen, 2), (scene_questions.heap, 8), (scene_questions.as_json, 2),
     (arithmetic.addition, 8), (arithmetic.subtraction, 8), (arithmetic.multiplication, 4), (arithmetic.story, 4),
     (arithmetic.comparison, 3), (arithmetic.succession, 3), (arithmetic.sequence, 3), (arithmetic.beyond, 3),
     (days.next_day, 3), (days.later_day, 3), (days.calendar_fact, 1), (colours.mixture, 1), (colours.familiar, 2),
@@ -22,7 +22,7 @@ EXAMINED_ONLY: tuple[Generator, ...] = (unknown.unknown_in_new_words,)
 """Kinds that training never draws; the table shows them apart and the gate does not count them."""
 
 _GENERATORS, _WEIGHTS = zip(*KINDS, strict=True)
-MEMORY_SHARE, SEVERAL_SHARE = 0.10, 0.20
+SCENE_SHARE, MEMORY_SHARE, SEVERAL_SHARE = 0.20, 0.08, 0.18
 
 
 def in_split(chat: Chat, split: Split) -> bool:
@@ -62,6 +62,9 @@ def any_exchange(rng: Random, lang: Lang) -> Exchange:
 def _any_chat(rng: Random) -> Chat:
     lang: Lang = "en" if rng.random() < 0.56 else "zh"
     shape = rng.random()
+    if shape < SCENE_SHARE:
+        return chats.about_a_scene(rng, lang)
+    shape -= SCENE_SHARE
     if shape < MEMORY_SHARE:
         return chats.memory(rng, lang, any_exchange)
     last = any_exchange(rng, lang)
