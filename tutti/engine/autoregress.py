@@ -17,12 +17,12 @@ from torch import Tensor
 from tutti.engine.batching import forward_inputs
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.scheduler import Scheduled, Scheduler
-from tutti.engine.sequence import Sequence, State, Timing
+from tutti.engine.sequence import Sequence, Timing
 from tutti.engine.stage import Ending, Failure, TokenOutput
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
-from tutti.layers.sampling import Sampler, SamplerState, gather_logprobs
+from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
 from tutti.models.protocols import CausalModel
 from tutti.request import Request, SamplingParams, Tokens
 
@@ -274,21 +274,12 @@ class Autoregress:
                 "output included; shorten the prompt or serve with a larger --max-model-len",
                 param="prompt",
             )
-        for name, ids in (
-            ("prompt", prompt),
-            ("allowed_token_ids", sampling.allowed_token_ids or ()),
-            ("logit_bias", sampling.logit_bias or ()),
-            ("stop_token_ids", sampling.stop_token_ids),
-        ):
-            wrong = next((token for token in ids if not 0 <= token < vocabulary), None)
-            if wrong is not None:
-                raise InvalidRequest(
-                    f"{name}: token id {wrong} is outside the vocabulary of {vocabulary}", param=name
-                )
-
-    def running(self) -> int:
-        """Sequences that hold memory now."""
-        return sum(1 for sequence in self._sequences.values() if sequence.state is State.RUNNING)
+        wrong = next((token for token in prompt if not 0 <= token < vocabulary), None)
+        if wrong is not None:
+            raise InvalidRequest(
+                f"prompt: token id {wrong} is outside the vocabulary of {vocabulary}", param="prompt"
+            )
+        check_token_ids(sampling, vocabulary)
 
 
 def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:
