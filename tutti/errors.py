@@ -49,6 +49,12 @@ class InvalidMedia(InvalidRequest):
     code = "invalid_media"
 
 
+class FetchError(InvalidMedia):
+    """A URL in a request could not be fetched, or may not be."""
+
+    code = "media_unavailable"
+
+
 class Unauthorized(TuttiError):
     """No key, or a wrong one."""
 

@@ -62,11 +62,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     native_kernels: bool = True  # False: the torch reference kernels everywhere
     hf_endpoint: str | None = None  # also HF_ENDPOINT
     hf_token: str | None = None  # also HF_TOKEN
+    media_max_bytes: int = 100_000_000  # of a picture, recording or video, and of all in a request together
+    media_timeout: float = 30.0  # seconds that fetching one of them may take
+    media_max_redirects: int = 3
+    media_allow_private: bool = False  # True: also fetch from addresses that are not public
+    media_local_paths: str = ""  # folders whose files callers may name, separated like PATH; none: no files
 
     @property
     def home_path(self) -> Path:
         """The folder for everything Tutti keeps."""
         return Path(self.home).expanduser()
+
+    @property
+    def media_folders(self) -> tuple[Path, ...]:
+        """The folders of `media_local_paths`."""
+        return tuple(
+            Path(folder).expanduser() for folder in self.media_local_paths.split(os.pathsep) if folder
+        )
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

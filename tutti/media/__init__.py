@@ -1,1 +1,1 @@
-"""Media: bytes to arrays and back, for images, audio and video. Empty until a model sees or hears."""
+"""Media: bytes to arrays and back, for images, audio and video; and fetching the bytes safely. No torch."""
