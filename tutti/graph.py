@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -28,8 +28,8 @@ class Stage:
 
     `build` names `(checkpoint, options: BuildOptions) -> model` (the model's protocol depends on the kind, see
     `engine.protocols`); `describe` names `(config: dict) -> StageShape`. `output` is the modality that leaves the
-    graph here ("text", "audio", ...), or None for an inner stage. `input` is the modality of the request's part that
-    starts this stage, or None when only edges feed it.
+    graph here ("text", "audio", ...), or None for an inner stage. `inputs` are the modalities of the request's parts
+    that this stage takes; empty when only edges feed it.
     """
 
     name: str
@@ -37,29 +37,35 @@ class Stage:
     build: str
     describe: str
     output: str | None = None
-    input: str | None = None
+    inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
     """What `source` emits, turned by `bridge` into what `destination` takes.
 
-    `bridge` names `(chunk: Chunk, state: dict) -> Chunk | None`; `state` is the edge's memory for one request.
+    `bridge` names `(source model, destination model) -> bridge`, called once; the bridge is `(chunk: Chunk, state: dict)
+    -> Chunk | None`, where `state` is the edge's memory for one request. Without one, chunks pass as they are.
     """
 
     source: str
     destination: str
-    bridge: str
+    bridge: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A model family's topology. `architectures` are the names in a checkpoint's config.json that it serves."""
+    """A model family's topology. `architectures` are the names in a checkpoint's config.json that it serves.
+
+    `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
+    `models.processor.media`); None for a model that takes text only.
+    """
 
     name: str
     architectures: tuple[str, ...]
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...] = ()
+    media: str | None = None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -93,24 +99,51 @@ class Graph:
                 if edge.destination == name and edge.source not in wanted:
                     wanted.add(edge.source)
                     frontier.append(edge.source)
-        idle = {stage.name for stage in self.stages if stage.input is not None and stage.input not in inputs}
+        idle = {stage.name for stage in self.stages if stage.inputs and not set(stage.inputs) & set(inputs)}
         kept = wanted - idle
-        return Graph(
-            self.name,
-            self.architectures,
-            tuple(stage for stage in self.stages if stage.name in kept),
-            tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
+        return replace(
+            self,
+            stages=tuple(stage for stage in self.stages if stage.name in kept),
+            edges=tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
         )
+
+    def made_of(self, name: str) -> frozenset[str]:
+        """The modalities that other stages make of what the stage `name` emits."""
+        made: set[str] = set()
+        seen, frontier = {name}, [name]
+        while frontier:
+            source = frontier.pop()
+            for edge in self.edges:
+                if edge.source == source and edge.destination not in seen:
+                    seen.add(edge.destination)
+                    frontier.append(edge.destination)
+                    output = self.stage(edge.destination).output
+                    made |= {output} if output else set()
+        return frozenset(made)
+
+    @property
+    def inputs(self) -> frozenset[str]:
+        """The modalities a request may bring."""
+        return frozenset(modality for stage in self.stages for modality in stage.inputs)
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """The modalities that leave the graph."""
+        return frozenset(stage.output for stage in self.stages if stage.output is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of what a stage emitted for one request. `final` marks the last; a whole payload is one final chunk."""
+    """A piece of what a stage emitted for one request. `final` marks the last; a whole payload is one final chunk.
+
+    `part` is the number of the request's part that it was made of, if it was made of one.
+    """
 
     request: str
     stage: str
     payload: Any
     final: bool = False
+    part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +175,8 @@ class StageShape:
     """What the memory plan must know of a stage before any weight is read, all of it from config.json.
 
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
-    size the activations.
+    size the activations. A stage of one pass has no groups, no context and no vocabulary; `rows` are then the most
+    rows (frames, patches) that it computes in one step.
     """
 
     groups: tuple[KVGroup, ...]
@@ -150,6 +184,7 @@ class StageShape:
     hidden: int
     intermediate: int
     vocab: int
+    rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,11 +130,42 @@ class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
 
 
 class Media(msgspec.Struct, frozen=True, tag="media"):
-    """An image, a recording or a video: its bytes, and the SHA-256 that keys every cache of it."""
+    """An image, a recording or a video as the caller gave it: the bytes of a file.
+
+    In a request they follow the `Chat` or `Text` that mentions them, in the order in which it does.
+    """
 
     modality: str  # "image" | "audio" | "video"
     data: bytes
+
+
+class Array(msgspec.Struct, frozen=True):
+    """A dense array on its way to a stage: row-major bytes of `shape`; `dtype` by NumPy's name."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
+    """A medium as its encoder takes it, and where it stands in the prompt.
+
+    `digest` names everything that decides what the encoder makes of it, and so keys every cache of that. `spans` are
+    (start, length) in tokens of the prompt, filled in order by the rows that the encoder gives. `grid` and
+    `attributes` are what the model's own arithmetic of positions needs.
+    """
+
+    modality: str
     digest: str
+    arrays: dict[str, Array]
+    spans: tuple[tuple[int, int], ...]
+    grid: tuple[int, ...] = ()
+    attributes: dict[str, float] = msgspec.field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many tokens of the prompt it fills."""
+        return sum(length for _, length in self.spans)
 
 
 class Chat(msgspec.Struct, frozen=True, tag="chat"):
@@ -152,14 +183,14 @@ class Chat(msgspec.Struct, frozen=True, tag="chat"):
     continue_final_message: bool = False
 
 
-Part = Text | Tokens | Media | Chat
+Part = Text | Tokens | Media | MediaInput | Chat
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text` or `Chat` part; the processor turns those into `Tokens` (and media) before the
-    engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling` overrides them for a
+    A door makes it with a `Text` or `Chat` part and its `Media`; the processor turns those into `Tokens` and
+    `MediaInput`s before the engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling` overrides them for a
     stage by its name. `priority`: lower is served first. `deadline` is in seconds since the epoch.
     """
 

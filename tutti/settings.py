@@ -122,6 +122,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     enable_prefix_caching: bool = True
     memory: int | None = None  # bytes for everything on the device
     kv_cache_memory_bytes: int | None = None
+    encoder_cache_memory_bytes: int = 256_000_000  # for what encoders made of pictures and sound
     seed: int = 0
     threads: int | None = None
     chat_template: str | None = None

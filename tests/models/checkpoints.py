@@ -21,7 +21,17 @@ from transformers import PreTrainedModel
 
 VOCAB = 264  # 256 bytes and the special tokens below
 PAD, BOS, EOS, START, END = 256, 257, 258, 259, 260
-SPECIALS = {"<pad>": PAD, "<s>": BOS, "</s>": EOS, "<|im_start|>": START, "<|im_end|>": END}
+IMAGE, VIDEO, AUDIO = 261, 262, 263  # placeholders of media
+SPECIALS = {
+    "<pad>": PAD,
+    "<s>": BOS,
+    "</s>": EOS,
+    "<|im_start|>": START,
+    "<|im_end|>": END,
+    "<|image|>": IMAGE,
+    "<|video|>": VIDEO,
+    "<|audio|>": AUDIO,
+}
 IDS = {"pad_token_id": PAD, "bos_token_id": BOS, "eos_token_id": EOS}
 BASE = {
     "vocab_size": VOCAB,
@@ -35,12 +45,30 @@ BASE = {
 }
 WINDOW = 9  # shorter than the tests' sequences
 CHAT_TEMPLATE = (
-    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}{% else %}{% for part in message.content %}"
+    "{% if part.type == 'text' %}{{ part.text }}{% else %}<|{{ part.type }}|>{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 
+PICTURES = {"min_pixels": 16 * 16, "max_pixels": 48 * 48}  # how towers of patches of 4 pixels take them
+
 Maker = Callable[[], PreTrainedModel]
 FAMILIES: dict[str, Maker] = {}
+
+
+SIGHTED: dict[str, Maker] = {}
+
+
+def sighted(name: str) -> Callable[[Maker], Maker]:
+    """Registers a maker of a model that sees under `name`."""
+
+    def register(maker: Maker) -> Maker:
+        SIGHTED[name] = maker
+        return maker
+
+    return register
 
 
 def family(name: str) -> Callable[[Maker], Maker]:
@@ -353,6 +381,147 @@ def _mixtral() -> PreTrainedModel:
     return transformers.MixtralForCausalLM(config)
 
 
+def _vision_language(kind: str, vision: dict[str, Any], sections: list[int]) -> PreTrainedModel:
+    """transformers' `{kind}ForConditionalGeneration` with the base's language model."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": sections}
+    config = getattr(transformers, f"{kind}Config")(
+        text_config={**BASE, "rope_parameters": rope},
+        vision_config=vision,
+        image_token_id=IMAGE,
+        video_token_id=VIDEO,
+        vision_start_token_id=START,
+        vision_end_token_id=END,
+        **IDS,
+    )
+    model: PreTrainedModel = getattr(transformers, f"{kind}ForConditionalGeneration")(config)
+    return model
+
+
+@sighted("qwen2_vl")
+def _qwen2_vl() -> PreTrainedModel:
+    vision = {"depth": 2, "embed_dim": 32, "hidden_size": 64, "num_heads": 2, "mlp_ratio": 2, "patch_size": 4}
+    return _vision_language("Qwen2VL", vision, [2, 3, 3])
+
+
+@sighted("qwen2_5_vl")
+def _qwen2_5_vl() -> PreTrainedModel:
+    """Windows in the tower's first layer, full attention in its second; frames apart by their time."""
+    vision = {
+        "depth": 2,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 4,
+        "window_size": 16,
+        "fullatt_block_indexes": [1],
+        "tokens_per_second": 2,
+    }
+    return _vision_language("Qwen2_5_VL", vision, [2, 3, 3])
+
+
+def omni() -> PreTrainedModel:
+    """A whole Qwen2.5-Omni: all stages, tiny."""
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]}
+    placeholders = {"audio_token_index": AUDIO, "image_token_index": IMAGE, "video_token_index": VIDEO}
+    marks = {
+        "audio_start_token_id": START,
+        "audio_end_token_id": END,
+        "vision_start_token_id": BOS,  # another than sound's, or transformers takes one for the other
+        "vision_end_token_id": EOS,
+    }
+    thinker = {
+        "text_config": {**BASE, "rope_parameters": rope},
+        "audio_config": {
+            "num_mel_bins": 16,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 4,
+            "encoder_ffn_dim": 48,
+            "d_model": 32,
+            "output_dim": 64,
+            "n_window": 20,
+            "max_source_positions": 100,
+        },
+        "vision_config": {
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 2,
+            "out_hidden_size": 64,
+            "patch_size": 4,
+            "window_size": 16,
+            "fullatt_block_indexes": [1],
+        },
+        "user_token_id": START,
+        **placeholders,
+        **marks,
+        **IDS,
+    }
+    talker = {
+        "vocab_size": 68,
+        "embedding_size": 64,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "rope_parameters": rope,
+        "tts_codec_pad_token_id": 64,
+        "tts_codec_start_token_id": 65,
+        "tts_codec_end_token_id": 66,
+        "tts_codec_mask_token_id": 67,
+        "tts_text_start_token_id": START,
+        "tts_text_end_token_id": END,
+        "tts_text_pad_token_id": PAD,
+        "pad_token_id": 64,
+        **placeholders,
+        **marks,
+    }
+    dit = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "head_dim": 16,
+        "emb_dim": 16,
+        "num_embeds": 65,
+        "mel_dim": 80,
+        "look_ahead_layers": [1],
+        "look_backward_layers": [0],
+        "enc_emb_dim": 16,
+        "enc_dim": 16,
+        "enc_channels": [16, 16, 16, 16, 48],
+        "enc_attention_channels": 8,
+        "enc_se_channels": 8,
+    }
+    vocoder = {
+        "mel_dim": 80,
+        "upsample_initial_channel": 64,
+        "resblock_kernel_sizes": [3],
+        "resblock_dilation_sizes": [[1, 3, 5]],
+    }
+    config = transformers.Qwen2_5OmniConfig(
+        thinker_config=thinker,
+        talker_config=talker,
+        token2wav_config={"dit_config": dit, "bigvgan_config": vocoder},
+    )
+    return transformers.Qwen2_5OmniForConditionalGeneration(config)
+
+
+def _add_voice(folder: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    voice = {
+        "bos_token": 11,
+        "cond": torch.randn(1, 16, generator=generator),
+        "ref_mel": torch.randn(1, 30, 80, generator=generator),
+    }
+    torch.save({"Ada": voice}, folder / "spk_dict.pt")
+
+
+OMNI: dict[str, Maker] = {"qwen2_5_omni": omni}
+
+
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
     generator = torch.Generator().manual_seed(seed)
@@ -365,10 +534,14 @@ def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 
 def make(name: str, folder: Path, *, dtype: torch.dtype = torch.float32, **save: Any) -> Path:
     """Writes the family's checkpoint, with a tokenizer, to `folder`; `save` goes to save_pretrained (shard size)."""
-    model = randomize(FAMILIES[name]()).to(dtype).eval()
+    model = randomize((FAMILIES | SIGHTED | OMNI)[name]()).to(dtype).eval()
     model.generation_config = transformers.GenerationConfig(**IDS)
     model.save_pretrained(folder, **save)
     add_tokenizer(folder)
+    if name in OMNI:
+        _add_voice(folder)
+    if name in SIGHTED | OMNI:
+        (folder / "preprocessor_config.json").write_text(json.dumps(PICTURES))
     return folder
 
 
@@ -392,7 +565,12 @@ def cached(name: str) -> Path:
 @functools.cache
 def reference(name: str) -> PreTrainedModel:
     """transformers' model of `cached(name)`, with eager attention (the one that heeds soft caps and sinks)."""
-    return transformers.AutoModelForCausalLM.from_pretrained(
+    auto: Any = transformers.AutoModelForCausalLM
+    if name in SIGHTED:
+        auto = transformers.AutoModelForImageTextToText
+    elif name in OMNI:
+        auto = transformers.Qwen2_5OmniForConditionalGeneration
+    return auto.from_pretrained(
         cached(name), dtype=torch.float32, attn_implementation="eager"
     ).eval()
 

@@ -45,6 +45,9 @@ class EngineFlags:
     kv_cache_memory_bytes: Annotated[
         int | None, _flag("Size of the KV cache alone: 2GB.", parser=parse_size, metavar="SIZE")
     ] = None
+    encoder_cache_memory_bytes: Annotated[
+        int, _flag("Keep this much of what encoders made of media.", parser=parse_size, metavar="SIZE")
+    ] = 256_000_000
     dtype: Annotated[str, _flag("auto, bfloat16, float16 or float32.")] = "auto"
     quantization: Annotated[
         str | None, _flag("int8: quantize the weights while loading.", "--quantization", "-q")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tutti.engine.batching import forward_inputs
 from tutti.engine.kv.cache import KVCache
+from tutti.engine.rows import MediaRows, StreamedRows, TokenRows
 from tutti.engine.scheduler import Scheduled, Scheduler
 from tutti.engine.sequence import Sequence, Timing
 from tutti.engine.stage import Ending, Failure, TokenOutput
@@ -23,8 +24,8 @@ from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
-from tutti.models.protocols import CausalModel
-from tutti.request import Request, SamplingParams, Tokens
+from tutti.models.protocols import CausalModel, EmitsRows, FollowsRows, PlacesTokens, Rows
+from tutti.request import MediaInput, Request, SamplingParams, Tokens
 
 if TYPE_CHECKING:
     from tutti.layers.grammar import PendingMasks
@@ -40,6 +41,7 @@ class Computed:
     logprobs: list[Any]
     errors: list[TuttiError | None]
     prompt_logprobs: dict[str, list[Any]]
+    rows: Tensor | None = None
 
 
 class Autoregress:
@@ -56,8 +58,10 @@ class Autoregress:
         context: int,
         device: torch.device,
         seed: int = 0,
+        feeds: frozenset[str] = frozenset(),
         wake: Callable[[], None] = lambda: None,
     ) -> None:
+        """`feeds` are the modalities that other stages make of this one's rows."""
         self.name = name
         self.model = model
         self.cache = cache
@@ -66,6 +70,7 @@ class Autoregress:
         self.context = context
         self.device = device
         self.seed = seed
+        self.feeds = feeds if isinstance(model, EmitsRows) else frozenset()
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self._wake = wake
@@ -79,8 +84,18 @@ class Autoregress:
         """Queue `request`. Raises InvalidRequest or ContextOverflow when it can never be served."""
         if request.id in self._sequences:
             raise InvalidRequest(f"a request with id {request.id!r} is being served already", param="id")
-        prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
+        keys = [key for key in (request.cache_salt, request.adapter) if key]
         sampling = request.stage_sampling.get(self.name, request.sampling)
+        media = MediaRows(
+            {number: part for number, part in enumerate(request.parts) if isinstance(part, MediaInput)}
+        )
+        rows: TokenRows | None = media if media.marks else None
+        if isinstance(self.model, FollowsRows):
+            prompt, rows = self.model.prompt(request), StreamedRows()
+            sampling = request.stage_sampling.get(self.name, self.model.sampling)
+            keys.append(request.id)  # its tokens say nothing of what was computed
+        else:
+            prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
         self._validate(prompt, sampling)
         sequence = Sequence(
             request=request,
@@ -88,10 +103,13 @@ class Autoregress:
             tokens=prompt,
             prompt_length=len(prompt),
             limit=min(self.context, len(prompt) + (sampling.max_tokens or self.context)),
-            chain=self.cache.chain([key for key in (request.cache_salt, request.adapter) if key]),
+            chain=self.cache.chain(keys, media.marks),
             order=self._admitted,
             stop_ids=self._stop_ids(sampling),
             timing=Timing(arrival=time.monotonic()),
+            rows=rows,
+            emits=not self.feeds.isdisjoint(request.modalities),
+            places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
         sequence.sampler = SamplerState(
             sampling,
@@ -109,8 +127,18 @@ class Autoregress:
         self.scheduler.add(sequence)
 
     def feed(self, chunk: Chunk) -> None:
-        """No edge leads here yet: prompts come with the request."""
-        raise StageFailed(f"stage {self.name} takes no chunks", stage=self.name)
+        """Take the rows that another stage gives; what comes for a request that is gone is dropped."""
+        sequence = self._sequences.get(chunk.request)
+        if sequence is None:
+            return
+        if isinstance(sequence.rows, MediaRows) and chunk.part is not None:
+            sequence.rows.put(chunk.part, chunk.payload)
+        elif isinstance(sequence.rows, StreamedRows) and isinstance(chunk.payload, Rows):
+            sequence.rows.push(chunk.payload)
+        else:
+            raise StageFailed(
+                f"stage {self.name} cannot take a {type(chunk.payload).__name__}", stage=self.name
+            )
 
     def urgency(self) -> float | None:
         """See `stage.Runner`. A reader notices when text pauses, a newcomer when nothing begins."""
@@ -140,7 +168,7 @@ class Autoregress:
             item.sequence.prompt_logprobs += computed.prompt_logprobs.get(item.sequence.id, [])
             self.scheduler.advance(item)
         now = time.monotonic()
-        chunks: list[Chunk] = []
+        chunks = self._rows(batch, computed.rows)
         for row, item in enumerate(sampling):
             error = computed.errors[row]
             if error is not None:
@@ -164,10 +192,14 @@ class Autoregress:
         """Everything that can fail, before anything is changed."""
         inputs = forward_inputs(batch, self.cache, self.device)
         masks = self._begin_masks(sampling)
-        hidden = self.model.forward(inputs, self.cache.layers)
+        rows: Tensor | None = None
+        if isinstance(self.model, EmitsRows) and any(item.sequence.emits for item in batch):
+            hidden, rows = self.model.forward_emitting(inputs, self.cache.layers)
+        else:
+            hidden = self.model.forward(inputs, self.cache.layers)
         prompt_logprobs = self._prompt_logprobs(batch, hidden)
         if not sampling:
-            return Computed([], [], [], prompt_logprobs)
+            return Computed([], [], [], prompt_logprobs, rows)
         ends = inputs.batches[0].query_starts[1:] - 1
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
@@ -180,7 +212,20 @@ class Autoregress:
             else error
             for item, error in zip(sampling, result.errors, strict=True)
         ]
-        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs)
+        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows)
+
+    def _rows(self, batch: Items[Scheduled], rows: Tensor | None) -> list[Chunk]:
+        """The rows of this step that other stages do not have yet; the sequences are advanced already."""
+        chunks: list[Chunk] = []
+        start = 0
+        for item in batch:
+            sequence, end = item.sequence, start + item.count
+            new = sequence.computed - sequence.emitted  # fewer after a preemption: some are known
+            if rows is not None and sequence.emits and new > 0:
+                chunks.append(Chunk(sequence.id, self.name, TokenOutput((), rows=rows[end - new : end])))
+                sequence.emitted = sequence.computed
+            start = end
+        return chunks
 
     def _begin_masks(self, sampling: Items[Scheduled]) -> PendingMasks | None:
         """The grammars' masks, filled by a thread while the forward pass runs."""

@@ -43,7 +43,37 @@ def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.dev
         _paged(batch, number, books.block_size, owner, positions, shared, largest, device)
         for number in range(len(books.groups))
     )
-    return ForwardInputs(torch.from_numpy(tokens).to(device), torch.from_numpy(positions).to(device), batches)
+    placed = positions if batch[0].sequence.places is None else _placed(batch)
+    embeds, mask = _rows(batch, query_starts, device)
+    return ForwardInputs(
+        torch.from_numpy(tokens).to(device), torch.from_numpy(placed).to(device), batches, embeds, mask
+    )
+
+
+def _placed(batch: Items[Scheduled]) -> np.ndarray:
+    """Positions on all axes, int64 [axes, tokens]."""
+    return np.concatenate([item.sequence.placed(item.count) for item in batch], axis=1)
+
+
+def _rows(
+    batch: Items[Scheduled], query_starts: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Other stages' rows among the step's tokens, [tokens, width], and where they are; None where there are none."""
+    found: list[tuple[int, torch.Tensor]] = []
+    for item, first in zip(batch, query_starts.tolist(), strict=False):
+        sequence = item.sequence
+        if sequence.rows is not None:
+            pieces = sequence.rows.between(sequence.computed, sequence.computed + item.count)
+            found += [(first + token - sequence.computed, rows) for token, rows in pieces]
+    if not found:
+        return None, None
+    total, sample = int(query_starts[-1]), found[0][1]
+    embeds = torch.zeros(total, sample.shape[1], dtype=sample.dtype, device=device)
+    mask = torch.zeros(total, dtype=torch.bool, device=device)
+    for first, rows in found:
+        embeds[first : first + len(rows)] = rows
+        mask[first : first + len(rows)] = True
+    return embeds, mask
 
 
 def _paged(

@@ -21,15 +21,17 @@ from tutti.engine.kv.cache import KVCache
 from tutti.engine.loop import Loop
 from tutti.engine.machine import available_memory, usable_cores
 from tutti.engine.measure import peak_activations
+from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, compute_dtype, default_token_budget, make_plan, require
 from tutti.engine.scheduler import Scheduler
+from tutti.engine.stage import Runner
 from tutti.engine.vocabulary import Vocabulary
 from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, Wake
 from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint, read_json
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
-from tutti.models.protocols import CausalModel
+from tutti.models.protocols import CausalModel, FollowsRows
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions, read_settings
 
@@ -57,11 +59,14 @@ class Engine:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
         self.graph = find_graph(self.checkpoint.config)
-        stage = _only_stage(self.graph)
         self.plan = plan_for(self.checkpoint, self.graph, options, self.device)
         log.info("%s", self.plan.text())
-        self.runner = self._build(stage)
-        self.loop = Loop(self.graph, {stage.name: self.runner}, emit, self._answer)
+        self.runner = self._build(language_stage(self.graph))
+        self.followers = [self._build_follower(stage) for stage in _followers(self.graph)]
+        self.encoders = [self._build_once(stage) for stage in _of_kind(self.graph, Kind.ONCE)]
+        stages = (self.runner, *self.followers, *self.encoders)
+        runners: dict[str, Runner] = {runner.name: runner for runner in stages}
+        self.loop = Loop(self.graph, runners, emit, self._answer)
         self._reply = reply
         self.load_time = time.monotonic() - start
 
@@ -72,6 +77,8 @@ class Engine:
         return EngineInfo(
             model=names[0],
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
+            inputs=tuple(sorted(self.graph.inputs)),
+            outputs=tuple(sorted(self.graph.outputs)),
             context=self.plan.context,
             vocab_size=self.runner.model.vocab_size,
             dtype=self.plan.dtype,
@@ -104,22 +111,52 @@ class Engine:
             step_time=loop.step_time,
             requests=loop.requests,
             failures=loop.failures,
+            media_items=sum(once.kept.queries for once in self.encoders),
+            media_hits=sum(once.kept.hits for once in self.encoders),
         )
 
-    def _build(self, stage: Stage) -> Autoregress:
-        build = resolve(stage.build)
-        options = BuildOptions(
-            str(self.device), self.plan.dtype, self.options.quantization, context=self.plan.context
-        )
-        available = available_bytes(self.device)  # before the weights take their share
+    def reset_caches(self) -> None:
+        """Forget every prefix, and what encoders made of media."""
+        for runner in (self.runner, *self.followers):
+            runner.cache.reset()
+        for once in self.encoders:
+            once.kept.clear()
+
+    def _build_once(self, stage: Stage) -> Once:
+        """A stage of one pass; its budget is what the plan counted on. Encoders are never quantized."""
+        shape = resolve(stage.describe)(self.checkpoint.config)
         with torch.inference_mode():
-            model = build(self.checkpoint, options)
+            model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
+        cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
+        room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
+        return Once(stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room)
+
+    def _build(self, stage: Stage) -> Autoregress:
+        """The stage that takes text, and with it the memory plan of all."""
+        available = available_bytes(self.device)  # before the weights take their share
+        model = self._load(stage, self.plan.context)
         if self.device.type == "cuda":
             self.plan = self._measured_plan(model, available)
             log.info("%s", self.plan.text())
+        return self._autoregress(stage, model, self.plan.context, self.plan.blocks)
+
+    def _build_follower(self, stage: Stage) -> Autoregress:
+        """An autoregressive stage behind that one."""
+        pool = self.plan.followers[stage.name]
+        return self._autoregress(stage, self._load(stage, pool.context), pool.context, pool.blocks)
+
+    def _load(self, stage: Stage, context: int) -> CausalModel:
+        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
+        with torch.inference_mode():
+            model: CausalModel = resolve(stage.build)(self.checkpoint, options)
+        return model
+
+    def _autoregress(
+        self, stage: Stage, model: CausalModel, context: int, blocks: tuple[int, ...]
+    ) -> Autoregress:
         cache = KVCache(
             model.groups,
-            self.plan.blocks,
+            blocks,
             self.plan.block_size,
             dtype=getattr(torch, self.plan.dtype),
             device=self.device,
@@ -130,16 +167,17 @@ class Engine:
             max_sequences=self.options.max_num_seqs,
             token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
         )
-        path = Path(self.options.tokenizer or self.checkpoint.path)
+        eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint)
         return Autoregress(
             stage.name,
             model,
             cache,
             scheduler,
-            Vocabulary(path, model.vocab_size, eos_ids(self.checkpoint)),
-            context=self.plan.context,
+            Vocabulary(Path(self.options.tokenizer or self.checkpoint.path), model.vocab_size, eos),
+            context=context,
             device=self.device,
             seed=self.options.seed,
+            feeds=self.graph.made_of(stage.name),
             wake=lambda: self.loop.inbox.put(Wake()),
         )
 
@@ -162,7 +200,7 @@ class Engine:
     def _answer(self, call: Call) -> None:
         try:
             if call.what == "reset_prefix_cache":
-                self.runner.cache.reset()
+                self.reset_caches()
             elif call.what != "stats":
                 raise ConfigError(f"the engine does not know {call.what!r}")
             self._reply(Reply(call.number, self.stats()))
@@ -202,7 +240,9 @@ def sketch_plan(
     **wishes: Any,
 ) -> MemoryPlan:
     """The memory plan, whether it fits or not. `available` bytes stand for another machine than this one."""
-    shape = resolve(_only_stage(graph).describe)(checkpoint.config)
+    shape = resolve(language_stage(graph).describe)(checkpoint.config)
+    encoders = [resolve(stage.describe)(checkpoint.config) for stage in _of_kind(graph, Kind.ONCE)]
+    followers = {stage.name: resolve(stage.describe)(checkpoint.config) for stage in _followers(graph)}
     if options.max_model_len is not None and options.max_model_len > shape.context:
         raise ConfigError(
             f"--max-model-len {options.max_model_len}: this model's context is {shape.context} tokens",
@@ -213,7 +253,15 @@ def sketch_plan(
     native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
     dtype = compute_dtype(options.dtype, checkpoint.config, device.type, native)
     return make_plan(
-        checkpoint, shape, options, device=device.type, dtype=dtype, available=available, **wishes
+        checkpoint,
+        shape,
+        options,
+        device=device.type,
+        dtype=dtype,
+        available=available,
+        encoders=encoders,
+        followers=followers,
+        **wishes,
     )
 
 
@@ -232,8 +280,18 @@ def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
     return frozenset([found] if isinstance(found, int) else found)
 
 
-def _only_stage(graph: Graph) -> Stage:
-    stages = graph.stages
-    if len(stages) != 1 or stages[0].kind is not Kind.AUTOREGRESS:
-        raise ConfigError(f"graph {graph.name}: only graphs of one autoregressive stage are served yet")
-    return stages[0]
+def language_stage(graph: Graph) -> Stage:
+    """The autoregressive stage that takes text. Raises ConfigError when the graph is not of a kind that is served."""
+    found = [stage for stage in _of_kind(graph, Kind.AUTOREGRESS) if "text" in stage.inputs]
+    if len(found) != 1 or _of_kind(graph, Kind.DENOISE):
+        raise ConfigError(f"graph {graph.name}: only graphs around one language model are served yet")
+    return found[0]
+
+
+def _followers(graph: Graph) -> list[Stage]:
+    main = language_stage(graph)
+    return [stage for stage in _of_kind(graph, Kind.AUTOREGRESS) if stage is not main]
+
+
+def _of_kind(graph: Graph, kind: Kind) -> list[Stage]:
+    return [stage for stage in graph.stages if stage.kind is kind]

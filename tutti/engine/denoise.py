@@ -8,39 +8,19 @@ one.
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from tutti.errors import Busy
 from tutti.graph import Chunk
+from tutti.models.protocols import DenoiseModel
 from tutti.request import Request
 
 
-class DenoiseModel(Protocol):
-    """What a `denoise` stage's `build` returns. A state is the model's own: latents, sampler position, conditions."""
-
-    def start(self, request: Request, condition: Any) -> Any:
-        """The state of a request before its first step; `condition` is what the edges brought, or None."""
-        ...
-
-    def key(self, state: Any) -> Hashable:
-        """Requests whose states have the same key may share a batch."""
-        ...
-
-    def step(self, states: list[Any]) -> list[Any]:
-        """The states one sampler step later. The given states are not changed."""
-        ...
-
-    def done(self, state: Any) -> bool:
-        """Whether a state needs no further step."""
-        ...
-
-    def result(self, state: Any) -> Any:
-        """The payload of a finished state."""
-        ...
+_PATIENCE = 0.5  # seconds that a picture may rest between two steps
 
 
 @dataclass(slots=True, eq=False)
@@ -88,8 +68,9 @@ class Denoise:
             self._active[request.id] = DenoiseItem(request, self.model.start(request, chunk.payload))
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`."""
-        return min((item.due for item in self._active.values()), default=None)
+        """See `stage.Runner`. A picture has time: what is heard or read goes first."""
+        oldest = min((item.due for item in self._active.values()), default=None)
+        return None if oldest is None else oldest + _PATIENCE
 
     def plan(self) -> list[DenoiseItem]:
         """The request that waited longest, and those that may share its step, longest waiting first."""

@@ -14,12 +14,12 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tutti.engine.outputs import events_of
-from tutti.engine.stage import Failure, Runner
+from tutti.engine.stage import Failure, Runner, TokenOutput
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import StageFailed, TuttiError
 from tutti.events import Done, ErrorValue, Event, Failed
 from tutti.graph import Chunk, Edge, Graph, resolve
-from tutti.request import Media, Request
+from tutti.request import MediaInput, Request
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +30,7 @@ class Route:
 
     graph: Graph
     outputs: set[str]  # stages whose last chunk is still to come
+    done: Done  # how it ends, once it does: as its text did, if it has any
     memory: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # per edge
 
 
@@ -60,7 +61,7 @@ class Loop:
         self._emit = emit
         self._answer = answer
         self._routes: dict[str, Route] = {}
-        self._bridges = {(edge.source, edge.destination): resolve(edge.bridge) for edge in graph.edges}
+        self._bridges = {(edge.source, edge.destination): self._bridge(edge) for edge in graph.edges}
 
     def run(self) -> None:
         """Serve until a `Shutdown` message arrives."""
@@ -103,7 +104,7 @@ class Loop:
                 raise StageFailed(
                     f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}"
                 )
-            self._routes[request.id] = Route(graph, outputs)
+            self._routes[request.id] = Route(graph, outputs, Done(request.id, "stop"))
             for stage in graph.stages:
                 self.runners[stage.name].admit(request)
         except Exception as error:
@@ -122,7 +123,7 @@ class Loop:
         events: list[Event] = []
         for name, payload in closing.items():
             if payload is not None:
-                events += events_of(Chunk(request_id, name, payload, final=True), last=False)
+                events += events_of(Chunk(request_id, name, payload, final=True))
         self._forget(request_id)
         self._emit([*events, Done(request_id, "cancelled")])
 
@@ -186,12 +187,24 @@ class Loop:
                     self._cross(edge, chunk, route)
         except Exception as error:  # noqa: BLE001 - a bridge is a model's code, like a stage
             return [self._failed(chunk.request, _edge_error(chunk.stage, error))]
-        events = events_of(chunk, last=route.outputs == {chunk.stage}) if chunk.stage in route.outputs else []
+        if chunk.stage not in route.outputs:
+            return []
+        events = events_of(chunk)
+        if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
+            route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:
             route.outputs.discard(chunk.stage)
             if not route.outputs:
+                events.append(route.done)
                 self._forget(chunk.request)  # nothing more to come: every stage lets go
         return events
+
+    def _bridge(self, edge: Edge) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+        if edge.bridge is None:
+            return _as_it_is
+        ends = (self.runners[edge.source].model, self.runners[edge.destination].model)
+        bridge: Callable[[Chunk, dict[str, Any]], Chunk | None] = resolve(edge.bridge)(*ends)
+        return bridge
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
         ends = (edge.source, edge.destination)
@@ -210,6 +223,10 @@ class Loop:
             runner.release(request_id)
 
 
+def _as_it_is(chunk: Chunk, memory: dict[str, Any]) -> Chunk:
+    return chunk
+
+
 def _edge_error(stage: str, error: Exception) -> TuttiError:
     if isinstance(error, TuttiError):
         return error
@@ -218,5 +235,5 @@ def _edge_error(stage: str, error: Exception) -> TuttiError:
 
 def _inputs(request: Request) -> tuple[str, ...]:
     """The modalities a request brings."""
-    media = {part.modality for part in request.parts if isinstance(part, Media)}
+    media = {part.modality for part in request.parts if isinstance(part, MediaInput)}
     return ("text", *sorted(media))

@@ -1,7 +1,8 @@
 """The stage of one pass: encoders, VAEs, vocoders.
 
-Items (a request's parts of the stage's input modality, or chunks that an edge brought) wait in order of arrival and
-are computed in batches within a budget of cost; each gives one chunk.
+Items (the request's parts of the stage's modalities, or chunks that an edge brought) wait in order of arrival. A step
+computes the oldest one and those that may share its batch, within a budget of cost; each gives one chunk. What has a
+name (the digest of a picture) is kept, so that the same picture in a second turn costs nothing.
 """
 
 from __future__ import annotations
@@ -10,31 +11,19 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
+from tutti.engine.kept import Kept
 from tutti.graph import Chunk
-from tutti.request import Request
+from tutti.models.protocols import OnceModel
+from tutti.request import MediaInput, Part, Request, Tokens
+
+_PATIENCE = 0.1  # seconds after which somebody waits for an item, as for a first token
 
 
-class OnceModel(Protocol):
-    """What a `once` stage's `build` returns."""
-
-    def inputs(self, request: Request) -> list[Any]:
-        """What the stage takes from the request itself, in order; empty for a stage that only edges feed."""
-        ...
-
-    def cost(self, item: Any) -> int:
-        """The work an item is, in units of the stage's budget (frames, patches)."""
-        ...
-
-    def run(self, items: list[Any]) -> list[Any]:
-        """One pass; a payload per item."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class OnceItem:
     """One thing to compute for one request; `final`: the request brings no more of them."""
 
@@ -42,37 +31,61 @@ class OnceItem:
     value: Any
     final: bool
     arrival: float
+    part: int | None = None  # of the request, if it is one
+    key: str | None = None  # names its result
 
 
 class Once:
     """Runs one `OnceModel` for many requests. See `stage.Runner`."""
 
-    def __init__(self, name: str, model: OnceModel, *, budget: int) -> None:
+    def __init__(
+        self, name: str, model: OnceModel, *, budget: int, inputs: Sequence[str] = (), keep_bytes: int = 0
+    ) -> None:
+        """`inputs` are the modalities of the parts it takes; results of up to `keep_bytes` in all are kept."""
         self.name = name
         self.model = model
         self.budget = budget
+        self.inputs = frozenset(inputs)
+        self.kept = Kept(keep_bytes)
+        self.items = 0
         self._queue: deque[OnceItem] = deque()
 
     def admit(self, request: Request) -> None:
         """Queue the request's own inputs, if the stage takes any. Raises TuttiError on what it cannot read."""
-        values = self.model.inputs(request)
+        parts = [(number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs]
         now = time.monotonic()
-        for number, value in enumerate(values, 1):
-            self._queue.append(OnceItem(request.id, value, number == len(values), now))
+        items = [
+            OnceItem(
+                request.id,
+                self.model.take(part),
+                number == parts[-1][0],
+                now,
+                number,
+                part.digest if isinstance(part, MediaInput) else None,
+            )
+            for number, part in parts
+        ]
+        self._queue.extend(items)
 
     def feed(self, chunk: Chunk) -> None:
         """Queue what an edge brought."""
-        self._queue.append(OnceItem(chunk.request, chunk.payload, chunk.final, time.monotonic()))
+        self._queue.append(OnceItem(chunk.request, chunk.payload, chunk.final, time.monotonic(), chunk.part))
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`: the arrival of the oldest item, since everything behind it waits for it."""
-        return self._queue[0].arrival if self._queue else None
+        """See `stage.Runner`: by the oldest item, since everything behind it waits for it."""
+        return self._queue[0].arrival + _PATIENCE if self._queue else None
 
     def plan(self) -> list[OnceItem]:
-        """The oldest items that fit the budget; at least one."""
+        """Everything that is known already; else the oldest item and what may share its batch within the budget."""
+        known = [item for item in self._queue if item.key in self.kept]
+        if known or not self._queue:
+            return known
+        bucket = self.model.bucket(self._queue[0].value)
         batch: list[OnceItem] = []
         cost = 0
         for item in self._queue:
+            if self.model.bucket(item.value) != bucket:
+                continue
             cost += self.model.cost(item.value)
             if batch and cost > self.budget:
                 break
@@ -82,14 +95,35 @@ class Once:
     @torch.inference_mode()
     def step(self, batch: Sequence[OnceItem]) -> list[Chunk]:
         """See `stage.Runner`."""
-        payloads = self.model.run([item.value for item in batch])
-        done = {id(item) for item in batch}
-        self._queue = deque(item for item in self._queue if id(item) not in done)
+        payloads = self._payloads(batch)
+        done = set(batch)
+        self._queue = deque(item for item in self._queue if item not in done)
         return [
-            Chunk(item.request_id, self.name, payload, item.final)
+            Chunk(item.request_id, self.name, payload, item.final, item.part)
             for item, payload in zip(batch, payloads, strict=True)
         ]
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
         self._queue = deque(item for item in self._queue if item.request_id != request_id)
+
+    def _payloads(self, batch: Sequence[OnceItem]) -> list[Any]:
+        """A payload per item; equal items are computed once."""
+        found = {item.key: self.kept.get(item.key) for item in batch if item.key in self.kept}
+        fresh: dict[Any, OnceItem] = {}
+        for item in batch:
+            if item.key not in found:
+                fresh.setdefault(item.key or item, item)
+        results = self.model.run([item.value for item in fresh.values()]) if fresh else []
+        computed = dict(zip(fresh, results, strict=True))
+        self.items += len(computed)
+        for name, payload in computed.items():
+            if isinstance(name, str):
+                self.kept.put(name, payload)
+        return [found[item.key] if item.key in found else computed[item.key or item] for item in batch]
+
+
+def _modality(part: Part) -> str | None:
+    if isinstance(part, MediaInput):
+        return part.modality
+    return "text" if isinstance(part, Tokens) else None

@@ -5,27 +5,33 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
+import torch
+
 from tutti.engine.stage import TokenOutput
-from tutti.events import Done, Event, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Event, PromptLogprobs, TextDelta, Usage
 from tutti.graph import Chunk
+from tutti.models.protocols import Sound
 
 
-def events_of(chunk: Chunk, last: bool) -> list[Event]:
-    """The events a chunk of an output stage becomes. `last`: no other output of its request is still to come."""
-    return _encode(chunk.payload, chunk, last)
+def events_of(chunk: Chunk) -> list[Event]:
+    """The events a chunk of an output stage becomes. The loop closes the stream, after the last output's."""
+    return _encode(chunk.payload, chunk)
 
 
 @singledispatch
-def _encode(payload: Any, chunk: Chunk, last: bool) -> list[Event]:
-    """An event that a stage made itself passes as it is; `Done` closes the request with its last output."""
-    events: list[Event] = [payload]
-    if chunk.final and last:
-        events.append(Done(chunk.request, "stop"))
-    return events
+def _encode(payload: Any, chunk: Chunk) -> list[Event]:
+    """An event that a stage made itself passes as it is."""
+    return [payload]
 
 
 @_encode.register
-def _(payload: TokenOutput, chunk: Chunk, last: bool) -> list[Event]:
+def _(payload: Sound, chunk: Chunk) -> list[Event]:
+    samples = (payload.samples.float().clamp(-1, 1) * 32767).round().to(torch.int16)
+    return [AudioDelta(chunk.request, samples.cpu().numpy().astype("<i2").tobytes(), payload.rate)]
+
+
+@_encode.register
+def _(payload: TokenOutput, chunk: Chunk) -> list[Event]:
     events: list[Event] = []
     if payload.prompt_logprobs is not None:
         events.append(PromptLogprobs(chunk.request, payload.prompt_logprobs))
@@ -44,6 +50,4 @@ def _(payload: TokenOutput, chunk: Chunk, last: bool) -> list[Event]:
                 ending.decode_time,
             )
         )
-        if last:
-            events.append(Done(chunk.request, ending.reason, ending.stop))
     return events

@@ -9,8 +9,8 @@ answers at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 
 from tutti.errors import OutOfMemory
@@ -37,8 +37,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Pool:
+    """The KV cache of an autoregressive stage that follows another: its context, and its blocks per KV group."""
+
+    context: int
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The sum. `blocks` has one count per KV group, the null block included."""
+    """The sum. `blocks` has one count per KV group, the null block included.
+
+    `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
+    autoregressive stages behind it, by name.
+    """
 
     device: str
     dtype: str
@@ -51,6 +63,7 @@ class MemoryPlan:
     bytes_per_token: int
     fits: bool
     notes: tuple[str, ...] = ()
+    followers: Mapping[str, Pool] = field(default_factory=dict)
 
     @property
     def total(self) -> int:
@@ -87,19 +100,25 @@ def make_plan(
     available: int,
     concurrency: int | None = None,
     activations: int | None = None,
+    encoders: Sequence[StageShape] = (),
+    followers: Mapping[str, StageShape] | None = None,
 ) -> MemoryPlan:
     """The plan for serving `checkpoint` on `device`, which has `available` bytes.
 
+    `shape` is of the stage that takes text, `encoders` are those of the stages of one pass, `followers` those of the
+    autoregressive stages behind it.
     `concurrency` asks for memory for that many requests of the full context instead of all there is; `activations` is
     a measurement that replaces the estimate. The plan says in `fits` whether the sum holds; see `require`.
     """
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
     fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations)
+    fixed += _encoder_rows(encoders, options, item)
     share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
     budget = options.memory if options.memory is not None else int(available * share)
     room = budget - sum(row.bytes for row in fixed)
-    pages = Pages(shape.groups, chunk, options.block_size, item)
+    behind = dict(followers or {})
+    pages = Pages(shape.groups, chunk, options.block_size, item, tuple(behind.values()))
     context, notes = min(options.max_model_len or shape.context, shape.context), []
     if options.kv_cache_memory_bytes is not None:
         pool = options.kv_cache_memory_bytes
@@ -112,12 +131,20 @@ def make_plan(
     if options.max_model_len is None and concurrency is None and 0 < pool < pages.request_bytes(context):
         context = pages.longest_context(pool)
         notes.append(f"the context is cut from {shape.context:,} to {context:,} tokens to fit; see --memory")
-    blocks = pages.blocks(max(pool, pages.request_bytes(context)), context)
+    pool = max(pool, pages.request_bytes(context))
+    blocks = pages.blocks(pool, context)
     pools = list(zip(blocks, shape.groups, strict=True))
-    kv = sum(count * options.block_size * group.bytes_per_token(item) for count, group in pools)
+    following = {
+        name: Pool(follower_context(one, context), pages.follower_blocks(one, pool, context))
+        for name, one in behind.items()
+    }
     rows = (
         *fixed,
-        Row("KV cache", kv, " + ".join(f"{count} blocks ({group.kind})" for count, group in pools)),
+        _kv_row("KV cache", blocks, shape.groups, options.block_size, item),
+        *(
+            _kv_row(f"KV of {name}", following[name].blocks, one.groups, options.block_size, item)
+            for name, one in behind.items()
+        ),
     )
     tokens = min(
         ((count - 1) * options.block_size for count, group in pools if group.kind == "full"), default=context
@@ -138,7 +165,19 @@ def make_plan(
         per_token,
         fits,
         tuple(notes),
+        following,
     )
+
+
+def follower_context(shape: StageShape, context: int) -> int:
+    """The context of a stage behind one that serves `context` tokens: speech has more tokens than its text."""
+    return min(shape.context, 2 * context)
+
+
+def _kv_row(name: str, blocks: tuple[int, ...], groups: tuple[KVGroup, ...], block: int, item: int) -> Row:
+    pools = list(zip(blocks, groups, strict=True))
+    size = sum(count * block * group.bytes_per_token(item) for count, group in pools)
+    return Row(name, size, " + ".join(f"{count} blocks ({group.kind})" for count, group in pools))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,12 +188,17 @@ class Pages:
     chunk: int
     block: int  # tokens
     item: int  # bytes
+    followers: tuple[StageShape, ...] = ()
 
     def request_bytes(self, context: int) -> int:
-        """Bytes of the KV cache that one request of `context` tokens needs, the null blocks included."""
+        """Bytes of KV cache that one request of `context` tokens needs in all stages, the null blocks included."""
+        own = self._bytes(self.groups, context)
+        return own + sum(self._bytes(one.groups, follower_context(one, context)) for one in self.followers)
+
+    def _bytes(self, groups: tuple[KVGroup, ...], context: int) -> int:
         return sum(
             self.request_blocks(group, context) * self.block * group.bytes_per_token(self.item)
-            for group in self.groups
+            for group in groups
         )
 
     def request_blocks(self, group: KVGroup, context: int) -> int:
@@ -166,8 +210,14 @@ class Pages:
 
     def blocks(self, room: int, context: int) -> tuple[int, ...]:
         """`room` bytes shared so that every group can hold equally many requests of `context` tokens."""
-        one = self.request_bytes(context)
-        return tuple(max(2, self.request_blocks(group, context) * room // one) for group in self.groups)
+        return self._share(self.groups, context, room, self.request_bytes(context))
+
+    def follower_blocks(self, shape: StageShape, room: int, context: int) -> tuple[int, ...]:
+        """The follower's blocks when `room` bytes hold requests of `context` tokens in all stages."""
+        return self._share(shape.groups, follower_context(shape, context), room, self.request_bytes(context))
+
+    def _share(self, groups: tuple[KVGroup, ...], context: int, room: int, one: int) -> tuple[int, ...]:
+        return tuple(max(2, self.request_blocks(group, context) * room // one) for group in groups)
 
     def longest_context(self, room: int) -> int:
         """The longest context, in whole blocks, of which one request fits into `room` bytes."""
@@ -198,6 +248,18 @@ def _fixed_rows(
         Row("weights", weight_bytes(checkpoint, options.quantization, item, device), note),
         Row("activations", activations, f"{chunk} tokens a step, {how}"),
         Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
+    ]
+
+
+def _encoder_rows(encoders: Sequence[StageShape], options: EngineOptions, item: int) -> list[Row]:
+    """What stages of one pass take besides their weights. They never run beside each other: the widest counts."""
+    if not encoders:
+        return []
+    widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in encoders)
+    rows = max(shape.rows for shape in encoders)
+    return [
+        Row("encoders", widest, f"{rows} rows a step, estimated"),
+        Row("encoder cache", options.encoder_cache_memory_bytes, "pictures and sound seen before"),
     ]
 
 

@@ -67,14 +67,15 @@ class Scheduler:
         preemptions = self.preemptions
         budget = self.token_budget
         batch: list[Scheduled] = []
-        decoding = [sequence for sequence in self.running if sequence.behind == 1]
-        catching_up = [sequence for sequence in self.running if sequence.behind > 1]
+        due = [sequence for sequence in self.running if sequence.due > 0]
+        decoding = [sequence for sequence in due if sequence.behind == 1]
+        catching_up = [sequence for sequence in due if sequence.behind > 1]
         for sequence in decoding + catching_up:
             if budget == 0:
                 break
             if sequence.state is not State.RUNNING:
                 continue  # preempted to make room for one before it
-            count = min(sequence.behind, budget)
+            count = min(sequence.due, budget)
             if self._make_room(sequence, count):
                 batch.append(Scheduled(sequence, count))
                 budget -= count
@@ -153,15 +154,14 @@ class Scheduler:
         return admitted
 
     def _hit(self, sequence: Sequence) -> int:
-        """Cached blocks it can start from; none when the log-probabilities of its prompt are wanted."""
-        if sequence.sampling.prompt_logprobs is not None and not sequence.outputs:
+        """Cached blocks it can start from; none when something of every token is wanted."""
+        if sequence.needs_all:
             sequence.chain.extend(sequence.tokens)
             return 0
         return self.books.lookup(sequence.chain, sequence.tokens)
 
     def _awaits(self, sequence: Sequence, hit: int) -> bool:
-        wants_all = sequence.sampling.prompt_logprobs is not None and not sequence.outputs
-        return not wants_all and self.books.awaits(sequence.chain, sequence.tokens, hit)
+        return not sequence.needs_all and self.books.awaits(sequence.chain, sequence.tokens, hit)
 
     def _fits(self, sequence: Sequence, hit: int, spare: int) -> bool:
         return self.books.fits(len(sequence.tokens), hit, sequence.chain, self.token_budget, spare)
@@ -174,7 +174,7 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self.running.sort(key=lambda one: one.rank)
-        count = min(sequence.behind, budget)
+        count = min(sequence.due, budget)
         if not self.books.grow(sequence.held, sequence.computed + count):
             raise AssertionError("a sequence that fits could not be held")
         return Scheduled(sequence, count)

@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import numpy as np
+
 from tutti.engine.kv.cache import Held
 from tutti.engine.kv.hashing import HashChain
+from tutti.engine.rows import TokenRows
 from tutti.events import TokenLogprob
 from tutti.request import Request, SamplingParams
 
@@ -51,6 +54,10 @@ class Sequence:
     sampler: Any = None  # layers.sampling.SamplerState
     grammar: Any = None  # layers.grammar.GrammarState
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
+    rows: TokenRows | None = None  # what other stages computed for its tokens
+    emits: bool = False  # whether other stages want rows of its tokens
+    emitted: int = 0  # tokens whose rows they have
+    places: np.ndarray | None = None  # [axes, prompt] positions, where they are not just 0, 1, 2, ...
     state: State = State.WAITING
     computed: int = 0
     cached: int = 0  # prompt tokens that came from the prefix cache at first admission
@@ -70,9 +77,20 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def due(self) -> int:
+        """Tokens that can be computed now; fewer than `behind` where rows of other stages are missing."""
+        known = len(self.tokens)
+        return (known if self.rows is None else int(min(known, self.rows.available))) - self.computed
+
+    @property
     def ready(self) -> bool:
         """Whether nothing but memory and budget keeps it from running."""
-        return self.compiling is None or self.compiling.done()
+        return (self.compiling is None or self.compiling.done()) and self.due > 0
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether every token must be computed, cached or not: something is wanted of each."""
+        return self.emits or (self.sampling.prompt_logprobs is not None and not self.outputs)
 
     @property
     def outputs(self) -> int:
@@ -83,3 +101,13 @@ class Sequence:
     def rank(self) -> tuple[int, float, int]:
         """The order of service: priority, then arrival."""
         return (self.request.priority, self.request.arrival, self.order)
+
+    def placed(self, count: int) -> np.ndarray:
+        """Positions int64 [axes, count] of the next `count` tokens: the prompt's own, then one after the other."""
+        assert self.places is not None
+        start, stop = self.computed, self.computed + count
+        inside = self.places[:, start : min(stop, self.prompt_length)]
+        if stop <= self.prompt_length:
+            return inside
+        beyond = np.arange(max(start, self.prompt_length), stop) - self.prompt_length + self.places.max() + 1
+        return np.concatenate([inside, np.broadcast_to(beyond, (len(self.places), len(beyond)))], axis=1)

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from tutti.errors import TuttiError
 from tutti.events import TokenLogprob
 from tutti.graph import Chunk
@@ -34,6 +36,7 @@ class Runner(Protocol):
     """A stage at work on one device."""
 
     name: str
+    model: Any  # of the protocol of its kind
 
     def admit(self, request: Request) -> None:
         """Take a request. Raises TuttiError when it can never be served."""
@@ -79,12 +82,17 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class TokenOutput:
-    """What one step of an autoregressive stage emits for one request."""
+    """What one step of an autoregressive stage emits for one request.
+
+    `rows` [tokens, width] are those of the tokens that were computed in the step (not of those it sampled), where other
+    stages want them; there may be rows without new tokens, while a prompt is computed.
+    """
 
     tokens: tuple[int, ...]
     logprobs: tuple[TokenLogprob, ...] | None = None
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     ending: Ending | None = None
+    rows: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)

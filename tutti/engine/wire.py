@@ -46,6 +46,8 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
 
     model: str
     architectures: tuple[str, ...]
+    inputs: tuple[str, ...]  # modalities
+    outputs: tuple[str, ...]
     context: int
     vocab_size: int
     dtype: str
@@ -76,6 +78,8 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     step_time: float = 0.0  # seconds spent in steps
     requests: int = 0
     failures: int = 0
+    media_items: int = 0  # pictures and recordings that encoders were asked for
+    media_hits: int = 0  # of those, the ones they had seen before
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):

@@ -20,7 +20,7 @@ from tutti.errors import ContextOverflow, InvalidRequest
 from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
-from tutti.request import Chat, Request, Text, Tokens
+from tutti.request import Chat, Media, Request, Text, Tokens
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
@@ -221,9 +221,11 @@ def _output_request(request: Request, index: int) -> Request:
 
 
 def _quick(request: Request) -> bool:
-    """Whether the prompt is short, and rendered by a template we know."""
+    """Whether the prompt is short, without media, and rendered by a template we know."""
     total = 0
     for part in request.parts:
+        if isinstance(part, Media):
+            return False
         if isinstance(part, Text):
             total += len(part.text)
         elif isinstance(part, Chat):

@@ -78,13 +78,15 @@ RopeScaling = LinearScaling | WavelengthScaling | YarnScaling | FactorScaling
 class RopeConfig:
     """Rotary position embedding of the first `dim` columns of a head, with frequencies base ** (-2i / dim).
 
-    `interleaved`: column 2i turns with column 2i + 1, instead of column i with column i + dim / 2.
+    `interleaved`: column 2i turns with column 2i + 1, instead of column i with column i + dim / 2. `axes`, when not
+    empty, gives for each frequency the axis of the positions that it turns with (M-RoPE: time, height, width).
     """
 
     dim: int
     base: float = 10_000.0
     scaling: RopeScaling | None = None
     interleaved: bool = False
+    axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

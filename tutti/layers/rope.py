@@ -33,13 +33,18 @@ class Rope:
     def __init__(self, config: RopeConfig, context: int, device: torch.device) -> None:
         self.interleaved = config.interleaved
         self.frequencies = frequencies(config, context).to(device)
+        self.axes = torch.tensor(config.axes, device=device) if config.axes else None
         self.magnitude = 1.0
         if isinstance(config.scaling, YarnScaling | FactorScaling):
             self.magnitude = config.scaling.magnitude
 
     def __call__(self, positions: Tensor) -> Rotation:
-        """`positions` int64 [tokens] -> the tokens' rotation."""
-        angles = positions.to(torch.float32)[:, None] * self.frequencies
+        """`positions` int64 [tokens], or [axes, tokens] -> the tokens' rotation."""
+        turns = positions.to(torch.float32)
+        if positions.ndim == 1:
+            angles = turns[:, None] * self.frequencies
+        else:
+            angles = (turns[0][:, None] if self.axes is None else turns[self.axes].T) * self.frequencies
         cos, sin = angles.cos(), angles.sin()
         if self.magnitude != 1.0:
             cos, sin = cos * self.magnitude, sin * self.magnitude

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tutti.engine.core import Engine
@@ -17,10 +17,10 @@ from tutti.gateway.local import OutputDecoder, output_requests
 from tutti.llm.beam import BeamSearchOutput, beam_search
 from tutti.llm.options import engine_options
 from tutti.llm.outputs import CompletionOutput, Logprob, RequestOutput
+from tutti.llm.prompts import Parts, Prompt, prompt_parts, prompts_of
 from tutti.models.processor import load_processor
-from tutti.request import BeamSearchParams, Chat, Part, Request, SamplingParams, Text, Tokens
+from tutti.request import BeamSearchParams, Chat, Request, SamplingParams, Text, Tokens
 
-Prompt = str | Sequence[int] | dict[str, Any]
 
 
 class LLM:
@@ -49,9 +49,10 @@ class LLM:
     ) -> list[RequestOutput]:
         """The outputs for each prompt: text, token ids, {"prompt": ...} or {"prompt_token_ids": ...}.
 
+        The dicts may bring media: {"prompt": ..., "multi_modal_data": {"image": picture}}; see `prompts.media_of`.
         Raises the first request's error, after all others are done.
         """
-        parts = [_prompt_part(prompt) for prompt in _prompts(prompts)]
+        parts = [prompt_parts(prompt) for prompt in prompts_of(prompts)]
         return self._run(parts, sampling_params)
 
     def chat(
@@ -68,14 +69,16 @@ class LLM:
     ) -> list[RequestOutput]:
         """The answers to one conversation or several, rendered by the model's chat template."""
         conversations = [messages] if messages and isinstance(messages[0], dict) else messages
-        parts = [
-            Chat(
-                messages=tuple(conversation),  # type: ignore[arg-type]
-                tools=tuple(tools or ()),
-                template=chat_template,
-                template_kwargs=chat_template_kwargs or {},
-                add_generation_prompt=add_generation_prompt,
-                continue_final_message=continue_final_message,
+        parts: list[Parts] = [
+            (
+                Chat(
+                    messages=tuple(conversation),  # type: ignore[arg-type]
+                    tools=tuple(tools or ()),
+                    template=chat_template,
+                    template_kwargs=chat_template_kwargs or {},
+                    add_generation_prompt=add_generation_prompt,
+                    continue_final_message=continue_final_message,
+                ),
             )
             for conversation in conversations
         ]
@@ -86,7 +89,7 @@ class LLM:
     ) -> list[BeamSearchOutput]:
         """The `beam_width` likeliest continuations of each prompt."""
         return [
-            beam_search(self, self._tokenize(_prompt_part(prompt)), params) for prompt in _prompts(prompts)
+            beam_search(self, self._tokenize(prompt_parts(prompt)), params) for prompt in prompts_of(prompts)
         ]
 
     def get_tokenizer(self) -> Any:
@@ -99,12 +102,12 @@ class LLM:
 
     def reset_prefix_cache(self) -> None:
         """Empty the prefix cache."""
-        self.engine.runner.cache.reset()
+        self.engine.reset_caches()
 
     # --- running ------------------------------------------------------------------------------------------------
 
     def _run(
-        self, parts: Sequence[Part], sampling: SamplingParams | Sequence[SamplingParams] | None
+        self, parts: Sequence[Parts], sampling: SamplingParams | Sequence[SamplingParams] | None
     ) -> list[RequestOutput]:
         if sampling is None:
             sampling = self.get_default_sampling_params()
@@ -113,8 +116,8 @@ class LLM:
             raise InvalidRequest(
                 f"{len(parts)} prompts but {len(each)} sampling_params; give one, or one for each"
             )
-        requests = [self._request(part, params) for part, params in zip(parts, each, strict=True)]
-        collectors = [_Collector(self, request, part) for request, part in zip(requests, parts, strict=True)]
+        requests = [self._request(given, params) for given, params in zip(parts, each, strict=True)]
+        collectors = [_Collector(self, request, given) for request, given in zip(requests, parts, strict=True)]
         for collector in collectors:
             for index, one in enumerate(output_requests(collector.request)):
                 self._collectors[one.id] = collector
@@ -129,14 +132,12 @@ class LLM:
                     self.engine.loop.cancel(request_id)
         return [collector.result() for collector in collectors]
 
-    def _request(self, part: Part, sampling: SamplingParams) -> Request:
-        request = Request(
-            id=f"llm-{next(self._numbers)}", parts=(part,), sampling=sampling, arrival=time.time()
-        )
+    def _request(self, parts: Parts, sampling: SamplingParams) -> Request:
+        request = Request(id=f"llm-{next(self._numbers)}", parts=parts, sampling=sampling, arrival=time.time())
         return self.processor.prepare(request)
 
-    def _tokenize(self, part: Part) -> list[int]:
-        prepared = self.processor.prepare(Request(id="tokenize", parts=(part,)))
+    def _tokenize(self, parts: Parts) -> list[int]:
+        prepared = self.processor.prepare(Request(id="tokenize", parts=parts))
         return [token for tokens in prepared.parts if isinstance(tokens, Tokens) for token in tokens.ids]
 
     def _receive(self, events: list[Event]) -> None:
@@ -149,14 +150,14 @@ class LLM:
 class _Collector:
     """Gathers the events of one prompt into a `RequestOutput`."""
 
-    def __init__(self, llm: LLM, request: Request, part: Part) -> None:
+    def __init__(self, llm: LLM, request: Request, given: Parts) -> None:
         self.llm = llm
         self.request = request
         self.decoders: dict[str, OutputDecoder] = {}
         self.open = request.sampling.n
         self.error: Failed | None = None
         prompt = [token for tokens in request.parts if isinstance(tokens, Tokens) for token in tokens.ids]
-        text = part.text if isinstance(part, Text) else None
+        text = next((part.text for part in given if isinstance(part, Text)), None)
         self.output = RequestOutput(request.id, text, prompt, [CompletionOutput(k) for k in range(self.open)])
 
     def take(self, event: Event) -> None:
@@ -204,21 +205,3 @@ class _Collector:
         found = {token: Logprob(value, rank, name(token)) for rank, (token, value) in enumerate(entry.top, 1)}
         found[entry.token] = Logprob(entry.logprob, entry.rank, name(entry.token))
         return found
-
-
-def _prompts(prompts: Prompt | Sequence[Prompt]) -> Iterable[Prompt]:
-    """One prompt or several: a list of numbers is one."""
-    single = isinstance(prompts, str | dict) or (len(prompts) > 0 and isinstance(prompts[0], int))
-    return [prompts] if single else prompts  # type: ignore[list-item,return-value]
-
-
-def _prompt_part(prompt: Prompt) -> Part:
-    if isinstance(prompt, str):
-        return Text(prompt)
-    if isinstance(prompt, dict):
-        if "prompt_token_ids" in prompt:
-            return Tokens(tuple(prompt["prompt_token_ids"]))
-        if "prompt" in prompt:
-            return Text(prompt["prompt"])
-        raise InvalidRequest("a prompt given as a dict needs 'prompt' or 'prompt_token_ids'", param="prompt")
-    return Tokens(tuple(prompt))

@@ -16,7 +16,7 @@ def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
         raise InvalidRequest(
             f"no such option: {', '.join(sorted(unknown))}; there are {', '.join(EngineOptions.__struct_fields__)}"
         )
-    for size in ("memory", "kv_cache_memory_bytes"):
+    for size in ("memory", "kv_cache_memory_bytes", "encoder_cache_memory_bytes"):
         if options.get(size) is not None:
             options[size] = parse_size(options[size], size)
     names = options.pop("served_model_name", ()) or (model,)

@@ -7,7 +7,7 @@ neither the cache nor the scheduling: the engine brings a step's flattened token
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -62,15 +62,20 @@ class Decoder:
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
         """Hidden states after the last norm, [tokens, hidden]; writes the step's keys and values to `caches`."""
-        x = self.embed(inputs.tokens)
-        if inputs.embeds is not None and inputs.embed_mask is not None:
-            x = torch.where(inputs.embed_mask[:, None], inputs.embeds.to(x.dtype), x)
+        x = self.begin(inputs)
         rotations = [rope(inputs.positions) for rope in self.ropes]
         residual: Tensor | None = None
         for block, rope, group, cache in zip(self.blocks, self._rope_of, self._group_of, caches, strict=True):
             rotation = None if rope is None else rotations[rope]
             x, residual = block(x, residual, rotation, inputs.batches[group], cache)
         return self.norm.add(x, residual)[0]
+
+    def begin(self, inputs: ForwardInputs) -> Tensor:
+        """The first layer's input [tokens, hidden]: embeddings, with other stages' rows in their places."""
+        x = self.embed(inputs.tokens)
+        if inputs.embeds is None or inputs.embed_mask is None:
+            return x
+        return torch.where(inputs.embed_mask[:, None], inputs.embeds.to(x.dtype), x)
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -92,10 +97,11 @@ def build(
     table: Table,
     ignore: Collection[str] = (),
     source: WeightSource | None = None,
+    kind: Callable[[DecoderConfig, torch.device, int | None], Decoder] = Decoder,
 ) -> Decoder:
     """The decoder of `config` with the checkpoint's weights, by `table`; `ignore` as in `weights.load`.
 
-    `source` brings the weights where they are not the checkpoint's tensors as they stand.
+    `source` brings the weights where they are not the checkpoint's tensors as they stand; `kind` makes another class of decoder.
 
     Raises CheckpointError when the checkpoint and the config do not fit together, ConfigError on an unknown
     quantization.
@@ -105,7 +111,7 @@ def build(
             f"quantization {options.quantization!r} is not known; known: int8", param="quantization"
         )
     device = torch.device(options.device)
-    decoder = Decoder(config, device, options.context)
+    decoder = kind(config, device, options.context)
     ignored = (*BUFFERS, *ignore)
     if config.tied and isinstance(head := table["head"], str):
         ignored = (*ignored, re.escape(f"{head}.weight"))

@@ -6,23 +6,26 @@ A family's `build` function returns an object of one of these. The protocols are
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from torch import Tensor
 
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
+from tutti.request import Request, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
 class ForwardInputs:
     """The tokens of one step, of all its requests, flattened.
 
-    `tokens` int64 [tokens]; `positions` int64 [tokens] (or [3, tokens] for M-RoPE); `batches` one `PagedBatch` per
-    entry of the model's `groups`; `embeds` [tokens, hidden] replaces the embedding where `embed_mask` bool [tokens]
-    is set.
+    `tokens` int64 [tokens]; `positions` int64 [tokens], or [axes, tokens] for a model that places tokens (see
+    `PlacesTokens`); `batches` one `PagedBatch` per entry of the model's `groups`; `embeds` [tokens, width] are the rows
+    that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the embedding, what a
+    model makes of a language model's is its own matter.
     """
 
     tokens: Tensor
@@ -49,4 +52,100 @@ class CausalModel(Protocol):
 
     def weight_bytes(self) -> int:
         """Bytes of memory the weights hold, packed copies included."""
+        ...
+
+
+@runtime_checkable
+class PlacesTokens(Protocol):
+    """A causal model whose tokens have positions on several axes (M-RoPE), which media decide."""
+
+    def positions(self, request: Request) -> np.ndarray:
+        """Positions int64 [axes, tokens] of the request's prompt; what follows goes on from the largest, on all axes."""
+        ...
+
+
+@runtime_checkable
+class EmitsRows(Protocol):
+    """A causal model that other stages listen to."""
+
+    def forward_emitting(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> tuple[Tensor, Tensor]:
+        """What `forward` gives, and the rows [tokens, width] that other stages take of each token."""
+        ...
+
+
+@runtime_checkable
+class FollowsRows(Protocol):
+    """A causal model that takes no part of the request: every token it computes has a row of another stage.
+
+    `eos_ids` end its output; `sampling` is how its tokens are chosen unless the request says otherwise.
+    """
+
+    eos_ids: frozenset[int]
+    sampling: SamplingParams
+
+    def prompt(self, request: Request) -> list[int]:
+        """The tokens it begins with."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What an edge brings to a model that follows: `rows` [tokens, width] of its next tokens.
+
+    `last` [1, width], when given, is the row of every token after them: nothing more comes.
+    """
+
+    rows: Tensor
+    last: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """What leaves a graph as audio: `samples` float32 [samples] in [-1, 1] at `rate` Hz."""
+
+    samples: Tensor
+    rate: int
+
+
+class OnceModel(Protocol):
+    """The model of a stage of one pass: an encoder, a VAE, a vocoder."""
+
+    def take(self, part: Any) -> Any:
+        """A part of a request as the item that is computed. Raises TuttiError on what it cannot read."""
+        ...
+
+    def cost(self, item: Any) -> int:
+        """The work an item is, in units of the stage's budget (frames, patches)."""
+        ...
+
+    def bucket(self, item: Any) -> Hashable:
+        """Items are computed together only if these are equal."""
+        ...
+
+    def run(self, items: list[Any]) -> list[Any]:
+        """One pass; a payload per item."""
+        ...
+
+
+class DenoiseModel(Protocol):
+    """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
+
+    def start(self, request: Request, condition: Any) -> Any:
+        """The state of a request before its first step; `condition` is what the edges brought, or None."""
+        ...
+
+    def key(self, state: Any) -> Hashable:
+        """Requests whose states have the same key may share a batch."""
+        ...
+
+    def step(self, states: list[Any]) -> list[Any]:
+        """The states one sampler step later. The given states are not changed."""
+        ...
+
+    def done(self, state: Any) -> bool:
+        """Whether a state needs no further step."""
+        ...
+
+    def result(self, state: Any) -> Any:
+        """The payload of a finished state."""
         ...

@@ -18,7 +18,7 @@ import torch
 
 from tutti.engine.kv.blocks import NULL_BLOCK, BlockPool
 from tutti.engine.kv.groups import Group, Table, make_group
-from tutti.engine.kv.hashing import HashChain
+from tutti.engine.kv.hashing import HashChain, Mark
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache
 
@@ -58,9 +58,9 @@ class BlockBooks:
         self.stats = CacheStats()
         self._announced: dict[bytes, int] = {}  # content being computed by somebody -> how many
 
-    def chain(self, extra_keys: Sequence[str]) -> HashChain:
-        """An empty chain for a request whose KV also depends on `extra_keys`."""
-        return HashChain(self.block_size, extra_keys)
+    def chain(self, extra_keys: Sequence[str], marks: Sequence[Mark] = ()) -> HashChain:
+        """An empty chain for a request whose KV also depends on `extra_keys`, and in places on media."""
+        return HashChain(self.block_size, extra_keys, marks)
 
     def lookup(self, chain: HashChain, tokens: Sequence[int]) -> int:
         """Blocks of the longest cached prefix that leaves at least one token to compute."""

@@ -17,22 +17,46 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Accepts:
-    """What a template takes: content as a string, as a list of parts, None for no content, the developer's role."""
+    """What a template takes: content as a string, as a list of parts, None for no content, the developer's role.
+
+    `media` are the modalities that the model takes.
+    """
 
     text: bool
     parts: bool
     none: bool
     developer: bool
+    media: frozenset[str] = frozenset()
+
+
+# The types of content parts, OpenAI's and vLLM's, and what they hold.
+MEDIA_PARTS = {
+    "image": "image",
+    "image_url": "image",
+    "input_image": "image",
+    "audio": "audio",
+    "audio_url": "audio",
+    "input_audio": "audio",
+    "video": "video",
+    "video_url": "video",
+    "input_video": "video",
+}
 
 
 def normalize(messages: Sequence[Mapping[str, Any]], accepts: Accepts) -> list[Message]:
     """The messages for a template that `accepts` these forms, copied where changed.
 
-    Raises InvalidRequest naming the message that is not of OpenAI's form.
+    A medium becomes `{"type": "image"}` (or audio, video): where it stands; what it is follows the conversation in the
+    request. Raises InvalidRequest naming the message that is not of OpenAI's form.
     """
     if not messages:
         raise InvalidRequest("messages must hold at least one message", param="messages")
     return [_message(message, accepts, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def modality_of(part: Any) -> str | None:
+    """The modality of a content part, None for text."""
+    return MEDIA_PARTS.get(str(part.get("type"))) if isinstance(part, Mapping) else None
 
 
 def _message(message: Mapping[str, Any], accepts: Accepts, place: str) -> Message:
@@ -62,25 +86,32 @@ def _content(content: Any, accepts: Accepts, place: str) -> str | list[Message] 
         return content if accepts.text or not accepts.parts else [{"type": "text", "text": content}]
     if not isinstance(content, Sequence):
         raise InvalidRequest(f"{place} must be a string or a list of parts", param=place)
-    texts = [_part_text(part, f"{place}[{index}]") for index, part in enumerate(content)]
+    parts = [_part(part, accepts, f"{place}[{index}]") for index, part in enumerate(content)]
     if accepts.parts:
-        return [{"type": "text", "text": text} for text in texts]
-    return "\n".join(texts)
-
-
-def _part_text(part: Any, place: str) -> str:
-    if isinstance(part, str):
-        return part
-    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
-    # Images, recordings and videos join here when the graph has stages that take them.
-    if kind not in ("text", "input_text", "output_text", "refusal"):
+        return parts
+    if any(part["type"] != "text" for part in parts):
         raise InvalidRequest(
-            f"{place}: a part of type {kind!r} was sent, and this model takes text only", param=place
+            f"{place} holds media, and this model's chat template has no place for them", param=place
+        )
+    return "\n".join(part["text"] for part in parts)
+
+
+def _part(part: Any, accepts: Accepts, place: str) -> Message:
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+    modality = modality_of(part)
+    if modality in accepts.media:
+        return {"type": modality}
+    if kind not in ("text", "input_text", "output_text", "refusal"):
+        takes = ", ".join(("text", *sorted(accepts.media)))
+        raise InvalidRequest(
+            f"{place}: a part of type {kind!r} was sent, and this model takes {takes} only", param=place
         )
     text = part.get("refusal" if kind == "refusal" else "text")
     if not isinstance(text, str):
         raise InvalidRequest(f"{place} must have a text", param=place)
-    return text
+    return {"type": "text", "text": text}
 
 
 def _tool_call(call: Any, place: str) -> Message:

@@ -13,13 +13,16 @@ from typing import Any
 import msgspec
 
 from tutti.errors import ConfigError, InvalidRequest
+from tutti.graph import resolve
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
+from tutti.models.processor.media import MediaReader
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
-from tutti.request import Chat, Media, Part, Request, SamplingParams, StructuredOutputs, Text, Tokens
+from tutti.models.registry import find_graph
+from tutti.request import Chat, Media, MediaInput, Request, SamplingParams, StructuredOutputs, Text, Tokens
 
 _DEFAULTS = {
     "temperature": "temperature",
@@ -44,6 +47,12 @@ class Processor:
     parsers: ParserChoice
     generation_defaults: dict[str, Any]
     vocab_size: int
+    media: MediaReader | None = None
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What the model takes besides text."""
+        return frozenset() if self.media is None else self.media.modalities
 
     @property
     def kind(self) -> dict[str, str]:
@@ -56,19 +65,34 @@ class Processor:
         return bool(self.templates.named)
 
     def prepare(self, request: Request, *, context: int | None = None) -> Request:
-        """`request` with its parts turned into one `Tokens` part. Works long on long text: not for an event loop.
+        """`request` with its parts turned into one `Tokens` part and a `MediaInput` for each medium.
 
-        With `context`, text that cannot fit in so many tokens is refused before it is tokenized. Raises
-        InvalidRequest, ContextOverflow.
+        Works long on long text and on media: not for an event loop. With `context`, text that cannot fit in so many
+        tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
         ids: list[int] = []
         for part in request.parts:
-            ids += self._tokenize(part, context)
+            if not isinstance(part, Media | MediaInput):
+                ids += self._tokenize(part, context)
         if not ids:
             raise InvalidRequest("the prompt is empty: it must have at least one token", param="prompt")
-        return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)),))
+        inputs = [part for part in request.parts if isinstance(part, MediaInput)]
+        media = [part for part in request.parts if isinstance(part, Media)]
+        if media:
+            self._check_media(media)
+            assert self.media is not None
+            ids, inputs = self.media.insert(ids, media)
+        return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
 
-    def _tokenize(self, part: Part, context: int | None) -> Sequence[int]:
+    def _check_media(self, media: Sequence[Media]) -> None:
+        for part in media:
+            if part.modality not in self.modalities:
+                takes = ", ".join(("text", *sorted(self.modalities)))
+                raise InvalidRequest(
+                    f"the request has {part.modality} in it, and this model takes {takes} only", param="messages"
+                )
+
+    def _tokenize(self, part: Text | Tokens | Chat, context: int | None) -> Sequence[int]:
         if isinstance(part, Tokens):
             for token in part.ids:
                 if not 0 <= token < self.vocab_size:
@@ -77,9 +101,6 @@ class Processor:
                         param="prompt",
                     )
             return part.ids
-        if isinstance(part, Media):
-            # The media parts of models that see and hear are turned into their stages' inputs here, when those exist.
-            raise InvalidRequest(f"the request has an {part.modality} part, and this model takes text only")
         text = self.render(part) if isinstance(part, Chat) else part.text
         if context is not None:
             self.tokenizer.check_length(text, context)
@@ -126,8 +147,10 @@ def load_processor(
     folder = Path(path)
     tokens_folder = Path(tokenizer) if tokenizer is not None else folder
     loaded = load_tokenizer(tokens_folder)
-    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens)
     config = read_json(folder / "config.json")
+    media = _media_reader(folder, config)
+    modalities = frozenset() if media is None else media.modalities
+    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities)
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
     return Processor(
         tokenizer=loaded,
@@ -141,7 +164,16 @@ def load_processor(
         ),
         generation_defaults=_generation_defaults(folder, generation_config),
         vocab_size=max(size for size in sizes if isinstance(size, int)),
+        media=media,
     )
+
+
+def _media_reader(folder: Path, config: dict[str, Any]) -> MediaReader | None:
+    """The media reader of the graph that serves this checkpoint, if it takes media."""
+    if not config.get("architectures"):
+        return None  # a folder with a tokenizer only
+    target = find_graph(config).media
+    return None if target is None else resolve(target)(folder, config)
 
 
 def _generation_defaults(folder: Path, source: str) -> dict[str, Any]:

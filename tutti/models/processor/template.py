@@ -28,10 +28,14 @@ _KEPT = 16  # templates of callers that stay compiled
 class ChatTemplate:
     """One template. Raises InvalidRequest when `source` is not Jinja."""
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self, source: str, special_tokens: Mapping[str, str], media: frozenset[str] = frozenset()
+    ) -> None:
+        """`media` are the modalities that the model takes besides text."""
         from tutti.models.processor import sandbox  # imports Jinja: 0.1 s, at the first template
 
         self.source = source
+        self._media = media
         self._special_tokens = special_tokens
         try:
             self._compiled: jinja2.Template = sandbox.environment().from_string(source)
@@ -58,6 +62,7 @@ class ChatTemplate:
             parts=_PROBE in parts and "'type'" not in parts and '"type"' not in parts,
             none=self._tests_none,
             developer="developer" in self.source,
+            media=self._media,
         )
 
     @cached_property
@@ -115,9 +120,15 @@ class ChatTemplate:
 class ChatTemplates:
     """The templates of one model by name; `named` is empty for a model that has none (a base model)."""
 
-    def __init__(self, sources: Mapping[str, str], special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, str],
+        special_tokens: Mapping[str, str],
+        media: frozenset[str] = frozenset(),
+    ) -> None:
         self._special_tokens = special_tokens
-        self.named = {name: ChatTemplate(source, special_tokens) for name, source in sources.items()}
+        self._media = media
+        self.named = {name: ChatTemplate(source, special_tokens, media) for name, source in sources.items()}
         self._given: dict[str, ChatTemplate] = {}
 
     @property
@@ -150,21 +161,26 @@ class ChatTemplates:
         return self.choose(chat).render(chat)
 
     def _compile(self, source: str) -> ChatTemplate:
-        template = self._given.pop(source, None) or ChatTemplate(source, self._special_tokens)
+        template = self._given.pop(source, None) or ChatTemplate(source, self._special_tokens, self._media)
         self._given[source] = template  # the last used is the last dropped
         while len(self._given) > _KEPT:
             del self._given[next(iter(self._given))]
         return template
 
 
-def load_templates(folder: Path, given: str | None, special_tokens: Mapping[str, str]) -> ChatTemplates:
+def load_templates(
+    folder: Path,
+    given: str | None,
+    special_tokens: Mapping[str, str],
+    media: frozenset[str] = frozenset(),
+) -> ChatTemplates:
     """The templates of the checkpoint in `folder`, or the one `given` (a file's path, or Jinja text).
 
     Raises ConfigError when `given` cannot be used, CheckpointError when a template of the checkpoint is broken.
     """
     sources = _sources(folder) if given is None else {"default": _read_given(given)}
     try:
-        return ChatTemplates(sources, special_tokens)
+        return ChatTemplates(sources, special_tokens, media)
     except InvalidRequest as error:
         if given is not None:
             raise ConfigError(f"--chat-template: {error.message}", param="chat_template") from error

@@ -1,0 +1,184 @@
+"""A model that sees, hears, writes and speaks does all of it as transformers' does."""
+
+from __future__ import annotations
+
+import functools
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from transformers import WhisperFeatureExtractor
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from tests.models import checkpoints
+from tests.models.checkpoints import AUDIO, BOS, END, EOS, IMAGE, PICTURES, START
+from tests.models.test_sight import SMALL, TALL, png, words
+from tutti.engine.core import Engine
+from tutti.events import AudioDelta, Done, Event, Failed, TextDelta
+from tutti.models.mel import log_mel
+from tutti.models.processor import load_processor
+from tutti.request import Media, Part, Request, SamplingParams, Tokens
+from tutti.settings import EngineOptions
+
+NAME = "qwen2_5_omni"
+NEW, CODES = 8, 20
+RATE = 16_000
+TONE = (0.3 * np.sin(np.arange(9_000) * 0.2) + 0.1 * np.sin(np.arange(9_000) * 0.031)).astype(np.float32)
+NOISE = (0.1 * np.random.default_rng(5).standard_normal(5_000)).astype(np.float32)
+
+PROMPTS: dict[str, list[int | tuple[str, Any]]] = {
+    "text": words(1, 12),
+    "a picture": [*words(2, 3), BOS, ("image", SMALL), EOS, *words(3, 5)],
+    "a recording": [*words(4, 2), START, ("audio", TONE), END, *words(5, 6)],
+    "both, twice": [
+        START, ("audio", NOISE), END, *words(6, 3), BOS, ("image", TALL), EOS,
+        BOS, ("image", SMALL), EOS, *words(7, 9), START, ("audio", TONE), END, 7,
+    ],
+}  # fmt: skip
+
+
+def wav(samples: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, RATE, format="WAV", subtype="FLOAT")
+    return file.getvalue()
+
+
+@functools.cache
+def theirs(name: str) -> tuple[list[int], np.ndarray]:
+    """transformers' greedy text and speech."""
+    model: Any = checkpoints.reference(NAME)
+    thinker = model.config.thinker_config
+    pictures = [value for kind, value in media(name) if kind == "image"]
+    sounds = [value for kind, value in media(name) if kind == "audio"]
+    inputs: dict[str, Any] = {}
+    image_counts = iter(())
+    if pictures:
+        features = Qwen2VLImageProcessorPil(patch_size=4, **PICTURES)(pictures, return_tensors="pt")
+        grid = features["image_grid_thw"]
+        inputs |= {"thinker_pixel_values": features["pixel_values"], "image_grid_thw": grid}
+        image_counts = iter((grid.prod(-1) // 4).tolist())
+    sound_counts = iter(())
+    if sounds:
+        extractor = WhisperFeatureExtractor(feature_size=thinker.audio_config.num_mel_bins)
+        mel = extractor(
+            sounds, sampling_rate=RATE, return_attention_mask=True, padding="max_length", return_tensors="pt"
+        )
+        inputs |= {"input_features": mel["input_features"], "feature_attention_mask": mel["attention_mask"]}
+        lengths = mel["attention_mask"].sum(-1)
+        sound_counts = iter((((lengths - 1) // 2 + 1 - 2) // 2 + 1).tolist())
+    ids: list[int] = []
+    for one in PROMPTS[name]:
+        if isinstance(one, int):
+            ids.append(one)
+        else:
+            ids += [IMAGE] * next(image_counts) if one[0] == "image" else [AUDIO] * next(sound_counts)
+    prompt = torch.tensor([ids])
+    torch.manual_seed(0)
+    text, speech = model.generate(
+        input_ids=prompt,
+        attention_mask=torch.ones_like(prompt),
+        speaker="Ada",
+        thinker_max_new_tokens=NEW,
+        thinker_do_sample=False,
+        thinker_eos_token_id=None,
+        talker_max_new_tokens=CODES,
+        talker_do_sample=False,
+        talker_eos_token_id=[64, 66],
+        **inputs,
+    )
+    return text[0, len(ids) :].tolist(), speech.numpy()
+
+
+def media(name: str) -> list[tuple[str, Any]]:
+    return [one for one in PROMPTS[name] if isinstance(one, tuple)]
+
+
+class Served:
+    """An engine in this thread, and what it answers."""
+
+    def __init__(self, **options: Any) -> None:
+        self.events: list[Event] = []
+        path = str(checkpoints.cached(NAME))
+        defaults = {"dtype": "float32", "device": "cpu", "memory": 2 * 10**9, "block_size": 8, "threads": 1}
+        self.engine = Engine(EngineOptions(model=path, **(defaults | options)), self.events.extend)
+        self.processor = load_processor(path)
+
+    def ask(self, *names: str, modalities: tuple[str, ...] = ("text", "audio")) -> list[tuple[list[int], np.ndarray]]:
+        for name in names:
+            self.engine.loop.submit(self.processor.prepare(self.request(name, modalities)))
+        self.engine.loop.run_until(lambda: len(self.ended()) == len(names))
+        answers = [self.answer(name) for name in names]
+        self.events.clear()
+        return answers
+
+    def request(self, name: str, modalities: tuple[str, ...]) -> Request:
+        kinds = {"image": IMAGE, "audio": AUDIO}
+        ids = tuple(one if isinstance(one, int) else kinds[one[0]] for one in PROMPTS[name])
+        files = [Media(kind, png(value) if kind == "image" else wav(value)) for kind, value in media(name)]
+        parts: tuple[Part, ...] = (Tokens(ids), *files)
+        greedy = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
+        codes = SamplingParams(temperature=0.0, repetition_penalty=1.05, max_tokens=CODES)
+        return Request(
+            id=name, parts=parts, sampling=greedy, stage_sampling={"talker": codes}, modalities=modalities
+        )
+
+    def ended(self) -> list[Event]:
+        return [event for event in self.events if isinstance(event, Done | Failed)]
+
+    def answer(self, name: str) -> tuple[list[int], np.ndarray]:
+        mine = [event for event in self.events if event.request == name]
+        assert not [event for event in mine if isinstance(event, Failed)], mine
+        tokens = [token for event in mine if isinstance(event, TextDelta) for token in event.tokens]
+        pcm = b"".join(event.pcm for event in mine if isinstance(event, AudioDelta))
+        return tokens, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+
+
+WAYS: dict[str, dict[str, Any]] = {"as it comes": {}, "chunks of 7": {"max_num_batched_tokens": 7}}
+
+
+@pytest.fixture(scope="module", params=WAYS)
+def served(request: pytest.FixtureRequest) -> Served:
+    return Served(**WAYS[request.param])
+
+
+@pytest.mark.parametrize("name", PROMPTS)
+def test_text_and_speech_are_those_of_transformers(served: Served, name: str) -> None:
+    ((tokens, samples),) = served.ask(name)
+    their_tokens, their_samples = theirs(name)
+    assert tokens == their_tokens
+    assert samples.shape == their_samples.shape
+    np.testing.assert_allclose(samples, their_samples.clip(-1, 1), atol=2e-3)
+
+
+def test_requests_together_get_the_same_answers_as_alone(served: Served) -> None:
+    for name, (tokens, samples) in zip(PROMPTS, served.ask(*PROMPTS), strict=True):
+        their_tokens, their_samples = theirs(name)
+        assert tokens == their_tokens
+        np.testing.assert_allclose(samples, their_samples.clip(-1, 1), atol=2e-3)
+
+
+def test_who_wants_text_alone_gets_it_without_the_talker(served: Served) -> None:
+    steps = served.engine.followers[0].generation_tokens
+    ((tokens, samples),) = served.ask("a recording", modalities=("text",))
+    assert tokens == theirs("a recording")[0]
+    assert len(samples) == 0
+    assert served.engine.followers[0].generation_tokens == steps
+
+
+def test_everything_is_given_back(served: Served) -> None:
+    served.ask("both, twice")
+    for runner in (served.engine.runner, *served.engine.followers):
+        runner.cache.check()
+        assert runner.cache.usage == 0
+
+
+@pytest.mark.parametrize("bands", [16, 80, 128])
+def test_log_mel_spectrograms_are_those_of_whispers_feature_extractor(bands: int) -> None:
+    extractor = WhisperFeatureExtractor(feature_size=bands)
+    theirs = extractor(TONE, sampling_rate=RATE, return_attention_mask=True, return_tensors="pt")
+    mine = log_mel(torch.from_numpy(TONE), bands)
+    assert mine.shape[1] == theirs["attention_mask"].sum()
+    torch.testing.assert_close(mine, theirs["input_features"][0, :, : mine.shape[1]], atol=1e-4, rtol=1e-4)

@@ -1,0 +1,150 @@
+"""Models that see answer as transformers' do: pictures and videos, alone and in batches, cached or not."""
+
+from __future__ import annotations
+
+import functools
+import io
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from tests.models import checkpoints
+from tests.models.checkpoints import IMAGE, PICTURES
+from tutti import LLM, SamplingParams
+from tutti.llm.outputs import RequestOutput
+
+NEW = 10
+GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
+NAMES = tuple(checkpoints.SIGHTED)
+
+
+def picture(seed: int, width: int, height: int) -> Image.Image:
+    """Large soft blobs of random colours."""
+    values = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    return Image.fromarray(values).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def words(seed: int, count: int) -> list[int]:
+    return random.Random(seed).choices(range(256), k=count)
+
+
+SMALL, WIDE, TALL = picture(1, 30, 20), picture(2, 90, 30), picture(3, 17, 60)
+PROMPTS: list[tuple[list[int], list[Image.Image]]] = [
+    (words(1, 12), []),
+    ([*words(2, 3), IMAGE, *words(3, 5)], [SMALL]),
+    ([IMAGE, *words(4, 9)], [WIDE]),
+    ([*words(5, 20), IMAGE, *words(6, 4), IMAGE, *words(7, 6)], [TALL, SMALL]),
+]
+
+
+@functools.cache
+def theirs(name: str) -> list[list[int]]:
+    """transformers' greedy tokens, one prompt at a time."""
+    return [generate(name, ids, pictures) for ids, pictures in PROMPTS]
+
+
+def generate(name: str, ids: list[int], pictures: list[Image.Image]) -> list[int]:
+    model = checkpoints.reference(name)
+    vision = model.config.vision_config
+    inputs: dict[str, Any] = {}
+    if pictures:
+        processor = Qwen2VLImageProcessorPil(patch_size=vision.patch_size, **PICTURES)
+        features = processor(pictures, return_tensors="pt")
+        inputs = {"pixel_values": features["pixel_values"], "image_grid_thw": features["image_grid_thw"]}
+        counts = iter((features["image_grid_thw"].prod(-1) // vision.spatial_merge_size**2).tolist())
+        ids = [token for t in ids for token in ([t] * next(counts) if t == IMAGE else [t])]
+        inputs["mm_token_type_ids"] = torch.tensor([[int(token == IMAGE) for token in ids]])
+    prompt = torch.tensor([ids])
+    out = model.generate(
+        prompt,
+        attention_mask=torch.ones_like(prompt),
+        max_new_tokens=NEW,
+        do_sample=False,
+        eos_token_id=None,
+        **inputs,
+    )
+    return out[0, len(ids) :].tolist()
+
+
+def make(name: str, **options: Any) -> LLM:
+    defaults = {"dtype": "float32", "device": "cpu", "memory": "2GB", "block_size": 8, "threads": 1}
+    return LLM(str(checkpoints.cached(name)), **(defaults | options))
+
+
+def prompts() -> list[dict[str, Any]]:
+    return [
+        {"prompt_token_ids": ids, "multi_modal_data": {"image": [png(image) for image in pictures]}}
+        for ids, pictures in PROMPTS
+    ]
+
+
+def tokens(outputs: list[RequestOutput]) -> list[list[int]]:
+    return [output.outputs[0].token_ids for output in outputs]
+
+
+WAYS: dict[str, dict[str, Any]] = {
+    "as it comes": {},
+    "chunks of 7": {"max_num_batched_tokens": 7},
+    "one at a time": {"max_num_seqs": 1},
+    "no prefix cache": {"enable_prefix_caching": False},
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("way", WAYS)
+def test_answers_about_pictures_are_those_of_transformers(name: str, way: str) -> None:
+    llm = make(name, **WAYS[way])
+    assert tokens(llm.generate(prompts(), GREEDY)) == theirs(name)
+    llm.engine.runner.cache.check()
+    assert llm.engine.runner.cache.usage == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_picture_seen_before_costs_nothing_and_changes_no_answer(name: str) -> None:
+    llm = make(name)
+    llm.generate(prompts(), GREEDY)
+    computed = llm.engine.encoders[0].items
+    again = llm.generate(prompts(), GREEDY)
+    assert tokens(again) == theirs(name)
+    assert llm.engine.encoders[0].items == computed == 3
+    assert sum(output.num_cached_tokens for output in again) > 0
+
+
+def test_another_picture_in_the_same_words_finds_no_cached_prefix() -> None:
+    llm = make(NAMES[0])
+    ids = [*words(2, 3), IMAGE, *words(3, 30)]
+
+    def ask(seed: int) -> RequestOutput:
+        image = picture(seed, 30, 20)
+        return llm.generate([{"prompt_token_ids": ids, "multi_modal_data": {"image": image}}], GREEDY)[0]
+
+    first, other = ask(1), ask(9)
+    assert other.num_cached_tokens == 0
+    assert ask(1).num_cached_tokens > 0
+    assert first.outputs[0].token_ids == generate(NAMES[0], ids, [picture(1, 30, 20)])
+    assert other.outputs[0].token_ids == generate(NAMES[0], ids, [picture(9, 30, 20)])
+
+
+def test_a_preempted_request_with_a_picture_gives_the_same_answer() -> None:
+    long = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
+    roomy = make(NAMES[0], max_model_len=96)
+    plan = roomy.engine.plan
+    tight = make(
+        NAMES[0],
+        max_model_len=96,
+        kv_cache_memory_bytes=plan.bytes_per_token * (plan.context + 2 * plan.block_size),
+    )
+    asked = prompts()[:3]
+    assert tokens(tight.generate(asked, long)) == tokens(roomy.generate(asked, long))
+    assert tight.engine.stats().preemptions > 0

@@ -1,0 +1,57 @@
+"""The thinker's ears: an audio encoder over log-mel spectrograms. transformers' module."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+from tutti.models.mel import log_mel
+from tutti.models.processor.media import unpack
+from tutti.models.qwen2_5_omni.config import part
+from tutti.models.towers import load_tower
+from tutti.request import MediaInput
+
+TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniAudioEncoder"
+
+
+class AudioTower:
+    """Implements `models.protocols.OnceModel`; an item is a spectrogram [bands, frames]."""
+
+    def __init__(self, tower: Any, bands: int, device: torch.device, dtype: torch.dtype) -> None:
+        self.tower = tower
+        self.bands = bands
+        self.device = device
+        self.dtype = dtype
+
+    def take(self, part: MediaInput) -> Tensor:
+        """See `OnceModel.take`; `part` holds samples float32 at 16 kHz."""
+        return log_mel(torch.from_numpy(unpack(part.arrays["samples"]).copy()), self.bands)
+
+    def cost(self, item: Tensor) -> int:
+        """See `OnceModel.cost`: frames."""
+        return item.shape[1]
+
+    def bucket(self, item: Tensor) -> Hashable:
+        """See `OnceModel.bucket`: recordings of all lengths are computed together."""
+        return None
+
+    def run(self, items: list[Tensor]) -> list[Tensor]:
+        """Rows [tokens, hidden] per item, 25 a second."""
+        lengths = torch.tensor([item.shape[1] for item in items], device=self.device)
+        after_convolution, rows = self.tower._get_feat_extract_output_lengths(lengths)
+        features = torch.cat(items, dim=1).to(self.device, self.dtype)
+        output = self.tower(features, feature_lens=lengths, aftercnn_lens=after_convolution)
+        return list(output.last_hidden_state.split(rows.tolist()))
+
+
+def build(checkpoint: Checkpoint, options: BuildOptions) -> AudioTower:
+    """The encoder with its weights."""
+    config = part(checkpoint.config, "thinker_config", "audio_config")
+    tower = load_tower(checkpoint, options, TARGET, config, ("thinker.audio_tower.",))
+    bands = config.get("num_mel_bins", 128)
+    return AudioTower(tower, bands, torch.device(options.device), getattr(torch, options.dtype))

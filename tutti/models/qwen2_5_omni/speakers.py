@@ -1,0 +1,44 @@
+"""The voices of a checkpoint: spk_dict.pt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tutti.errors import CheckpointError
+
+FILE = "spk_dict.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Speaker:
+    """A voice: `condition` float32 [1, width], `mel` float32 [1, frames, bands], and the token that begins its text."""
+
+    condition: Tensor
+    mel: Tensor
+    bos_token: int
+
+
+def load_speakers(folder: Path) -> dict[str, Speaker]:
+    """The voices by name, in the file's order. Raises CheckpointError."""
+    try:
+        stored = torch.load(folder / FILE, weights_only=True)
+        return {
+            name: Speaker(entry["cond"].float(), entry["ref_mel"].float(), int(entry["bos_token"]))
+            for name, entry in stored.items()
+        }
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder} has no {FILE}, which holds the voices; fetch it as well") from error
+    except Exception as error:
+        raise CheckpointError(f"{folder / FILE} is not a file of voices: {error}") from error
+
+
+def default_speaker(speakers: Mapping[str, Speaker]) -> str:
+    """The first one."""
+    if not speakers:
+        raise CheckpointError(f"{FILE} holds no voice")
+    return next(iter(speakers))
