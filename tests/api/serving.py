@@ -25,6 +25,7 @@ from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ApiKeys
 from tutti.gateway.limits import Limits
 from tutti.gateway.local import LocalBackend
+from tutti.media.fetch import FetchLimits
 from tutti.models.processor import load_processor
 from tutti.settings import EngineOptions
 
@@ -92,6 +93,7 @@ def serving(
     limits: Limits | None = None,
     make_engine: Callable[[EngineOptions], EngineClient] = LocalEngine,
     max_body: int = 64_000_000,
+    fetching: FetchLimits | None = None,
     **options: Any,
 ) -> Iterator[Serving]:
     """A server; `options` are `EngineOptions`."""
@@ -115,7 +117,8 @@ def serving(
             started.append(Serving(loop, url, gateway, engine))
             ready.set()
 
-        servers.append(make_server(create_app(gateway, max_body=max_body), drain=2, ready=announce))
+        app = create_app(gateway, max_body=max_body, fetching=fetching)
+        servers.append(make_server(app, drain=2, ready=announce))
         await servers[0].serve([listen("127.0.0.1", 0)])
 
     def run() -> None:

@@ -46,6 +46,18 @@ def encoded(samples: np.ndarray, rate: int, container: str, codec: str) -> bytes
     return file.getvalue()
 
 
+def remuxed(wav: bytes, container: str) -> bytes:
+    """The samples of a WAV file in another container, which soundfile does not read."""
+    file = BytesIO()
+    with av.open(BytesIO(wav)) as source, av.open(file, "w", format=container) as out:
+        stream = out.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = stream
+                out.mux(packet)
+    return file.getvalue()
+
+
 def video(
     count: int = 30,
     fps: int = 10,

@@ -13,7 +13,8 @@ BODY = b"\x89PNG\r\n\x1a\n" + bytes(1000)
 
 
 class Site(ThreadingHTTPServer):
-    """The server; `seen` are the (path, headers) of its requests, `enough` ends the answers that never end."""
+    """The server; `seen` are the (path, headers) of its requests, `enough` ends the answers that never end,
+    `files` are what it has."""
 
     daemon_threads = True
 
@@ -22,6 +23,7 @@ class Site(ThreadingHTTPServer):
         self.seen: list[tuple[str, dict[str, str]]] = []
         self.enough = threading.Event()
         self.sent = 0
+        self.files = {"/ok": BODY}
 
     @property
     def port(self) -> int:
@@ -40,8 +42,8 @@ class _Handler(BaseHTTPRequestHandler):
         query = parse_qs(parts.query)
         self.server.seen.append((parts.path, {name.lower(): value for name, value in self.headers.items()}))
         match parts.path:
-            case "/ok":
-                self._answer(200, BODY)
+            case path if path in self.server.files:
+                self._answer(200, self.server.files[path])
             case "/to":
                 self._answer(302, b"", {"Location": query["url"][0], "Set-Cookie": "secret=1; Path=/"})
             case "/loop":

@@ -71,6 +71,14 @@ def test_channels_are_averaged() -> None:
     assert np.abs(read_audio(files.recording(both, RATE, "WAV", "FLOAT"), RATE) - TONE / 2).max() < 1e-6
 
 
+@pytest.mark.parametrize("channels", [2, 6, 7, 8, 9, 24, 64])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_many_channels_are_averaged_too(channels: int, subtype: str) -> None:
+    wav = files.recording(np.stack([TONE] * channels, 1), RATE, "WAV", subtype)
+    for data in (wav, files.remuxed(wav, "matroska")):
+        assert np.abs(read_audio(data, RATE) - TONE).max() < 1e-4
+
+
 @pytest.mark.parametrize("source", [8_000, 22_050, 44_100, 48_000])
 def test_resampling_is_soxrs_high_quality(source: int) -> None:
     samples = files.tone(40.0, source)  # several blocks

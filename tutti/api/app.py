@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -17,6 +18,7 @@ from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.gateway.gateway import Gateway
+from tutti.media.fetch import FetchLimits
 
 # path, method, handler, whether a key is asked for
 _ROUTES = (
@@ -36,17 +38,23 @@ _ROUTES = (
 )
 
 
-def create_app(gateway: Gateway, *, max_body: int = MAX_BODY) -> Starlette:
-    """The application around `gateway`, which it closes when it shuts down. `max_body` is in bytes."""
+def create_app(
+    gateway: Gateway, *, max_body: int = MAX_BODY, fetching: FetchLimits | None = None
+) -> Starlette:
+    """The application around `gateway`, which it closes when it shuts down.
+
+    `max_body` is in bytes; `fetching` limits what the URLs in requests may cost and reach.
+    """
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await gateway.close()
 
+    endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching)
     return Starlette(
         routes=[
-            Route(path, Endpoint(gateway, handler, guarded=guarded, max_body=max_body), methods=[method])
+            Route(path, endpoint(handler, guarded=guarded), methods=[method])
             for path, method, handler, guarded in _ROUTES
         ],
         exception_handlers={HTTPException: routing_error, Exception: internal_error},

@@ -17,6 +17,7 @@ from tutti.api.errors import error_response
 from tutti.errors import PayloadTooLarge, TuttiError
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ANYONE, Caller
+from tutti.media.fetch import FetchLimits
 from tutti.settings import format_size
 
 MAX_BODY = 64_000_000  # bytes
@@ -24,12 +25,13 @@ MAX_BODY = 64_000_000  # bytes
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets. `path` holds the values of the path's placeholders."""
+    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost."""
 
     gateway: Gateway
     caller: Caller
     path: Mapping[str, str]
     body: bytes
+    fetching: FetchLimits
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -43,12 +45,19 @@ class Endpoint:
     """An ASGI endpoint around a handler. `guarded` ones ask for an API key, where the gateway has any."""
 
     def __init__(
-        self, gateway: Gateway, handler: Handler, *, guarded: bool = True, max_body: int = MAX_BODY
+        self,
+        gateway: Gateway,
+        handler: Handler,
+        *,
+        guarded: bool = True,
+        max_body: int = MAX_BODY,
+        fetching: FetchLimits | None = None,
     ) -> None:
         self._gateway = gateway
         self._handler = handler
         self._guarded = guarded
         self._max_body = max_body
+        self._fetching = fetching or FetchLimits()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -63,7 +72,7 @@ class Endpoint:
                 return
         except ClientGone:
             return
-        call = Call(self._gateway, caller, scope.get("path_params", {}), body)
+        call = Call(self._gateway, caller, scope.get("path_params", {}), body, self._fetching)
         await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:

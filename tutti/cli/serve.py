@@ -74,6 +74,7 @@ async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) 
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.keys import ApiKeys
     from tutti.gateway.limits import Limits
+    from tutti.media.fetch import FetchLimits
 
     start = time.monotonic()
     address = bind(host, port)  # a port that is taken is told before a model is loaded
@@ -82,7 +83,8 @@ async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) 
     async with llm:
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
         with _signals_are_the_servers():
-            server = make_server(create_app(gateway), ready=lambda url: _announce(url, options, start))
+            app = create_app(gateway, fetching=FetchLimits.of(read_settings()))
+            server = make_server(app, ready=lambda url: _announce(url, options, start))
             await server.serve([address])
 
 

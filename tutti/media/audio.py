@@ -1,7 +1,8 @@
 """Files to sound. Sound is float32 [samples], one channel, in [-1, 1] (a float file may go beyond).
 
-What soundfile reads (WAV, FLAC, Ogg, MP3, AIFF ...) it reads; the rest (M4A, AAC, WebM, the sound of a video) is
-read by PyAV. Both give blocks, which are mixed down and resampled one by one: the memory taken is that of the result.
+What soundfile reads (WAV, FLAC, Ogg, AIFF ...) it reads; the rest (MP3, M4A, WebM, the sound of a video) is read by
+PyAV: MP3 too, for soundfile's decoder of it writes what it thinks of a file to standard error. Both give blocks,
+which are mixed down and resampled one by one: the memory taken is that of the result.
 Writing is `audio_writer`'s, bare samples are `pcm`'s; their names are here too.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from io import BytesIO
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +24,7 @@ from tutti.media.pcm import from_alaw, from_pcm16, from_ulaw, to_alaw, to_pcm16,
 from tutti.media.wav import promised
 
 if TYPE_CHECKING:
+    from av import AudioFrame
     from av.container import InputContainer
     from soundfile import SoundFile
 
@@ -49,7 +52,6 @@ _SOUNDFILE = {
     "audio/wav",
     "audio/flac",
     "audio/ogg",
-    "audio/mpeg",
     "audio/aiff",
     "audio/basic",
     "audio/x-caf",
@@ -78,18 +80,28 @@ def read_container(container: InputContainer, rate: int, most_seconds: float) ->
     first = next(frames, None)
     if first is None:
         raise InvalidMedia(f"the recording is empty: it has no samples; {ADVICE}")
-    from itertools import chain
+    return _collect(_mixed(chain((first,), frames), first.sample_rate), first.sample_rate, rate, most_seconds)
 
+
+def _mixed(frames: Iterable[AudioFrame], rate: int) -> Iterator[np.ndarray]:
+    """Decoded frames, mixed down: float32 [samples].
+
+    The channels are interleaved first: PyAV lists a frame's separate channels up to a null pointer, which FFmpeg does
+    not set behind the eighth.
+    """
     import av
 
-    # Planar floats of the same rate and channels, whatever the codec gives.
-    convert = av.AudioResampler("fltp", first.layout, first.sample_rate)
-    blocks = (
-        block.to_ndarray().mean(0, dtype=np.float32)
-        for frame in chain((first,), frames)
-        for block in convert.resample(frame)
-    )
-    return _collect(blocks, first.sample_rate, rate, most_seconds)
+    form: tuple[str, str] | None = None
+    for frame in frames:
+        if frame.sample_rate != rate:
+            raise InvalidMedia(
+                f"the recording changes from {rate:,} to {frame.sample_rate:,} samples a second; {ADVICE}"
+            )
+        if form != (frame.format.name, frame.layout.name):
+            form = (frame.format.name, frame.layout.name)
+            interleave = av.AudioResampler("flt", frame.layout, rate)
+        for block in interleave.resample(frame):
+            yield block.to_ndarray().reshape(-1, block.layout.nb_channels).mean(1)
 
 
 def _read_soundfile(data: bytes, rate: int, most_seconds: float) -> np.ndarray | None:
@@ -112,7 +124,7 @@ def _read_soundfile(data: bytes, rate: int, most_seconds: float) -> np.ndarray |
         if file.frames > _NO_LENGTH:  # a stream, in which libsndfile cannot find its way
             return None
         samples = _collect(_blocks(file), file.samplerate, rate, most_seconds)
-        if file.format != "MP3" and file.tell() < file.frames:  # of an MP3 the length is an estimate
+        if file.tell() < file.frames:
             raise InvalidMedia(
                 f"the recording is cut short: its header announces {file.frames / file.samplerate:.2f} seconds and "
                 f"{file.tell() / file.samplerate:.2f} could be read; {ADVICE}"

@@ -26,7 +26,7 @@ from tutti.media.audio import read_container
 from tutti.media.broken import reading
 from tutti.media.container import open_container
 from tutti.media.kind import sniff
-from tutti.media.sampling import Budget, Video, assemble, choose
+from tutti.media.sampling import LARGEST_FRAME, Budget, Video, assemble, choose
 
 if TYPE_CHECKING:
     from av import Packet, VideoFrame
@@ -79,6 +79,8 @@ def read_soundtrack(data: bytes, rate: int, *, most_seconds: float = MOST_SOUND)
 def _read(container: InputContainer, budget: Budget) -> Video:
     stream = container.streams.video[0]
     budget.check_size(stream.codec_context.width, stream.codec_context.height)
+    # What the frames themselves say is checked by FFmpeg, before it makes room for them.
+    stream.codec_context.options = {"max_pixels": str(LARGEST_FRAME)}
     packets = [packet for packet in container.demux(stream) if packet.size]
     if not packets:
         raise InvalidMedia(f"the video is empty: it has no frames; {ADVICE}")

@@ -7,11 +7,13 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers
+from tutti.api.openai.attachments import gather
 from tutti.api.openai.fields import ChatFields
 from tutti.api.openai.job import Job, Tally, json_response
 from tutti.api.openai.logprobs import LogprobEncoder
@@ -155,9 +157,14 @@ class ChatJob:
         )
 
     async def _prepare(self) -> None:
-        """Tokenize the prompt now where its tokens are wanted before the end."""
+        """Fetch the media; tokenize the prompt now where its tokens are wanted before the end."""
+        job = self.job
+        messages, media = await gather(self.chat.messages, job.processor.modalities, job.call.fetching)
+        if media:
+            chat = msgspec.structs.replace(self.chat, messages=tuple(messages))
+            self.request = msgspec.structs.replace(self.request, parts=(chat, *media))
         if self.fields.continuous_usage or self.fields.return_token_ids:
-            self.request = await self.job.call.gateway.prepare(self.request)
+            self.request = await job.call.gateway.prepare(self.request)
             ids = [token for part in self.request.parts if isinstance(part, Tokens) for token in part.ids]
             self.tally.prompts[0] = len(ids)
             if self.fields.return_token_ids:
