@@ -11,15 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tutti.llm.batch import LLM
+    from tutti.llm.omni import Omni
     from tutti.llm.stream import AsyncLLM
     from tutti.request import BeamSearchParams, SamplingParams, StructuredOutputs
 
 __version__ = "0.1.0"
-__all__ = ["LLM", "AsyncLLM", "BeamSearchParams", "SamplingParams", "StructuredOutputs", "__version__"]
+__all__ = [
+    "LLM",
+    "AsyncLLM",
+    "BeamSearchParams",
+    "Omni",
+    "SamplingParams",
+    "StructuredOutputs",
+    "__version__",
+]
 
 _HOME = {
     "LLM": "tutti.llm.batch",
     "AsyncLLM": "tutti.llm.stream",
+    "Omni": "tutti.llm.omni",
     "SamplingParams": "tutti.request",
     "BeamSearchParams": "tutti.request",
     "StructuredOutputs": "tutti.request",

@@ -44,8 +44,9 @@ class Stage:
 class Edge:
     """What `source` emits, turned by `bridge` into what `destination` takes.
 
-    `bridge` names `(source model, destination model) -> bridge`, called once; the bridge is `(chunk: Chunk, state: dict)
-    -> Chunk | None`, where `state` is the edge's memory for one request. Without one, chunks pass as they are.
+    `bridge` names `(source model, destination model) -> bridge`, called once; the bridge is
+    `(chunk: Chunk, state: dict) -> Chunk | None`, where `state` is the edge's memory for one request, with the `Request`
+    itself under "request". Without a bridge, chunks pass as they are.
     """
 
     source: str

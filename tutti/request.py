@@ -190,8 +190,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
     A door makes it with a `Text` or `Chat` part and its `Media`; the processor turns those into `Tokens` and
-    `MediaInput`s before the engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling` overrides them for a
-    stage by its name. `priority`: lower is served first. `deadline` is in seconds since the epoch.
+    `MediaInput`s before the engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling`
+    overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in seconds since the epoch.
     """
 
     id: str
@@ -199,6 +199,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sampling: SamplingParams = SamplingParams()
     stage_sampling: dict[str, SamplingParams] = msgspec.field(default_factory=dict)
     modalities: tuple[str, ...] = ("text",)
+    live: bool = False  # whether somebody listens to its sound while it comes
+    voice: str | None = None  # that speaks, where modalities ask for audio; None: the model's first
     model: str = ""
     adapter: str | None = None
     cache_salt: str | None = None

@@ -570,9 +570,7 @@ def reference(name: str) -> PreTrainedModel:
         auto = transformers.AutoModelForImageTextToText
     elif name in OMNI:
         auto = transformers.Qwen2_5OmniForConditionalGeneration
-    return auto.from_pretrained(
-        cached(name), dtype=torch.float32, attn_implementation="eager"
-    ).eval()
+    return auto.from_pretrained(cached(name), dtype=torch.float32, attn_implementation="eager").eval()
 
 
 def tokenizer_json() -> dict[str, Any]:

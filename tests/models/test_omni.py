@@ -6,6 +6,7 @@ import functools
 import io
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import soundfile
@@ -16,6 +17,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from tests.models import checkpoints
 from tests.models.checkpoints import AUDIO, BOS, END, EOS, IMAGE, PICTURES, START
 from tests.models.test_sight import SMALL, TALL, png, words
+from tutti import Omni
 from tutti.engine.core import Engine
 from tutti.events import AudioDelta, Done, Event, Failed, TextDelta
 from tutti.models.mel import log_mel
@@ -106,11 +108,16 @@ class Served:
         self.engine = Engine(EngineOptions(model=path, **(defaults | options)), self.events.extend)
         self.processor = load_processor(path)
 
-    def ask(self, *names: str, modalities: tuple[str, ...] = ("text", "audio")) -> list[tuple[list[int], np.ndarray]]:
-        for name in names:
-            self.engine.loop.submit(self.processor.prepare(self.request(name, modalities)))
-        self.engine.loop.run_until(lambda: len(self.ended()) == len(names))
-        answers = [self.answer(name) for name in names]
+    def ask(
+        self, *names: str, modalities: tuple[str, ...] = ("text", "audio")
+    ) -> list[tuple[list[int], np.ndarray]]:
+        return self.run(*(self.processor.prepare(self.request(name, modalities)) for name in names))
+
+    def run(self, *requests: Request) -> list[tuple[list[int], np.ndarray]]:
+        for request in requests:
+            self.engine.loop.submit(request)
+        self.engine.loop.run_until(lambda: len(self.ended()) == len(requests))
+        answers = [self.answer(request.id) for request in requests]
         self.events.clear()
         return answers
 
@@ -160,12 +167,73 @@ def test_requests_together_get_the_same_answers_as_alone(served: Served) -> None
         np.testing.assert_allclose(samples, their_samples.clip(-1, 1), atol=2e-3)
 
 
+def test_a_listener_hears_the_beginning_before_the_end_is_spoken(served: Served) -> None:
+    request = served.processor.prepare(served.request("text", ("text", "audio")))
+    longer = SamplingParams(temperature=0.0, repetition_penalty=1.05, max_tokens=150)
+    request = msgspec.structs.replace(request, stage_sampling={"talker": longer})
+    (whole,) = served.run(request)
+    served.engine.loop.submit(msgspec.structs.replace(request, id="live", live=True))
+    talker = served.engine.followers[0]
+    while not any(isinstance(event, AudioDelta) for event in served.events):
+        assert served.engine.loop.turn()
+    assert talker.scheduler.running  # still speaking
+    assert served.engine.players.deadline("live") is not None
+    served.engine.loop.run_until(lambda: bool(served.ended()))
+    pieces = [event for event in served.events if isinstance(event, AudioDelta)]
+    assert len(pieces) >= 3
+    assert served.engine.players.deadline("live") is None
+    _, samples = served.answer("live")
+    served.events.clear()
+    assert samples.shape == whole[1].shape
+    heard = slice(0, 24 * 480 // 2)  # far from any window's edge
+    np.testing.assert_allclose(samples[heard], whole[1][heard], atol=0.1)
+
+
+@pytest.mark.parametrize("turns", [1, 5, 12, 40, 60])
+def test_a_listener_who_leaves_leaves_nothing_behind(served: Served, turns: int) -> None:
+    request = served.processor.prepare(served.request("both, twice", ("text", "audio")))
+    served.engine.loop.submit(msgspec.structs.replace(request, live=True))
+    for _ in range(turns):
+        served.engine.loop.turn()
+    served.engine.loop.cancel(request.id)
+    served.events.clear()
+    assert not served.engine.loop.turn()
+    for runner in (served.engine.runner, *served.engine.followers):
+        assert runner.cache.usage == 0
+
+
+def test_the_python_door_answers_the_same_whole_and_as_a_stream() -> None:
+    omni = Omni(str(checkpoints.cached(NAME)), dtype="float32", device="cpu", memory="2GB", threads=1)
+    greedy = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
+    codes = {"talker": SamplingParams(temperature=0.0, max_tokens=30)}
+    asked: dict[str, Any] = {"text": "hi", "images": [SMALL], "audio": (TONE, RATE), "sampling": greedy}
+    asked |= {"modalities": ["text", "audio"], "voice": "Ada", "stage_sampling": codes}
+    assert omni.voices == ("Ada",)
+    whole = omni.generate(**asked)
+    assert whole.finish_reason == "length" and len(whole.token_ids) == NEW
+    assert whole.rate == 24_000 and whole.audio is not None and whole.audio.dtype == np.float32
+    events = list(omni.stream(**asked))
+    assert "".join(event.text for event in events if isinstance(event, TextDelta)) == whole.text
+    assert sum(len(event.pcm) for event in events if isinstance(event, AudioDelta)) == 2 * len(whole.audio)
+    assert isinstance(events[-1], Done)
+    assert omni.generate(text="hi", sampling=greedy).audio is None
+
+
 def test_who_wants_text_alone_gets_it_without_the_talker(served: Served) -> None:
     steps = served.engine.followers[0].generation_tokens
     ((tokens, samples),) = served.ask("a recording", modalities=("text",))
     assert tokens == theirs("a recording")[0]
     assert len(samples) == 0
     assert served.engine.followers[0].generation_tokens == steps
+
+
+def test_a_voice_that_is_not_there_is_refused_and_the_others_are_named(served: Served) -> None:
+    request = served.processor.prepare(served.request("text", ("audio",)))
+    served.engine.loop.submit(msgspec.structs.replace(request, voice="Nobody"))
+    (failed,) = served.events
+    served.events.clear()
+    assert isinstance(failed, Failed)
+    assert failed.error.kind == "InvalidRequest" and "this model has Ada" in failed.error.message
 
 
 def test_everything_is_given_back(served: Served) -> None:

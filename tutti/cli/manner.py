@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -24,7 +25,7 @@ class Manner:
     """How to answer, as set by flags and by `/set`.
 
     `think`: None leaves it to the model; "false", "true" or a level asks its template. `form` is what the answer must
-    be: any JSON object or a schema.
+    be: any JSON object or a schema. `speak` is the file that the answer is spoken into, by `voice`.
     """
 
     system: str = ""
@@ -34,6 +35,8 @@ class Manner:
     verbose: bool = False
     wrap: bool = True
     hide_thinking: bool = False
+    speak: Path | None = None
+    voice: str | None = None
 
     def set_parameter(self, name: str, values: list[str]) -> None:
         """Set a sampling parameter from what was typed. Raises ConfigError or InvalidRequest."""

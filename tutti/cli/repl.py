@@ -20,6 +20,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from tutti.cli.manner import Manner
 from tutti.cli.printer import terminal_printer
 from tutti.cli.session import Session, print_statistics
+from tutti.cli.speech import check
 from tutti.errors import ContextOverflow, TuttiError
 
 _PLACEHOLDER = HTML("<ansibrightblack>Send a message (/? for help)</ansibrightblack>")
@@ -29,6 +30,7 @@ _HELP = """Available Commands:
   /set            Set session variables
   /show           Show model information
   /clear          Clear session context
+  /voice          Have answers spoken into a file
   /bye            Exit
   /?, /help       Help for a command
   /? shortcuts    Help for keyboard shortcuts
@@ -126,6 +128,7 @@ class Repl:
             "/set": self._set,
             "/show": self._show,
             "/clear": self._clear,
+            "/voice": self._voice,
             "/?": self._help,
             "/help": self._help,
         }
@@ -140,7 +143,7 @@ class Repl:
         return True
 
     async def _answer(self, text: str) -> None:
-        messages = [*self.messages, {"role": "user", "content": text}]
+        messages = [*self.messages, self.session.message(text)]
         printer = terminal_printer(wrap=self.manner.wrap, hide_thinking=self.manner.hide_thinking)
         prompt = self.session.chat(messages, self.manner)
         self._asking = asyncio.ensure_future(self.session.ask(prompt, self.manner, printer))
@@ -160,6 +163,21 @@ class Repl:
     def _clear(self, words: list[str]) -> None:
         self.messages = []
         print("Cleared session context")
+
+    def _voice(self, words: list[str]) -> None:
+        """/voice FILE [NAME]: answers are spoken into the file, by the voice; /voice off: no longer."""
+        voices = self.session.info.voices
+        if not voices:
+            print("This model does not speak.")
+        elif words == ["off"]:
+            self.manner.speak = None
+            print("Answers are no longer spoken.")
+        elif words:
+            check(Path(words[0]))
+            self.manner.speak, self.manner.voice = Path(words[0]), words[1] if len(words) > 1 else None
+            print(f"Answers are spoken into {words[0]}.")
+        else:
+            print(f"Usage: /voice <file> [name]; /voice off. Voices: {', '.join(voices)}")
 
     def _help(self, words: list[str]) -> None:
         topic = words[0].removeprefix("/") if words else ""

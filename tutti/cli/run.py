@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperCommand
 
 from tutti.cli.flags import EngineFlags, with_engine_flags
+from tutti.cli.speech import check
 from tutti.errors import InvalidRequest
 from tutti.settings import EngineOptions, read_settings
 
@@ -48,6 +50,10 @@ def run(
         bool, typer.Option("--nowordwrap", help="Do not break lines between words.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what each answer cost.")] = False,
+    speak: Annotated[
+        Path | None, typer.Option(help="Have the answer spoken into this file.", metavar="FILE.wav")
+    ] = None,
+    voice: Annotated[str | None, typer.Option(help="Who speaks.")] = None,
 ) -> None:
     """Talk to a model, or ask it one thing."""
     from tutti import logs
@@ -55,7 +61,16 @@ def run(
 
     settings = read_settings()
     logs.configure("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
-    manner = Manner(system=system, verbose=verbose, wrap=not nowordwrap, hide_thinking=hidethinking)
+    if speak is not None:
+        check(speak)
+    manner = Manner(
+        speak=speak,
+        voice=voice,
+        system=system,
+        verbose=verbose,
+        wrap=not nowordwrap,
+        hide_thinking=hidethinking,
+    )
     for name, value in (("temperature", temperature), ("max_tokens", max_tokens)):
         if value is not None:
             manner.set_parameter(name, [str(value)])
@@ -81,7 +96,7 @@ async def _answer_once(options: EngineOptions, manner: Manner, text: str) -> int
 
     async with open_session(options) as session:
         printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
-        prompt = session.chat([{"role": "user", "content": text}], manner)
+        prompt = session.chat([session.message(text)], manner)
         asking = asyncio.ensure_future(session.ask(prompt, manner, printer))
         try:
             with interrupts(asking):

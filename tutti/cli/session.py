@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from tutti.cli.attach import content_of, media_in
 from tutti.cli.manner import Manner
 from tutti.cli.printer import Printer
-from tutti.events import Done, Failed, TextDelta, Usage
-from tutti.request import Chat, Request, SamplingParams, Text
+from tutti.cli.speech import SpeechFile
+from tutti.errors import InvalidRequest
+from tutti.events import AudioDelta, Done, Failed, TextDelta, Usage
+from tutti.request import Chat, Part, Request, SamplingParams, Text
 from tutti.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -28,6 +31,9 @@ if TYPE_CHECKING:
     from tutti.gateway.local import LocalBackend
     from tutti.llm.stream import AsyncLLM
     from tutti.models.processor import Processor
+
+
+Prompt = tuple[Part, ...]  # a Chat or a Text, and the media it mentions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +60,25 @@ class Session:
         """The model's tokenizer, templates and parsers."""
         return self.backend.processor
 
-    async def ask(self, part: Chat | Text, manner: Manner, printer: Printer) -> Answer:
+    async def ask(self, prompt: Prompt, manner: Manner, printer: Printer) -> Answer:
         """Answer and print while it comes. Cancelling the task ends the answer. Raises TuttiError."""
         start = time.monotonic()
+        part = prompt[0]
+        speech = None if manner.speak is None else SpeechFile(manner.speak)
         chat = part if isinstance(part, Chat) else Chat(())
         parser = self.processor.output_parser(chat) if isinstance(part, Chat) else None
         said: list[str] = []
         usage, reason = None, "cancelled"
-        request = self._request(part, manner, keep_special=parser is not None and parser.needs_special_tokens)
+        keep_special = parser is not None and parser.needs_special_tokens
+        request = self._request(prompt, manner, keep_special=keep_special)
         async with aclosing(self.backend.generate(request)) as events:
             async for event in events:
                 match event:
                     case TextDelta():
                         deltas = [event.text] if parser is None else parser.push(event.text)
                         _show(deltas, printer, said)
+                    case AudioDelta() if speech is not None:
+                        speech.add(event)
                     case Usage():
                         usage = event
                     case Failed():
@@ -76,23 +87,40 @@ class Session:
                         reason = event.reason
         if parser is not None:
             _show(parser.finish(), printer, said)
+        if speech is not None:
+            speech.close()
         return Answer("".join(said), usage, reason, time.monotonic() - start)
 
-    def chat(self, messages: list[dict[str, Any]], manner: Manner) -> Chat | Text:
+    def message(self, text: str) -> dict[str, Any]:
+        """What a person typed, with the files it names. Raises InvalidRequest on those the model cannot take."""
+        return {"role": "user", "content": content_of(text, self.processor.modalities)}
+
+    def chat(self, messages: list[dict[str, Any]], manner: Manner) -> Prompt:
         """The prompt for `messages`; a base model, which has no chat template, gets the last one as it stands."""
+        media = media_in(messages)
         if not self.processor.has_chat_template:
-            return Text(messages[-1]["content"])
+            if media:
+                raise InvalidRequest(
+                    "this model has no chat template, so there is no place for media in its prompt"
+                )
+            return (Text(messages[-1]["content"]),)
         if manner.system:
             messages = [{"role": "system", "content": manner.system}, *messages]
-        return Chat(tuple(messages), template_kwargs=manner.template_kwargs())
+        return (Chat(tuple(messages), template_kwargs=manner.template_kwargs()), *media)
 
-    def _request(self, part: Chat | Text, manner: Manner, *, keep_special: bool) -> Request:
+    def _request(self, prompt: Prompt, manner: Manner, *, keep_special: bool) -> Request:
         chosen = {"max_tokens": None, **self.processor.generation_defaults, **manner.parameters}
         sampling = SamplingParams(
             **chosen, skip_special_tokens=not keep_special, structured_outputs=manner.form
         )
         return Request(
-            id=uuid.uuid4().hex, parts=(part,), sampling=sampling, model=self.name, arrival=time.time()
+            id=uuid.uuid4().hex,
+            parts=prompt,
+            sampling=sampling,
+            modalities=("text",) if manner.speak is None else ("text", "audio"),
+            voice=manner.voice,
+            model=self.name,
+            arrival=time.time(),
         )
 
 

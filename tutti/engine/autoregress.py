@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tutti.engine.batching import forward_inputs
 from tutti.engine.kv.cache import KVCache
+from tutti.engine.players import FILE, Players
 from tutti.engine.rows import MediaRows, StreamedRows, TokenRows
 from tutti.engine.scheduler import Scheduled, Scheduler
 from tutti.engine.sequence import Sequence, Timing
@@ -59,6 +60,7 @@ class Autoregress:
         device: torch.device,
         seed: int = 0,
         feeds: frozenset[str] = frozenset(),
+        players: Players | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
         """`feeds` are the modalities that other stages make of this one's rows."""
@@ -73,6 +75,7 @@ class Autoregress:
         self.feeds = feeds if isinstance(model, EmitsRows) else frozenset()
         self.prompt_tokens = 0
         self.generation_tokens = 0
+        self._players = players or Players()
         self._wake = wake
         self._sampler = Sampler(model.vocab_size, device)
         self._sequences: dict[str, Sequence] = {}
@@ -141,14 +144,17 @@ class Autoregress:
             )
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`. A reader notices when text pauses, a newcomer when nothing begins."""
-        if not self._sequences:
-            return None
-        oldest = min(
-            sequence.timing.last_token or sequence.timing.arrival
-            for sequence in (self.scheduler.running or self._sequences.values())
-        )
-        return oldest + _TEXT_DEADLINE
+        """See `stage.Runner`."""
+        return min(map(self._due, self.scheduler.running or self._sequences.values()), default=None)
+
+    def _due(self, sequence: Sequence) -> float:
+        """When its listener runs dry, or a reader notices a pause, or a newcomer that nothing begins."""
+        dry = self._players.deadline(sequence.id)
+        if dry is not None and isinstance(sequence.rows, StreamedRows):
+            return dry
+        patience = FILE if isinstance(sequence.rows, StreamedRows) else _TEXT_DEADLINE
+        seen = (sequence.timing.last_token or sequence.timing.arrival) + patience
+        return seen if dry is None else min(seen, dry)
 
     def plan(self) -> list[Scheduled]:
         """See `stage.Runner`."""

@@ -23,6 +23,7 @@ from tutti.engine.machine import available_memory, usable_cores
 from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, compute_dtype, default_token_budget, make_plan, require
+from tutti.engine.players import Players
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.stage import Runner
 from tutti.engine.vocabulary import Vocabulary
@@ -59,6 +60,7 @@ class Engine:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
         self.graph = find_graph(self.checkpoint.config)
+        self.players = Players()
         self.plan = plan_for(self.checkpoint, self.graph, options, self.device)
         log.info("%s", self.plan.text())
         self.runner = self._build(language_stage(self.graph))
@@ -66,7 +68,7 @@ class Engine:
         self.encoders = [self._build_once(stage) for stage in _of_kind(self.graph, Kind.ONCE)]
         stages = (self.runner, *self.followers, *self.encoders)
         runners: dict[str, Runner] = {runner.name: runner for runner in stages}
-        self.loop = Loop(self.graph, runners, emit, self._answer)
+        self.loop = Loop(self.graph, runners, emit, self._answer, self.players)
         self._reply = reply
         self.load_time = time.monotonic() - start
 
@@ -79,6 +81,12 @@ class Engine:
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
+            voices=tuple(
+                voice
+                for runner in self.followers
+                if isinstance(runner.model, FollowsRows)
+                for voice in runner.model.voices
+            ),
             context=self.plan.context,
             vocab_size=self.runner.model.vocab_size,
             dtype=self.plan.dtype,
@@ -113,6 +121,7 @@ class Engine:
             failures=loop.failures,
             media_items=sum(once.kept.queries for once in self.encoders),
             media_hits=sum(once.kept.hits for once in self.encoders),
+            underruns=self.players.underruns,
         )
 
     def reset_caches(self) -> None:
@@ -129,7 +138,9 @@ class Engine:
             model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
         cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
-        return Once(stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room)
+        return Once(
+            stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self.players
+        )
 
     def _build(self, stage: Stage) -> Autoregress:
         """The stage that takes text, and with it the memory plan of all."""
@@ -178,6 +189,7 @@ class Engine:
             device=self.device,
             seed=self.options.seed,
             feeds=self.graph.made_of(stage.name),
+            players=self.players,
             wake=lambda: self.loop.inbox.put(Wake()),
         )
 

@@ -19,7 +19,6 @@ from tutti.graph import Chunk
 from tutti.models.protocols import DenoiseModel
 from tutti.request import Request
 
-
 _PATIENCE = 0.5  # seconds that a picture may rest between two steps
 
 

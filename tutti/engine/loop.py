@@ -14,10 +14,11 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from tutti.engine.outputs import events_of
+from tutti.engine.players import Players
 from tutti.engine.stage import Failure, Runner, TokenOutput
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
-from tutti.errors import StageFailed, TuttiError
-from tutti.events import Done, ErrorValue, Event, Failed
+from tutti.errors import InvalidRequest, StageFailed, TuttiError
+from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed
 from tutti.graph import Chunk, Edge, Graph, resolve
 from tutti.request import MediaInput, Request
 
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 class Route:
     """A request's way through its pruned graph."""
 
+    request: Request
     graph: Graph
     outputs: set[str]  # stages whose last chunk is still to come
     done: Done  # how it ends, once it does: as its text did, if it has any
@@ -53,8 +55,11 @@ class Loop:
         runners: dict[str, Runner],
         emit: Callable[[list[Event]], None],
         answer: Callable[[Call], None] = lambda call: None,
+        players: Players | None = None,
     ) -> None:
+        """`players` are the clocks that the runners look at, too."""
         self.graph = graph
+        self.players = players or Players()
         self.runners = runners
         self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
         self.stats = LoopStats()
@@ -99,12 +104,20 @@ class Loop:
         try:
             graph = self.graph.prune(request.modalities, _inputs(request))
             outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
+            unknown = sorted(set(request.stage_sampling) - set(self.runners))
+            if unknown:
+                raise InvalidRequest(
+                    f"stage_sampling: there is no stage {unknown[0]!r}; there are {', '.join(self.runners)}",
+                    param="stage_sampling",
+                )
             if not outputs:
                 offered = sorted({stage.output for stage in self.graph.stages if stage.output})
-                raise StageFailed(
-                    f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}"
+                raise InvalidRequest(
+                    f"the model gives {', '.join(offered)}, not {', '.join(request.modalities)}",
+                    param="modalities",
                 )
-            self._routes[request.id] = Route(graph, outputs, Done(request.id, "stop"))
+            self.players.begin(request)
+            self._routes[request.id] = Route(request, graph, outputs, Done(request.id, "stop"))
             for stage in graph.stages:
                 self.runners[stage.name].admit(request)
         except Exception as error:
@@ -190,6 +203,9 @@ class Loop:
         if chunk.stage not in route.outputs:
             return []
         events = events_of(chunk)
+        for event in events:
+            if isinstance(event, AudioDelta):
+                self.players.deliver(chunk.request, len(event.pcm) / 2 / event.rate)
         if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:
@@ -208,7 +224,7 @@ class Loop:
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
         ends = (edge.source, edge.destination)
-        crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {}))
+        crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {"request": route.request}))
         if crossed is not None:
             self.runners[edge.destination].feed(crossed)
 
@@ -219,6 +235,7 @@ class Loop:
 
     def _forget(self, request_id: str) -> None:
         self._routes.pop(request_id, None)
+        self.players.end(request_id)
         for runner in self.runners.values():
             runner.release(request_id)
 

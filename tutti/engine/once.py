@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from tutti.engine.kept import Kept
+from tutti.engine.players import FILE, Players
 from tutti.graph import Chunk
 from tutti.models.protocols import OnceModel
 from tutti.request import MediaInput, Part, Request, Tokens
@@ -39,7 +40,14 @@ class Once:
     """Runs one `OnceModel` for many requests. See `stage.Runner`."""
 
     def __init__(
-        self, name: str, model: OnceModel, *, budget: int, inputs: Sequence[str] = (), keep_bytes: int = 0
+        self,
+        name: str,
+        model: OnceModel,
+        *,
+        budget: int,
+        inputs: Sequence[str] = (),
+        keep_bytes: int = 0,
+        players: Players | None = None,
     ) -> None:
         """`inputs` are the modalities of the parts it takes; results of up to `keep_bytes` in all are kept."""
         self.name = name
@@ -48,11 +56,14 @@ class Once:
         self.inputs = frozenset(inputs)
         self.kept = Kept(keep_bytes)
         self.items = 0
+        self._players = players or Players()
         self._queue: deque[OnceItem] = deque()
 
     def admit(self, request: Request) -> None:
         """Queue the request's own inputs, if the stage takes any. Raises TuttiError on what it cannot read."""
-        parts = [(number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs]
+        parts = [
+            (number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs
+        ]
         now = time.monotonic()
         items = [
             OnceItem(
@@ -72,18 +83,26 @@ class Once:
         self._queue.append(OnceItem(chunk.request, chunk.payload, chunk.final, time.monotonic(), chunk.part))
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`: by the oldest item, since everything behind it waits for it."""
-        return self._queue[0].arrival + _PATIENCE if self._queue else None
+        """See `stage.Runner`."""
+        return min((self._due(item) for item in self._queue), default=None)
+
+    def _due(self, item: OnceItem) -> float:
+        """When its listener runs dry, or somebody who waits for it grows impatient."""
+        dry = self._players.deadline(item.request_id)
+        if dry is None or self.inputs:
+            return item.arrival + (_PATIENCE if self.inputs else FILE)
+        return dry
 
     def plan(self) -> list[OnceItem]:
-        """Everything that is known already; else the oldest item and what may share its batch within the budget."""
+        """Everything that is known already; else the most urgent item and what may share its batch in the budget."""
         known = [item for item in self._queue if item.key in self.kept]
         if known or not self._queue:
             return known
-        bucket = self.model.bucket(self._queue[0].value)
+        waiting = sorted(self._queue, key=self._due)  # stable: a request's items keep their order
+        bucket = self.model.bucket(waiting[0].value)
         batch: list[OnceItem] = []
         cost = 0
-        for item in self._queue:
+        for item in waiting:
             if self.model.bucket(item.value) != bucket:
                 continue
             cost += self.model.cost(item.value)

@@ -48,6 +48,7 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     architectures: tuple[str, ...]
     inputs: tuple[str, ...]  # modalities
     outputs: tuple[str, ...]
+    voices: tuple[str, ...]
     context: int
     vocab_size: int
     dtype: str
@@ -80,6 +81,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     failures: int = 0
     media_items: int = 0  # pictures and recordings that encoders were asked for
     media_hits: int = 0  # of those, the ones they had seen before
+    underruns: int = 0  # times that a listener's player ran dry
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):

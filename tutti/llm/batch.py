@@ -22,7 +22,6 @@ from tutti.models.processor import load_processor
 from tutti.request import BeamSearchParams, Chat, Request, SamplingParams, Text, Tokens
 
 
-
 class LLM:
     """A model in this process.
 
@@ -117,7 +116,9 @@ class LLM:
                 f"{len(parts)} prompts but {len(each)} sampling_params; give one, or one for each"
             )
         requests = [self._request(given, params) for given, params in zip(parts, each, strict=True)]
-        collectors = [_Collector(self, request, given) for request, given in zip(requests, parts, strict=True)]
+        collectors = [
+            _Collector(self, request, given) for request, given in zip(requests, parts, strict=True)
+        ]
         for collector in collectors:
             for index, one in enumerate(output_requests(collector.request)):
                 self._collectors[one.id] = collector
@@ -133,7 +134,9 @@ class LLM:
         return [collector.result() for collector in collectors]
 
     def _request(self, parts: Parts, sampling: SamplingParams) -> Request:
-        request = Request(id=f"llm-{next(self._numbers)}", parts=parts, sampling=sampling, arrival=time.time())
+        request = Request(
+            id=f"llm-{next(self._numbers)}", parts=parts, sampling=sampling, arrival=time.time()
+        )
         return self.processor.prepare(request)
 
     def _tokenize(self, parts: Parts) -> list[int]:

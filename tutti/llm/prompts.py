@@ -72,7 +72,9 @@ def _file(modality: str, value: Any) -> bytes:
         picture = value.convert("RGB") if hasattr(value, "convert") else value
         return write_png(np.asarray(picture, dtype=np.uint8))
     if modality == "audio" and isinstance(value, tuple):
-        from tutti.media.audio import write_audio
+        from tutti.media.audio_writer import write_audio
 
         return write_audio(*value, "wav")
-    raise InvalidRequest(f"a {modality} cannot be given as {type(value).__name__}; give a path or the bytes of a file")
+    raise InvalidRequest(
+        f"a {modality} cannot be given as {type(value).__name__}; give a path or the bytes of a file"
+    )

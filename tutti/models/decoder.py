@@ -101,7 +101,8 @@ def build(
 ) -> Decoder:
     """The decoder of `config` with the checkpoint's weights, by `table`; `ignore` as in `weights.load`.
 
-    `source` brings the weights where they are not the checkpoint's tensors as they stand; `kind` makes another class of decoder.
+    `source` brings the weights where they are not the checkpoint's tensors as they stand; `kind` makes another class of
+    decoder.
 
     Raises CheckpointError when the checkpoint and the config do not fit together, ConfigError on an unknown
     quantization.

@@ -44,7 +44,11 @@ def filters(bands: int) -> Tensor:
 def _mel(hertz: float) -> Tensor:
     """Slaney's scale: linear below 1 kHz, logarithmic above."""
     value = torch.tensor(hertz, dtype=torch.float64)
-    return torch.where(value >= 1000.0, 15.0 + (value / 1000.0).clamp(min=1e-9).log() * (27.0 / _LOG_STEP), 3.0 * value / 200.0)
+    return torch.where(
+        value >= 1000.0,
+        15.0 + (value / 1000.0).clamp(min=1e-9).log() * (27.0 / _LOG_STEP),
+        3.0 * value / 200.0,
+    )
 
 
 def _hertz(mels: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class PlacesTokens(Protocol):
     """A causal model whose tokens have positions on several axes (M-RoPE), which media decide."""
 
     def positions(self, request: Request) -> np.ndarray:
-        """Positions int64 [axes, tokens] of the request's prompt; what follows goes on from the largest, on all axes."""
+        """Positions int64 [axes, tokens] of the prompt; what follows goes on from the largest, on all axes."""
         ...
 
 
@@ -77,14 +77,16 @@ class EmitsRows(Protocol):
 class FollowsRows(Protocol):
     """A causal model that takes no part of the request: every token it computes has a row of another stage.
 
-    `eos_ids` end its output; `sampling` is how its tokens are chosen unless the request says otherwise.
+    `eos_ids` end its output; `sampling` is how its tokens are chosen unless the request says otherwise; `voices` are
+    those it speaks with, the first one mainly, if it speaks.
     """
 
     eos_ids: frozenset[int]
     sampling: SamplingParams
+    voices: tuple[str, ...]
 
     def prompt(self, request: Request) -> list[int]:
-        """The tokens it begins with."""
+        """The tokens it begins with. Raises InvalidRequest, for instance on a voice it does not have."""
         ...
 
 

@@ -62,7 +62,12 @@ def text_graph(family: str, *architectures: str) -> Graph:
     """The graph of a plain language model in the folder `family`: one stage, text to text."""
     home = f"tutti.models.{family}"
     stage = Stage(
-        "llm", Kind.AUTOREGRESS, f"{home}.model:build", f"{home}.config:describe", output="text", inputs=("text",)
+        "llm",
+        Kind.AUTOREGRESS,
+        f"{home}.model:build",
+        f"{home}.config:describe",
+        output="text",
+        inputs=("text",),
     )
     return Graph(family, architectures, (stage,))
 

@@ -38,7 +38,9 @@ def load_tower(
     parsed = kind.config_class.from_dict({key: value for key, value in config.items() if key != "dtype"})
     with no_init_weights():  # buffers are computed, weights stay untouched memory until they are replaced
         tower: nn.Module = kind._from_config(parsed, attn_implementation=attention)
-    prefix = next((p for p in prefixes if any(name.startswith(p) for name in checkpoint.tensors)), prefixes[0])
+    prefix = next(
+        (p for p in prefixes if any(name.startswith(p) for name in checkpoint.tensors)), prefixes[0]
+    )
     fill(tower, checkpoint, options, prefix)
     return tower.to(options.device).eval()
 

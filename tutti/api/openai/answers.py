@@ -38,6 +38,15 @@ class ToolCall(Struct):
     function: FunctionCall | UnsetType = UNSET
 
 
+class Audio(Struct):
+    """The sound of an answer: base64 of a file, or of a piece of it in a stream."""
+
+    id: str | UnsetType = UNSET
+    data: str | UnsetType = UNSET
+    expires_at: int | UnsetType = UNSET
+    transcript: str | UnsetType = UNSET
+
+
 class Delta(Struct):
     """What a chunk adds to a message. Reasoning goes by both of the names that clients read."""
 
@@ -46,6 +55,7 @@ class Delta(Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    audio: Audio | UnsetType = UNSET
 
 
 class Message(Struct):
@@ -57,6 +67,7 @@ class Message(Struct):
     reasoning_content: str | UnsetType = UNSET
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    audio: Audio | UnsetType = UNSET
 
 
 class TopLogprob(Struct):

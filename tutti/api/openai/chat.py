@@ -20,9 +20,10 @@ from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.api.openai.message import MessageBuilder, MessageStream
 from tutti.api.openai.parse import parse
 from tutti.api.openai.sampling import sampling_params, structured_outputs
+from tutti.api.openai.spoken import SpokenStream, whole
 from tutti.api.openai.tools import read_tools
 from tutti.api.stream import DONE, EventStream, sse
-from tutti.events import Done, Failed, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Failed, PromptLogprobs, TextDelta, Usage
 from tutti.models.parsers.base import OutputParser
 from tutti.request import Chat, Request, Tokens
 
@@ -48,6 +49,9 @@ class ChatJob:
     logprobs: LogprobEncoder
     tally: Tally = field(default_factory=Tally)
     prompt_ids: list[int] | UnsetType = UNSET
+    spoken: list[SpokenStream] = field(
+        default_factory=list
+    )  # one per choice of a stream, where answers are spoken
 
     @classmethod
     def of(cls, call: Call, fields: ChatFields) -> ChatJob:
@@ -78,6 +82,10 @@ class ChatJob:
             id=job.request_id(),
             parts=(chat,),
             sampling=sampling,
+            stage_sampling=fields.stage_sampling or {},
+            modalities=("text",) if fields.spoken is None else ("text", "audio"),
+            live=bool(fields.stream),
+            voice=None if fields.spoken is None else fields.spoken.voice,
             model=job.model.name,
             cache_salt=fields.cache_salt,
             priority=fields.priority or 0,
@@ -100,6 +108,8 @@ class ChatJob:
         """The events of a streamed answer. Raises what ends it early."""
         await self._prepare()
         messages = self.messages
+        form = self.fields.spoken
+        self.spoken = [] if form is None else [SpokenStream(form.encoding) for _ in messages]
         named = isinstance(self.chat.tool_choice, dict)
         opened = False
         async with aclosing(self.job.call.gateway.generate(self.request, self.job.call.caller)) as events:
@@ -113,12 +123,18 @@ class ChatJob:
                 if isinstance(event, TextDelta):
                     for chunk in self._chunks(event, messages[event.index].push(event.text)):
                         yield chunk
+                elif isinstance(event, AudioDelta):
+                    for delta in self.spoken[event.index].sound(event):
+                        yield self._chunk(answers.ChunkChoice(event.index, delta))
                 elif isinstance(event, Usage):
                     self.tally.add(0, event.index, event)
                 elif isinstance(event, Done):
                     message = messages[event.index]
-                    for delta in message.finish():
+                    for delta in self._said(event.index, message.finish()):
                         yield self._chunk(answers.ChunkChoice(event.index, delta))
+                    for spoken in self.spoken[event.index : event.index + 1]:
+                        for delta in spoken.finish():
+                            yield self._chunk(answers.ChunkChoice(event.index, delta))
                     reason = message.finish_reason(event.reason, named)
                     stop = UNSET if event.stop is None else event.stop
                     end = answers.ChunkChoice(event.index, answers.Delta(), None, reason, stop)
@@ -139,6 +155,8 @@ class ChatJob:
                     raise event.error.error()
                 if isinstance(event, TextDelta):
                     choices[event.index].take(event)
+                elif isinstance(event, AudioDelta):
+                    choices[event.index].sounds.append(event)
                 elif isinstance(event, PromptLogprobs):
                     prompt_logprobs = self.logprobs.prompt(event.logprobs)
                 elif isinstance(event, Usage):
@@ -203,6 +221,7 @@ class ChatJob:
             self.tally.outputs[event.index] += len(event.tokens)
         logprobs = None if event.logprobs is None else self.logprobs.chat(event.logprobs)
         tokens = list(event.tokens) if self.fields.return_token_ids and event.tokens else UNSET
+        deltas = self._said(event.index, deltas)
         if not deltas and (logprobs is not None or tokens is not UNSET):
             deltas = [answers.Delta()]
         choices = [answers.ChunkChoice(event.index, delta) for delta in deltas]
@@ -210,6 +229,10 @@ class ChatJob:
             choices[0].logprobs = logprobs
             choices[0].token_ids = tokens
         return [self._chunk(choice) for choice in choices]
+
+    def _said(self, index: int, deltas: list[answers.Delta]) -> list[answers.Delta]:
+        """The deltas of a choice; where it is spoken, content is transcript."""
+        return [self.spoken[index].text(delta) for delta in deltas] if self.spoken else deltas
 
     def _chunk(self, choice: answers.ChunkChoice, prompt_ids: list[int] | UnsetType = UNSET) -> bytes:
         job = self.job
@@ -220,6 +243,9 @@ class ChatJob:
         message = choice.builder.message(self._role)
         if self._echo:
             message.content = self._echo + (message.content or "")
+        if self.fields.spoken is not None:
+            message.audio = whole(choice.sounds, self.fields.spoken.encoding, message.content or "")
+            message.content = None
         return answers.Choice(
             index,
             message,
@@ -238,6 +264,7 @@ class _Choice:
         self.builder = MessageBuilder()
         self.logprobs: list[Any] = []
         self.tokens: list[int] = []
+        self.sounds: list[AudioDelta] = []
         self.reason = "stop"
         self.stop: int | str | None = None
 

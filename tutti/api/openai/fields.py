@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from tutti.errors import InvalidRequest
-from tutti.request import StructuredOutputs
+from tutti.request import SamplingParams, StructuredOutputs
 
 MAX_OUTPUTS = 1024  # of one prompt
 MAX_PROMPTS = 16_384  # of one call
@@ -119,6 +119,18 @@ class SamplingFields(msgspec.Struct, kw_only=True):
         return self.include_usage and bool(self.stream_options and self.stream_options.continuous_usage_stats)
 
 
+class AudioFields(msgspec.Struct, kw_only=True):
+    """How an answer is spoken."""
+
+    voice: str | None = None
+    format: Literal["wav", "mp3", "flac", "opus", "aac", "pcm16"] = "wav"
+
+    @property
+    def encoding(self) -> str:
+        """The format by the name that `media` has for it."""
+        return "pcm" if self.format == "pcm16" else self.format
+
+
 class ChatFields(SamplingFields, kw_only=True):
     """`POST /v1/chat/completions`."""
 
@@ -131,7 +143,11 @@ class ChatFields(SamplingFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     include_reasoning: bool | None = None
-    modalities: list[str] | None = None
+    modalities: list[Literal["text", "audio"]] | None = None
+    audio: AudioFields | None = None
+    stage_sampling: dict[str, SamplingParams] | None = (
+        None  # ours: by the name of a stage of the model's graph
+    )
     chat_template: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None
     add_generation_prompt: bool | None = None
@@ -146,10 +162,6 @@ class ChatFields(SamplingFields, kw_only=True):
             raise InvalidRequest("messages must not be empty.", param="messages")
         if self.functions or self.function_call:
             raise InvalidRequest("functions is not supported: use tools and tool_choice.", param="functions")
-        if self.modalities and set(self.modalities) != {"text"}:
-            raise InvalidRequest(
-                f"This model answers with text, not {', '.join(self.modalities)}.", param="modalities"
-            )
         if self.top_logprobs and not self.logprobs:
             raise InvalidRequest("top_logprobs is only allowed with logprobs: true.", param="top_logprobs")
         if self.continue_final_message and self.add_generation_prompt:
@@ -157,6 +169,11 @@ class ChatFields(SamplingFields, kw_only=True):
                 "continue_final_message and add_generation_prompt exclude each other.",
                 param="continue_final_message",
             )
+
+    @property
+    def spoken(self) -> AudioFields | None:
+        """How the answer is spoken, if it is."""
+        return (self.audio or AudioFields()) if "audio" in (self.modalities or ()) else None
 
     @property
     def opens_answer(self) -> bool:

@@ -67,5 +67,9 @@ class HashChain:
                 break
             first = max(mark.start, start)
             key = root_hash((mark.digest,))
-            found += key + (first - start).to_bytes(8, "little") + (mark.row + first - mark.start).to_bytes(8, "little")
+            found += (
+                key
+                + (first - start).to_bytes(8, "little")
+                + (mark.row + first - mark.start).to_bytes(8, "little")
+            )
         return found

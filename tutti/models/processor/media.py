@@ -1,7 +1,7 @@
 """What turns media into the inputs of a model's stages: the interface, and the arithmetic of placeholders.
 
-A family that sees or hears names in its graph a function that makes a `MediaReader`. Torch-free: this runs in the process
-that serves requests.
+A family that sees or hears names in its graph a function that makes a `MediaReader`. Torch-free: this runs in the
+process that serves requests.
 """
 
 from __future__ import annotations
@@ -80,7 +80,9 @@ def digest(modality: str, arrays: dict[str, Array], *more: object) -> str:
     return found.hexdigest()
 
 
-def grow(ids: Sequence[int], placeholders: frozenset[int], counts: Sequence[int]) -> tuple[list[int], list[tuple[int, int]]]:
+def grow(
+    ids: Sequence[int], placeholders: frozenset[int], counts: Sequence[int]
+) -> tuple[list[int], list[tuple[int, int]]]:
     """`ids` with its k-th placeholder repeated `counts[k]` times, and the (start, length) of each run.
 
     Raises InvalidRequest when there are more or fewer placeholders than counts.
@@ -88,7 +90,8 @@ def grow(ids: Sequence[int], placeholders: frozenset[int], counts: Sequence[int]
     places = [index for index, token in enumerate(ids) if token in placeholders]
     if len(places) != len(counts):
         raise InvalidRequest(
-            f"the prompt has {len(places)} placeholders for media, but {len(counts)} media were given", param="prompt"
+            f"the prompt has {len(places)} placeholders for media, but {len(counts)} media were given",
+            param="prompt",
         )
     grown: list[int] = []
     spans: list[tuple[int, int]] = []

@@ -89,7 +89,8 @@ class Processor:
             if part.modality not in self.modalities:
                 takes = ", ".join(("text", *sorted(self.modalities)))
                 raise InvalidRequest(
-                    f"the request has {part.modality} in it, and this model takes {takes} only", param="messages"
+                    f"the request has {part.modality} in it, and this model takes {takes} only",
+                    param="messages",
                 )
 
     def _tokenize(self, part: Text | Tokens | Chat, context: int | None) -> Sequence[int]:

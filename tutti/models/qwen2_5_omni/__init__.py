@@ -7,18 +7,25 @@ and makes codes of speech; token2wav (flow matching and a vocoder) makes sound o
 from tutti.graph import Edge, Graph, Kind, Stage
 
 _HOME = "tutti.models.qwen2_5_omni"
+_EARS = ("audio",)
+_EYES = ("image", "video")
+
+
+def _stage(
+    name: str, kind: Kind, module: str, inputs: tuple[str, ...] = (), output: str | None = None
+) -> Stage:
+    return Stage(name, kind, f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}", output, inputs)
+
+
 GRAPH = Graph(
     "qwen2_5_omni",
     ("Qwen2_5OmniForConditionalGeneration", "Qwen2_5OmniModel"),
     (
-        Stage("audio", Kind.ONCE, f"{_HOME}.hearing:build", f"{_HOME}.config:describe_audio", inputs=("audio",)),
-        Stage("vision", Kind.ONCE, f"{_HOME}.sight:build", f"{_HOME}.config:describe_vision", inputs=("image", "video")),
-        Stage(
-            "thinker", Kind.AUTOREGRESS, f"{_HOME}.thinker:build", f"{_HOME}.config:describe_thinker",
-            output="text", inputs=("text",),
-        ),
-        Stage("talker", Kind.AUTOREGRESS, f"{_HOME}.talker:build", f"{_HOME}.config:describe_talker"),
-        Stage("token2wav", Kind.ONCE, f"{_HOME}.token2wav:build", f"{_HOME}.config:describe_token2wav", output="audio"),
+        _stage("audio", Kind.ONCE, "hearing", _EARS),
+        _stage("vision", Kind.ONCE, "sight", _EYES),
+        _stage("thinker", Kind.AUTOREGRESS, "thinker", ("text",), "text"),
+        _stage("talker", Kind.AUTOREGRESS, "talker"),
+        _stage("token2wav", Kind.ONCE, "token2wav", output="audio"),
     ),
     (
         Edge("audio", "thinker"),
@@ -27,4 +34,4 @@ GRAPH = Graph(
         Edge("talker", "token2wav", f"{_HOME}.token2wav:collect"),
     ),
     media=f"{_HOME}.media:reader",
-)  # fmt: skip
+)

@@ -30,7 +30,9 @@ def talker_config(config: Config) -> DecoderConfig:
 
 def _with_axes(section: dict[str, Any]) -> DecoderConfig:
     decoder = qwen2.decoder_config(section)
-    return replace(decoder, ropes=tuple(replace(rope, axes=sections(section, rope)) for rope in decoder.ropes))
+    return replace(
+        decoder, ropes=tuple(replace(rope, axes=sections(section, rope)) for rope in decoder.ropes)
+    )
 
 
 def part(config: Config, *names: str) -> Mapping[str, Any]:

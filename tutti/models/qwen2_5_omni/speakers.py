@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from tutti.errors import CheckpointError
+from tutti.errors import CheckpointError, InvalidRequest
 
 FILE = "spk_dict.pt"
 
@@ -27,7 +27,7 @@ def load_speakers(folder: Path) -> dict[str, Speaker]:
     """The voices by name, in the file's order. Raises CheckpointError."""
     try:
         stored = torch.load(folder / FILE, weights_only=True)
-        return {
+        speakers = {
             name: Speaker(entry["cond"].float(), entry["ref_mel"].float(), int(entry["bos_token"]))
             for name, entry in stored.items()
         }
@@ -35,10 +35,16 @@ def load_speakers(folder: Path) -> dict[str, Speaker]:
         raise CheckpointError(f"{folder} has no {FILE}, which holds the voices; fetch it as well") from error
     except Exception as error:
         raise CheckpointError(f"{folder / FILE} is not a file of voices: {error}") from error
-
-
-def default_speaker(speakers: Mapping[str, Speaker]) -> str:
-    """The first one."""
     if not speakers:
-        raise CheckpointError(f"{FILE} holds no voice")
-    return next(iter(speakers))
+        raise CheckpointError(f"{folder / FILE} holds no voice")
+    return speakers
+
+
+def choose(speakers: Mapping[str, Speaker], name: str | None) -> Speaker:
+    """The voice called `name`, however it is capitalized; None: the first. Raises InvalidRequest."""
+    if name is None:
+        return next(iter(speakers.values()))
+    for known, speaker in speakers.items():
+        if known.lower() == name.lower():
+            return speaker
+    raise InvalidRequest(f"there is no voice {name!r}; this model has {', '.join(speakers)}", param="voice")

@@ -24,7 +24,7 @@ from tutti.models.config import DecoderConfig
 from tutti.models.grids import GridDecoder
 from tutti.models.protocols import ForwardInputs, Rows
 from tutti.models.qwen2_5_omni.config import part, talker_config
-from tutti.models.qwen2_5_omni.speakers import default_speaker, load_speakers
+from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
 from tutti.models.qwen2_5_omni.thinker import Thinker
 from tutti.models.standard import TABLE
 from tutti.models.weights import renamed
@@ -45,12 +45,14 @@ class Talker(GridDecoder):
     def __init__(self, config: DecoderConfig, device: torch.device, context: int | None = None) -> None:
         super().__init__(config, device, context)
         self.codes: Mapping[str, Any] = {}
+        self.speakers: Mapping[str, Speaker] = {}
+        self.voices: tuple[str, ...] = ()
         self.sampling = SamplingParams()
         self.eos_ids: frozenset[int] = frozenset()
-        self.text_ids: dict[str, int] = {}
 
-    def widen(self, section: Mapping[str, Any], text_bos: int) -> None:
-        """Take the section `talker_config` of config.json in: widths and special codes."""
+    def widen(self, section: Mapping[str, Any], speakers: Mapping[str, Speaker]) -> None:
+        """Take the section `talker_config` of config.json in, widths and special codes, and the voices."""
+        self.speakers, self.voices = speakers, tuple(speakers)
         width = section["embedding_size"]
         self.embed = Embedding(self.config.vocab, width, None, None)
         self.project = Linear(width, self.config.hidden, bias=True)
@@ -64,11 +66,6 @@ class Talker(GridDecoder):
             seed=0,  # without a fixed seed some speech derails
             max_tokens=LONGEST_SECONDS * CODES_A_SECOND,
         )
-        self.text_ids = {
-            "bos": text_bos,
-            "eos": section["tts_text_end_token_id"],
-            "pad": section["tts_text_pad_token_id"],
-        }
 
     def parameters(self) -> Named:
         """The decoder's, and `project`."""
@@ -77,6 +74,7 @@ class Talker(GridDecoder):
 
     def prompt(self, request: Request) -> list[int]:
         """See `FollowsRows.prompt`: the mask for each of the thinker's tokens, then padding and the first code."""
+        choose(self.speakers, request.voice)
         length = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens))
         codes = self.codes
         begin = [codes["tts_codec_pad_token_id"], codes["tts_codec_start_token_id"]]
@@ -107,10 +105,10 @@ def follow(thinker: Thinker, talker: Talker) -> Callable[[Chunk, dict[str, Any]]
     The prompt's rows, the mark that speech begins, the reply's rows, the mark that the text has ended, and padding.
     """
 
-    def row(name: str) -> Tensor:
-        return thinker.embed(torch.tensor([talker.text_ids[name]]))
+    def row(token: int) -> Tensor:
+        return thinker.embed(torch.tensor([token]))
 
-    begin, end, silence = row("bos"), row("eos"), row("pad")
+    end, silence = row(talker.codes["tts_text_end_token_id"]), row(talker.codes["tts_text_pad_token_id"])
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         output = chunk.payload
@@ -121,7 +119,7 @@ def follow(thinker: Thinker, talker: Talker) -> Callable[[Chunk, dict[str, Any]]
         pieces = [] if output.rows is None else [output.rows]
         if (pieces or chunk.final) and state.get("replying") and not state.get("begun"):
             state["begun"] = True
-            pieces.insert(0, begin)
+            pieces.insert(0, row(choose(talker.speakers, state["request"].voice).bos_token))
         if chunk.final:
             pieces.append(end)
         if not pieces:
@@ -136,11 +134,10 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> decoder.Decoder:
     """The model with its weights."""
     section = part(checkpoint.config, "talker_config")
     speakers = load_speakers(checkpoint.path)
-    bos = speakers[default_speaker(speakers)].bos_token
 
     def kind(config: DecoderConfig, device: torch.device, context: int | None) -> Talker:
         talker = Talker(config, device, context)
-        talker.widen(section, bos)
+        talker.widen(section, speakers)
         return talker
 
     table = renamed(TABLE, "model.", "talker.model.") | {

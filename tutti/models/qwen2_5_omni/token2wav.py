@@ -1,8 +1,16 @@
-"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder. transformers' modules."""
+"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder. The networks are transformers' modules.
+
+An answer that is listened to while it comes is sounded in windows: some codes before and behind those that are new go
+through the flow with them and are left out again. Windows begin at the flow's blocks and take their part of one noise
+for the whole answer, so that they differ from the whole only by what lies beyond the window.
+"""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,69 +21,129 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, Chunk
 from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
-from tutti.models.qwen2_5_omni.speakers import Speaker, default_speaker, load_speakers
+from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
 from tutti.models.qwen2_5_omni.talker import Talker
 from tutti.models.towers import load_tower
 
 TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniToken2WavModel"
 RATE = 24_000
-STEPS = 10  # of the flow
+STEPS, GUIDANCE, SWAY = 10, 0.5, -1.0  # of the flow
 SEED = 0  # of its noise: the same codes give the same sound
+FIRST, NEXT = 24, 48  # codes sounded at a time, 50 a second
+BEFORE, BEHIND = 48, 12  # codes that go with them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """Codes of an answer from its code `first` on, of which `new` (first and last, in the answer) are wanted."""
+
+    codes: tuple[int, ...]
+    first: int
+    new: tuple[int, int]
+    speaker: Speaker
 
 
 class Token2Wav:
-    """Implements `models.protocols.OnceModel`; an item is the codes of one answer."""
+    """Implements `models.protocols.OnceModel`."""
 
-    def __init__(self, module: Any, speakers: dict[str, Speaker], device: torch.device) -> None:
-        self.module = module
-        self.speakers = speakers
+    def __init__(self, flow: Any, vocoder: Any, device: torch.device) -> None:
+        self.flow = flow
+        self.vocoder = vocoder
         self.device = device
 
     def take(self, part: Any) -> Any:
         """Codes come by an edge only."""
         raise StageFailed("token2wav takes no part of a request")
 
-    def cost(self, item: list[int]) -> int:
+    def cost(self, item: Window) -> int:
         """See `OnceModel.cost`: frames of the spectrogram, with and without guidance."""
-        return 4 * len(item)
+        return 4 * len(item.codes)
 
-    def bucket(self, item: list[int]) -> Hashable:
-        """See `OnceModel.bucket`: answers of equal length are computed together."""
-        return len(item)
+    def bucket(self, item: Window) -> Hashable:
+        """See `OnceModel.bucket`: one window at a time."""
+        return item
 
-    def run(self, items: list[list[int]]) -> list[Sound]:
+    def run(self, items: list[Window]) -> list[Sound]:
         """One `Sound` per item; no codes are no sound."""
-        return [self._sound(codes) for codes in items]
+        return [self._sound(item) for item in items]
 
-    def _sound(self, codes: list[int]) -> Sound:
-        if not codes:
+    def _sound(self, item: Window) -> Sound:
+        if item.new[0] == item.new[1]:
             return Sound(torch.zeros(0), RATE)
-        speaker = self.speakers[default_speaker(self.speakers)]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
-            samples: Tensor = self.module(
-                torch.tensor([codes], device=self.device),
-                speaker.condition.to(self.device),
-                speaker.mel.to(self.device),
-                num_steps=STEPS,
+        repeats = self.flow.repeats
+        end = item.first + len(item.codes)
+        generator = torch.Generator().manual_seed(SEED)
+        noise = torch.randn(1, end * repeats, self.flow.mel_dim, generator=generator)[
+            :, item.first * repeats :
+        ]
+        mel = self._mel(torch.tensor([item.codes], device=self.device), noise.to(self.device), item.speaker)
+        samples: Tensor = self.vocoder(mel).flatten()
+        per_code = len(samples) // len(item.codes)
+        return Sound(
+            samples[(item.new[0] - item.first) * per_code : (item.new[1] - item.first) * per_code], RATE
+        )
+
+    def _mel(self, codes: Tensor, noise: Tensor, speaker: Speaker) -> Tensor:
+        """The spectrogram [1, bands, frames] of `codes` [1, codes], from `noise` [1, frames, bands]."""
+        condition = speaker.condition.to(self.device)[:, None].expand(-1, noise.shape[1], -1)
+        reference = speaker.mel.to(self.device)
+
+        def slope(time: Tensor, x: Tensor) -> Tensor:
+            both = self.flow(
+                hidden_states=x,
+                quantized_code=codes,
+                speaker_embedding=condition,
+                condition_vector=reference,
+                time_step=time,
+                apply_cfg=True,
             )
-        return Sound(samples.flatten(), RATE)
+            guided, free = both.chunk(2)
+            return guided + (guided - free) * GUIDANCE
+
+        times = torch.linspace(0, 1, STEPS, device=self.device)
+        times = times + SWAY * (torch.cos(math.pi / 2 * times) - 1 + times)
+        return integrate(slope, noise, times).permute(0, 2, 1)
+
+
+def integrate(slope: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor) -> Tensor:
+    """The end of dx/dt = slope(t, x) that begins at `x`, by Runge and Kutta's method of order four (the 3/8 rule)."""
+    for start, end in itertools.pairwise(times):
+        step = end - start
+        k1 = slope(start, x)
+        k2 = slope(start + step / 3, x + step * k1 / 3)
+        k3 = slope(start + step * 2 / 3, x + step * (k2 - k1 / 3))
+        k4 = slope(end, x + step * (k1 - k2 + k3))
+        x = x + (k1 + 3 * (k2 + k3) + k4) * step / 8
+    return x
 
 
 def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
-    """The bridge: all codes of an answer, when the last has come."""
+    """The bridge: windows of codes for who listens, all codes at the end for who wants a file."""
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
+        request = state["request"]
         codes: list[int] = state.setdefault("codes", [])
         codes += [code for code in chunk.payload.tokens if code not in talker.eos_ids]
-        return Chunk(chunk.request, chunk.stage, codes, final=True) if chunk.final else None
+        done: int = state.get("done", 0)
+        until = len(codes)
+        if not chunk.final:
+            until = done + (NEXT if done else FIRST)
+            if not request.live or len(codes) < until + BEHIND:
+                return None
+        state["done"] = until
+        first = max(0, done - BEFORE)
+        known = tuple(codes[first : until + BEHIND])
+        window = Window(known, first, (done, until), choose(talker.speakers, request.voice))
+        return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> Token2Wav:
-    """The vocoder with its weights, in float32, as its authors run it."""
+    """The networks with their weights, in float32, as their authors run them."""
     exact = BuildOptions(options.device, "float32")
-    section = part(checkpoint.config, "token2wav_config")
-    module = load_tower(checkpoint, exact, TARGET, section, ("token2wav.",))
-    return Token2Wav(module, load_speakers(checkpoint.path), torch.device(options.device))
+    module: Any = load_tower(
+        checkpoint, exact, TARGET, part(checkpoint.config, "token2wav_config"), ("token2wav.",)
+    )
+    load_speakers(checkpoint.path)  # what is wrong with them is told now
+    return Token2Wav(module.code2wav_dit_model, module.code2wav_bigvgan_model, torch.device(options.device))

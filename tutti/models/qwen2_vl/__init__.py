@@ -3,13 +3,25 @@
 from tutti.graph import Edge, Graph, Kind, Stage
 
 _HOME = "tutti.models.qwen2_vl"
+_VISION = Stage(
+    "vision",
+    Kind.ONCE,
+    f"{_HOME}.vision:build",
+    f"{_HOME}.config:describe_vision",
+    inputs=("image", "video"),
+)
+_LLM = Stage(
+    "llm",
+    Kind.AUTOREGRESS,
+    f"{_HOME}.model:build",
+    f"{_HOME}.config:describe",
+    output="text",
+    inputs=("text",),
+)
 GRAPH = Graph(
     "qwen2_vl",
     ("Qwen2VLForConditionalGeneration", "Qwen2_5_VLForConditionalGeneration"),
-    (
-        Stage("vision", Kind.ONCE, f"{_HOME}.vision:build", f"{_HOME}.config:describe_vision", inputs=("image", "video")),
-        Stage("llm", Kind.AUTOREGRESS, f"{_HOME}.model:build", f"{_HOME}.config:describe", output="text", inputs=("text",)),
-    ),
+    (_VISION, _LLM),
     (Edge("vision", "llm"),),
     media=f"{_HOME}.media:reader",
 )

@@ -1,0 +1,55 @@
+"""What a model says aloud, into a file: `tutti run MODEL --speak answer.wav`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tutti.errors import ConfigError
+from tutti.events import AudioDelta
+
+FORMATS = {
+    ".wav": "wav",
+    ".mp3": "mp3",
+    ".flac": "flac",
+    ".ogg": "opus",
+    ".opus": "opus",
+    ".aac": "aac",
+    ".pcm": "pcm",
+}
+
+
+def check(path: Path) -> None:
+    """Raises ConfigError unless `path` can be a file of sound."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--speak {path}: the name must end with {', '.join(FORMATS)}")
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"--speak {path}: there is no directory {path.absolute().parent}")
+
+
+class SpeechFile:
+    """What is said, until it is written; without any sound there is no file."""
+
+    def __init__(self, path: Path) -> None:
+        check(path)
+        self.path = path
+        self.seconds = 0.0
+        self._sounds: list[AudioDelta] = []
+
+    def add(self, sound: AudioDelta) -> None:
+        """A piece of sound."""
+        self._sounds.append(sound)
+        self.seconds += len(sound.pcm) / 2 / sound.rate
+
+    def close(self) -> None:
+        """Write what came. Raises ConfigError when the file cannot be written."""
+        from tutti.media.audio_writer import write_audio
+        from tutti.media.pcm import from_pcm16
+
+        if not self._sounds:
+            return
+        samples = from_pcm16(b"".join(sound.pcm for sound in self._sounds))
+        data = write_audio(samples, self._sounds[0].rate, FORMATS[self.path.suffix.lower()])
+        try:
+            self.path.write_bytes(data)
+        except OSError as error:
+            raise ConfigError(f"--speak {self.path}: {error.strerror}") from error

@@ -1,0 +1,67 @@
+"""The players' clocks: when each listener of a stream of sound would hear it stop.
+
+A player starts with the first sound it gets and then plays one second a second. What was delivered to it, and when it
+started, say when it runs dry: that is the deadline of every stage that works for this listener. A request whose sound
+nobody listens to as it comes (a file) has no clock: it is throughput work.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from tutti.request import Request
+
+FIRST_SOUND = 0.3  # seconds within which a listener hopes to hear something
+FILE = 5.0  # seconds that work for a file may rest
+
+
+@dataclass(slots=True)
+class Player:
+    """One listener. Times are monotonic, in seconds."""
+
+    asked: float
+    started: float | None = None
+    delivered: float = 0.0  # seconds of sound
+    underruns: int = 0
+
+    @property
+    def dry(self) -> float:
+        """When it runs out of sound."""
+        return self.asked + FIRST_SOUND if self.started is None else self.started + self.delivered
+
+
+class Players:
+    """All listeners of one loop."""
+
+    def __init__(self) -> None:
+        self.underruns = 0  # times that a player ran dry
+        self._players: dict[str, Player] = {}
+
+    def begin(self, request: Request) -> None:
+        """A request comes in; only one that is listened to as it comes gets a clock."""
+        if request.live and "audio" in request.modalities:
+            self._players[request.id] = Player(time.monotonic())
+
+    def deliver(self, request_id: str, seconds: float) -> None:
+        """`seconds` of sound go to a listener, who may have run dry before: then the clock starts anew."""
+        player = self._players.get(request_id)
+        if player is None:
+            return
+        now = time.monotonic()
+        if player.started is None:
+            player.started = now
+        elif now > player.dry:
+            player.underruns += 1
+            self.underruns += 1
+            player.started = now - player.delivered
+        player.delivered += seconds
+
+    def deadline(self, request_id: str) -> float | None:
+        """When the request's listener runs dry; None when nobody listens."""
+        player = self._players.get(request_id)
+        return None if player is None else player.dry
+
+    def end(self, request_id: str) -> None:
+        """The request is over."""
+        self._players.pop(request_id, None)

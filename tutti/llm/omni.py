@@ -1,0 +1,161 @@
+"""The Python door for models that see, hear and speak: `Omni`.
+
+    omni = Omni("path")
+    answer = omni.generate(text="What is this?", images=["cat.png"], modalities=["text", "audio"])
+    answer.text, answer.audio, answer.rate
+
+The engine runs in the caller's own thread, as `LLM`'s does. For many callers at once use `tutti.AsyncLLM` or a server.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tutti.engine.core import Engine
+from tutti.errors import InvalidRequest
+from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
+from tutti.gateway.local import OutputDecoder
+from tutti.llm.options import engine_options
+from tutti.llm.prompts import media_of
+from tutti.models.processor import load_processor
+from tutti.request import Chat, Part, Request, SamplingParams, Text
+
+
+@dataclass(frozen=True, slots=True)
+class OmniOutput:
+    """An answer. `audio` float32 [samples] in [-1, 1] at `rate` Hz, None where none was asked for."""
+
+    text: str
+    token_ids: list[int]
+    audio: np.ndarray | None
+    rate: int
+    finish_reason: str
+    usage: Usage | None
+
+
+class Omni:
+    """A model in this process; `model` and `options` as for `LLM`. Raises what loading raises."""
+
+    def __init__(self, model: str, **options: Any) -> None:
+        self.options = engine_options(model, options)
+        self.engine = Engine(self.options, self._receive)
+        self.processor = load_processor(
+            self.options.tokenizer or self.options.model,
+            chat_template=self.options.chat_template,
+            generation_config=self.options.generation_config,
+        )
+        self._numbers = itertools.count()
+        self._events: list[Event] = []
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Who can speak; empty for a model that does not."""
+        return self.engine.info.voices
+
+    def generate(self, **prompt: Any) -> OmniOutput:
+        """The whole answer; parameters as for `stream`. Raises the request's error."""
+        text, tokens, sounds = "", [], []
+        usage: Usage | None = None
+        reason = "stop"
+        for event in self.stream(live=False, **prompt):
+            match event:
+                case TextDelta():
+                    text += event.text
+                    tokens += event.tokens
+                case AudioDelta():
+                    sounds.append(event)
+                case Usage():
+                    usage = event
+                case Done():
+                    reason = event.reason
+        rate = sounds[0].rate if sounds else 0
+        audio = None
+        if "audio" in prompt.get("modalities", ()):
+            pcm = b"".join(sound.pcm for sound in sounds)
+            audio = np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+        return OmniOutput(text, tokens, audio, rate, reason, usage)
+
+    def stream(
+        self,
+        *,
+        text: str = "",
+        images: Sequence[Any] = (),
+        audio: Any = None,
+        videos: Sequence[Any] = (),
+        messages: Sequence[Mapping[str, Any]] | None = None,
+        system: str = "",
+        modalities: Sequence[str] = ("text",),
+        voice: str | None = None,
+        sampling: SamplingParams | None = None,
+        stage_sampling: Mapping[str, SamplingParams] | None = None,
+        live: bool = True,
+    ) -> Iterator[Event]:
+        """The events of an answer as they come: `TextDelta`, `AudioDelta`, `Usage`, `Done`.
+
+        `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
+        `messages` are earlier turns. `live`: sound comes in pieces, the first as soon as may be. Leaving the iteration
+        cancels the request. Raises the request's error.
+        """
+        recordings = audio if isinstance(audio, list) else [] if audio is None else [audio]
+        media = media_of({"image": list(images), "audio": recordings, "video": list(videos)})
+        sampling = sampling or SamplingParams(**{"max_tokens": None, **self.processor.generation_defaults})
+        request = self.processor.prepare(
+            Request(
+                id=f"omni-{next(self._numbers)}",
+                parts=(self._prompt(text, media, messages or (), system), *media),
+                sampling=_bounded(sampling),
+                stage_sampling=dict(stage_sampling or {}),
+                modalities=tuple(modalities),
+                live=live,
+                voice=voice,
+                arrival=time.time(),
+            )
+        )
+        return self._stream(request)
+
+    def _prompt(
+        self, text: str, media: Sequence[Any], messages: Sequence[Mapping[str, Any]], system: str
+    ) -> Part:
+        if not self.processor.has_chat_template:
+            if media or messages or system:
+                raise InvalidRequest("this model has no chat template: give it text alone")
+            return Text(text)
+        content: Any = (
+            [*({"type": one.modality} for one in media), {"type": "text", "text": text}] if media else text
+        )
+        opening = [{"role": "system", "content": system}] if system else []
+        return Chat((*opening, *map(dict, messages), {"role": "user", "content": content}))
+
+    def _stream(self, request: Request) -> Iterator[Event]:
+        decoder = OutputDecoder(self.processor, request, request.id, 0)
+        loop = self.engine.loop
+        loop.submit(request)
+        try:
+            while not decoder.ended:
+                loop.run_until(lambda: bool(self._events))
+                events, self._events = self._events, []
+                for event in events:
+                    if event.request != request.id:
+                        continue
+                    if isinstance(event, Failed):
+                        raise event.error.error()
+                    yield from decoder.decode(event)
+                if decoder.stopped and not decoder.ended:
+                    loop.cancel(request.id)
+        finally:
+            loop.cancel(request.id)
+
+    def _receive(self, events: list[Event]) -> None:
+        self._events += events
+
+
+def _bounded(sampling: SamplingParams) -> SamplingParams:
+    if sampling.n != 1:
+        raise InvalidRequest("Omni gives one answer at a time: n must be 1", param="n")
+    return sampling
