@@ -45,7 +45,7 @@ class Edge:
     """What `source` emits, turned by `bridge` into what `destination` takes.
 
     `bridge` names `(source model, destination model) -> bridge`, called once; the bridge is
-    `(chunk: Chunk, state: dict) -> Chunk | None`, where `state` is the edge's memory for one request, with the `Request`
+    `(chunk: Chunk, state: dict) -> Chunk | None`, `state` being the edge's memory for one request, with the `Request`
     itself under "request". Without a bridge, chunks pass as they are.
     """
 
