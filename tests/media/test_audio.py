@@ -226,3 +226,12 @@ def test_nothing_is_a_file_too() -> None:
     silence = np.zeros(0, np.float32)
     for format in ("wav", "flac", "mp3", "opus", "aac"):
         assert isinstance(write_audio(silence, RATE, format), bytes)
+
+
+def test_the_tags_of_an_mp3_are_no_sound() -> None:
+    plain = write_audio(TONE, RATE, "mp3")
+    picture = b"APIC" + (5000).to_bytes(4) + b"\0\0" + bytes(5000)
+    size = len(picture)
+    tag = b"ID3\x03\0\0" + bytes([size >> 21 & 127, size >> 14 & 127, size >> 7 & 127, size & 127]) + picture
+    tagged = read_audio(tag + plain + b"TAG" + b"A song".ljust(125, b"\0"), RATE)
+    assert np.abs(tagged - read_audio(plain, RATE)[: len(tagged)]).max() < 1e-6

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 import time
@@ -46,6 +47,9 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Where to listen.")] = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Where to listen.")] = None,
     api_key: Annotated[list[str] | None, typer.Option(help="Ask for this key; may be repeated.")] = None,
+    allowed_local_media_path: Annotated[
+        list[str] | None, typer.Option(help="A folder whose files requests may name; may be repeated.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option("--log-level", "--uvicorn-log-level", help="debug, info, warning, error.")
     ] = None,
@@ -61,6 +65,8 @@ def serve(
     level, form = log_level or settings.log_level, log_format or settings.log_format
     logs.configure(level, form)
     publish_settings(log_level=level, log_format=form)  # the engine's process logs alike
+    if allowed_local_media_path:
+        publish_settings(media_local_paths=os.pathsep.join(allowed_local_media_path))
     keys = list(api_key or ([settings.api_key] if settings.api_key else []))
     options = engine.options(name, tuple(served_model_name or ()))
     asyncio.run(_serve(options, keys, host or settings.host, settings.port if port is None else port))
