@@ -147,7 +147,7 @@ def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _write_tokenizer(folder: Path, vocab_size: int) -> None:
+def write_tokenizer(folder: Path, vocab_size: int) -> None:
     """A byte-level BPE in which every id of the model is a token.
 
     Merges are learnt from made-up words; ids that no merge reaches are filled with words of their own, so that any id
@@ -256,7 +256,7 @@ def make_checkpoint(name: str, folder: Path, *, seed: int = 0, device: str = "cp
     _write_json(
         unfinished / "generation_config.json", {"bos_token_id": 0, "eos_token_id": 0, "do_sample": False}
     )
-    _write_tokenizer(unfinished, shape.vocab)
+    write_tokenizer(unfinished, shape.vocab)
     _write_weights(unfinished, _random_tensors(shape, seed, device))
     unfinished.rename(folder)
     return folder

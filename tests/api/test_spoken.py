@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
@@ -99,6 +100,16 @@ def test_a_stage_that_is_not_there_is_a_400_that_names_those_that_are(client: op
             messages=[{"role": "user", "content": "Hello"}],
             extra_body={"stage_sampling": {"mouth": {}}},
         )
+
+
+def test_every_stage_tells_what_it_did(speaking: Serving, client: openai.OpenAI) -> None:
+    ask(client, "wav")
+    lines = httpx.get(f"{speaking.url}/metrics").text.splitlines()
+    for stage in ("thinker", "talker", "token2wav"):
+        (steps,) = (
+            line for line in lines if line.startswith("tutti_stage_steps_total") and f'"{stage}"' in line
+        )
+        assert float(steps.split()[-1]) > 0
 
 
 def test_who_asks_for_text_gets_text_alone(client: openai.OpenAI) -> None:

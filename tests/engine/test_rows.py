@@ -65,6 +65,16 @@ def test_a_following_sequence_runs_as_far_as_its_rows_reach_and_then_repeats_the
     assert placed(rows, 7, 8) == {7: 9}
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=6), st.integers(0, 20), st.integers(0, 20))
+def test_streamed_rows_are_the_same_in_any_pieces(sizes: list[int], start: int, stop: int) -> None:
+    rows, total = StreamedRows(), 0
+    for size in sizes:
+        rows.push(Rows(numbers(total, size)))
+        total += size
+    rows.push(Rows(numbers(0, 0), last=numbers(99, 1)))
+    assert placed(rows, start, stop) == {t: float(t) if t < total else 99.0 for t in range(start, stop)}
+
+
 def chain(tokens: list[int], marks: list[Mark], pieces: int = 1) -> list[bytes]:
     made = HashChain(4, (), marks)
     for end in range(len(tokens) // pieces, len(tokens) + 1, max(1, len(tokens) // pieces)):

@@ -41,6 +41,20 @@ _COUNTERS = (
     ("prompt_tokens_cached", "prompt_tokens_cached", "Those of them that came from the prefix cache."),
     ("generation_tokens", "generation_tokens", "Tokens generated."),
     ("requests_refused", "admission_rejections", "Requests turned away because the queue was full."),
+    ("media_items", "mm_cache_queries", "Pictures and recordings that encoders were asked for."),
+    ("media_hits", "mm_cache_hits", "Those of them that an encoder had seen before."),
+    ("audio_underruns", None, "Times that the player of a listener ran dry."),
+)
+# our name, its kind, what it is; one value for each stage of the model's graph
+_STAGES = (
+    ("stage_waiting", GaugeMetricFamily, "Requests, or items of them, that wait for a stage."),
+    ("stage_steps", CounterMetricFamily, "Steps of a stage."),
+    ("stage_items", CounterMetricFamily, "Items in all batches of a stage; by its steps: the mean batch."),
+    (
+        "stage_seconds",
+        CounterMetricFamily,
+        "Seconds spent in a stage's steps; their rate is its utilization.",
+    ),
 )
 _HISTOGRAMS = (
     ("time_to_first_token_seconds", "time_to_first_token_seconds", "From arrival to the first token."),
@@ -90,6 +104,7 @@ class _Snapshot(Collector):
                     buckets = [(_bound(bound), float(count)) for bound, count in found[ours].cumulative()]
                     family.add_metric((name,), buckets, found[ours].total)
                 yield family
+        yield from _stages(self._stats)
         for title in ("tutti_requests_finished", "vllm:request_success"):
             ends = CounterMetricFamily(
                 title, "Outputs by how they ended.", labels=("model_name", "finished_reason")
@@ -110,6 +125,21 @@ def _families(
                 if ours in found:
                     family.add_metric((name,), found[ours])
             yield family
+
+
+def _stages(stats: Mapping[str, EngineStats | None]) -> Iterator[Metric]:
+    for ours, kind, what in _STAGES:
+        family: Any = kind(f"tutti_{ours}", what, labels=("model_name", "stage"))
+        for name, found in stats.items():
+            for stage in () if found is None else found.stages:
+                values = {
+                    "stage_waiting": stage.waiting,
+                    "stage_steps": stage.steps,
+                    "stage_items": stage.items,
+                    "stage_seconds": stage.step_time,
+                }
+                family.add_metric((name, stage.name), values[ours])
+        yield family
 
 
 def _titles(ours: str, theirs: str | None) -> list[str]:
@@ -148,6 +178,9 @@ def _counters(served: Served, stats: EngineStats | None) -> dict[str, float]:
         found |= {
             "prefix_queries": stats.prefix_queries,
             "prefix_hits": stats.prefix_hits,
+            "media_items": stats.media_items,
+            "media_hits": stats.media_hits,
+            "audio_underruns": stats.underruns,
             "preemptions": stats.preemptions,
             "engine_steps": stats.steps,
             "engine_step_seconds": stats.step_time,

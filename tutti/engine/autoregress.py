@@ -25,7 +25,15 @@ from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
-from tutti.models.protocols import CausalModel, EmitsRows, FollowsRows, PlacesTokens, Rows
+from tutti.models.protocols import (
+    CausalModel,
+    EmitsRows,
+    FollowsRows,
+    PlacesTokens,
+    Remembers,
+    Rows,
+    ShapesLogits,
+)
 from tutti.request import MediaInput, Request, SamplingParams, Tokens
 
 if TYPE_CHECKING:
@@ -89,10 +97,10 @@ class Autoregress:
             raise InvalidRequest(f"a request with id {request.id!r} is being served already", param="id")
         keys = [key for key in (request.cache_salt, request.adapter) if key]
         sampling = request.stage_sampling.get(self.name, request.sampling)
-        media = MediaRows(
-            {number: part for number, part in enumerate(request.parts) if isinstance(part, MediaInput)}
-        )
-        rows: TokenRows | None = media if media.marks else None
+        inputs = {number: part for number, part in enumerate(request.parts) if isinstance(part, MediaInput)}
+        media = MediaRows(inputs)
+        keys += media.keys
+        rows: TokenRows | None = media if inputs else None
         if isinstance(self.model, FollowsRows):
             prompt, rows = self.model.prompt(request), StreamedRows()
             sampling = request.stage_sampling.get(self.name, self.model.sampling)
@@ -156,6 +164,11 @@ class Autoregress:
         seen = (sequence.timing.last_token or sequence.timing.arrival) + patience
         return seen if dry is None else min(seen, dry)
 
+    @property
+    def waiting(self) -> int:
+        """See `stage.Runner`."""
+        return self.scheduler.waiting
+
     def plan(self) -> list[Scheduled]:
         """See `stage.Runner`."""
         return self.scheduler.plan()
@@ -196,6 +209,7 @@ class Autoregress:
     @torch.inference_mode()
     def _compute(self, batch: Items[Scheduled], sampling: Items[Scheduled]) -> Computed:
         """Everything that can fail, before anything is changed."""
+        self._remember(batch)
         inputs = forward_inputs(batch, self.cache, self.device)
         masks = self._begin_masks(sampling)
         rows: Tensor | None = None
@@ -210,6 +224,11 @@ class Autoregress:
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
         logits = self.model.logits(hidden[ends.long()])
+        if isinstance(self.model, ShapesLogits):
+            sequences = [item.sequence for item in sampling]
+            logits = self.model.shape_logits(
+                logits, [one.tokens for one in sequences], [one.prompt_length for one in sequences]
+            )
         bitmask = masks.result() if masks is not None else None
         result = self._sampler.sample(logits, [item.sequence.sampler for item in sampling], bitmask)
         errors = [
@@ -219,6 +238,15 @@ class Autoregress:
             for item, error in zip(sampling, result.errors, strict=True)
         ]
         return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows)
+
+    def _remember(self, batch: Items[Scheduled]) -> None:
+        """Make the memories of those who begin to run."""
+        if not isinstance(self.model, Remembers):
+            return
+        for sequence in (item.sequence for item in batch):
+            if sequence.memory is None:
+                rows = sequence.rows.unplaced if isinstance(sequence.rows, MediaRows) else []
+                sequence.memory = self.model.remember(rows)
 
     def _rows(self, batch: Items[Scheduled], rows: Tensor | None) -> list[Chunk]:
         """The rows of this step that other stages do not have yet; the sequences are advanced already."""

@@ -45,8 +45,14 @@ def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.dev
     )
     placed = positions if batch[0].sequence.places is None else _placed(batch)
     embeds, mask = _rows(batch, query_starts, device)
+    memories = tuple(item.sequence.memory for item in batch)
     return ForwardInputs(
-        torch.from_numpy(tokens).to(device), torch.from_numpy(placed).to(device), batches, embeds, mask
+        torch.from_numpy(tokens).to(device),
+        torch.from_numpy(placed).to(device),
+        batches,
+        embeds,
+        mask,
+        None if memories[0] is None else memories,
     )
 
 

@@ -27,7 +27,7 @@ from tutti.engine.players import Players
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.stage import Runner
 from tutti.engine.vocabulary import Vocabulary
-from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, Wake
+from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, StageStats, Wake
 from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint, read_json
@@ -115,13 +115,24 @@ class Engine:
             preemptions=runner.scheduler.preemptions,
             prompt_tokens=runner.prompt_tokens,
             generation_tokens=runner.generation_tokens,
-            steps=loop.steps,
-            step_time=loop.step_time,
+            steps=sum(steps.count for steps in loop.steps.values()),
+            step_time=sum(steps.time for steps in loop.steps.values()),
             requests=loop.requests,
             failures=loop.failures,
             media_items=sum(once.kept.queries for once in self.encoders),
             media_hits=sum(once.kept.hits for once in self.encoders),
             underruns=self.players.underruns,
+            stages=tuple(
+                StageStats(
+                    stage.name,
+                    str(stage.kind),
+                    self.loop.runners[stage.name].waiting,
+                    loop.steps[stage.name].count,
+                    loop.steps[stage.name].items,
+                    loop.steps[stage.name].time,
+                )
+                for stage in self.graph.stages
+            ),
         )
 
     def reset_caches(self) -> None:
@@ -149,7 +160,8 @@ class Engine:
         if self.device.type == "cuda":
             self.plan = self._measured_plan(model, available)
             log.info("%s", self.plan.text())
-        return self._autoregress(stage, model, self.plan.context, self.plan.blocks)
+        most = self.plan.memories or self.options.max_num_seqs
+        return self._autoregress(stage, model, self.plan.context, self.plan.blocks, most)
 
     def _build_follower(self, stage: Stage) -> Autoregress:
         """An autoregressive stage behind that one."""
@@ -163,8 +175,14 @@ class Engine:
         return model
 
     def _autoregress(
-        self, stage: Stage, model: CausalModel, context: int, blocks: tuple[int, ...]
+        self,
+        stage: Stage,
+        model: CausalModel,
+        context: int,
+        blocks: tuple[int, ...],
+        most: int | None = None,
     ) -> Autoregress:
+        """`most` requests run at once."""
         cache = KVCache(
             model.groups,
             blocks,
@@ -175,7 +193,7 @@ class Engine:
         )
         scheduler = Scheduler(
             cache,
-            max_sequences=self.options.max_num_seqs,
+            max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
             token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
         )
         eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint)

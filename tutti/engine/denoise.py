@@ -71,6 +71,11 @@ class Denoise:
         oldest = min((item.due for item in self._active.values()), default=None)
         return None if oldest is None else oldest + _PATIENCE
 
+    @property
+    def waiting(self) -> int:
+        """See `stage.Runner`."""
+        return len(self._active)
+
     def plan(self) -> list[DenoiseItem]:
         """The request that waited longest, and those that may share its step, longest waiting first."""
         waiting = sorted(self._active.values(), key=lambda item: (item.request.priority, item.due))

@@ -37,11 +37,19 @@ class Route:
 
 
 @dataclass(slots=True)
+class Steps:
+    """The steps of one stage since the start."""
+
+    count: int = 0
+    items: int = 0  # of all batches
+    time: float = 0.0  # seconds
+
+
+@dataclass(slots=True)
 class LoopStats:
     """Counters since the start."""
 
-    steps: int = 0
-    step_time: float = 0.0
+    steps: dict[str, Steps]  # by stage
     requests: int = 0
     failures: int = 0
 
@@ -62,7 +70,7 @@ class Loop:
         self.players = players or Players()
         self.runners = runners
         self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
-        self.stats = LoopStats()
+        self.stats = LoopStats({name: Steps() for name in runners})
         self._emit = emit
         self._answer = answer
         self._routes: dict[str, Route] = {}
@@ -89,10 +97,11 @@ class Loop:
             runner = self.runners[name]
             batch = runner.plan()
             if batch:
-                start = time.monotonic()
+                start, steps = time.monotonic(), self.stats.steps[name]
                 events = [event for chunk in self._step(runner, batch) for event in self._route(chunk)]
-                self.stats.steps += 1
-                self.stats.step_time += time.monotonic() - start
+                steps.count += 1
+                steps.items += len(batch)
+                steps.time += time.monotonic() - start
                 if events:
                     self._emit(events)
                 return True

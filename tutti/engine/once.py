@@ -86,6 +86,11 @@ class Once:
         """See `stage.Runner`."""
         return min((self._due(item) for item in self._queue), default=None)
 
+    @property
+    def waiting(self) -> int:
+        """See `stage.Runner`."""
+        return len(self._queue)
+
     def _due(self, item: OnceItem) -> float:
         """When its listener runs dry, or somebody who waits for it grows impatient."""
         dry = self._players.deadline(item.request_id)

@@ -49,7 +49,8 @@ class MemoryPlan:
     """The sum. `blocks` has one count per KV group, the null block included.
 
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
-    autoregressive stages behind it, by name.
+    autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
+    memory of its media; None where none does.
     """
 
     device: str
@@ -64,6 +65,7 @@ class MemoryPlan:
     fits: bool
     notes: tuple[str, ...] = ()
     followers: Mapping[str, Pool] = field(default_factory=dict)
+    memories: int | None = None
 
     @property
     def total(self) -> int:
@@ -118,7 +120,7 @@ def make_plan(
     budget = options.memory if options.memory is not None else int(available * share)
     room = budget - sum(row.bytes for row in fixed)
     behind = dict(followers or {})
-    pages = Pages(shape.groups, chunk, options.block_size, item, tuple(behind.values()))
+    pages = Pages(shape.groups, chunk, options.block_size, item, tuple(behind.values()), shape.memory * item)
     context, notes = min(options.max_model_len or shape.context, shape.context), []
     if options.kv_cache_memory_bytes is not None:
         pool = options.kv_cache_memory_bytes
@@ -134,6 +136,7 @@ def make_plan(
     pool = max(pool, pages.request_bytes(context))
     blocks = pages.blocks(pool, context)
     pools = list(zip(blocks, shape.groups, strict=True))
+    memories = max(1, pool // pages.request_bytes(context)) if shape.memory else None
     following = {
         name: Pool(follower_context(one, context), pages.follower_blocks(one, pool, context))
         for name, one in behind.items()
@@ -145,6 +148,7 @@ def make_plan(
             _kv_row(f"KV of {name}", following[name].blocks, one.groups, options.block_size, item)
             for name, one in behind.items()
         ),
+        *_memory_rows(memories, shape.memory * item),
     )
     tokens = min(
         ((count - 1) * options.block_size for count, group in pools if group.kind == "full"), default=context
@@ -166,6 +170,7 @@ def make_plan(
         fits,
         tuple(notes),
         following,
+        memories,
     )
 
 
@@ -180,19 +185,27 @@ def _kv_row(name: str, blocks: tuple[int, ...], groups: tuple[KVGroup, ...], blo
     return Row(name, size, " + ".join(f"{count} blocks ({group.kind})" for count, group in pools))
 
 
+def _memory_rows(count: int | None, size: int) -> list[Row]:
+    return [] if count is None else [Row("memories", count * size, f"of {count} requests at once")]
+
+
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """How tokens become blocks and bytes, for the groups of one model computed `chunk` tokens at a time."""
+    """How tokens become blocks and bytes, for the groups of one model computed `chunk` tokens at a time.
+
+    `memory` are the bytes that a request keeps besides.
+    """
 
     groups: tuple[KVGroup, ...]
     chunk: int
     block: int  # tokens
     item: int  # bytes
     followers: tuple[StageShape, ...] = ()
+    memory: int = 0
 
     def request_bytes(self, context: int) -> int:
-        """Bytes of KV cache that one request of `context` tokens needs in all stages, the null blocks included."""
-        own = self._bytes(self.groups, context)
+        """Bytes that one request of `context` tokens needs in all stages while it runs, the null blocks included."""
+        own = self.memory + self._bytes(self.groups, context)
         return own + sum(self._bytes(one.groups, follower_context(one, context)) for one in self.followers)
 
     def _bytes(self, groups: tuple[KVGroup, ...], context: int) -> int:

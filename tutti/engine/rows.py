@@ -7,10 +7,10 @@ Two kinds, with one interface: `available` says how many of the sequence's token
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from tutti.engine.kv.hashing import Mark
@@ -36,6 +36,7 @@ class MediaRows:
     """Rows of the media in a prompt; `inputs` by the number of their part.
 
     They stand at the placeholders that the processor wrote, and all of them must be here before the first token runs.
+    Media without spans stand nowhere: their rows are for a model that looks at them from every token.
     """
 
     def __init__(self, inputs: Mapping[int, MediaInput]) -> None:
@@ -60,10 +61,20 @@ class MediaRows:
             for start, length, part, before in self._spans
         ]
 
+    @property
+    def keys(self) -> list[str]:
+        """The digests of the media that stand nowhere: the keys and values of all tokens depend on them."""
+        return [media.digest for media in self._inputs.values() if not media.spans]
+
+    @property
+    def unplaced(self) -> list[Tensor]:
+        """The rows of the media that stand nowhere, in their order."""
+        return [self._rows[part] for part, media in self._inputs.items() if not media.spans]
+
     def put(self, part: int, rows: Tensor) -> None:
         """The encoder's `rows` [tokens, width] of part `part`. Raises StageFailed unless they fill its spans."""
         media = self._inputs[part]
-        if len(rows) != media.rows:
+        if media.spans and len(rows) != media.rows:
             raise StageFailed(
                 f"the {media.modality} fills {media.rows} tokens, but its encoder gave {len(rows)} rows"
             )
@@ -82,7 +93,8 @@ class StreamedRows:
     """Rows that arrive while the sequence runs, one for every token of its prompt and of its output."""
 
     def __init__(self) -> None:
-        self._rows: Tensor | None = None
+        self._pieces: list[Tensor] = []
+        self._ends: list[int] = []  # of the pieces, in tokens
         self._last: Tensor | None = None
 
     @property
@@ -90,22 +102,29 @@ class StreamedRows:
         """See `TokenRows.available`."""
         if self._last is not None:
             return math.inf
-        return 0 if self._rows is None else len(self._rows)
+        return self._known
 
     def push(self, more: Rows) -> None:
         """Take what comes next; with `more.last` nothing else does, and every later token has that row."""
-        self._rows = more.rows if self._rows is None else torch.cat([self._rows, more.rows])
+        self._ends.append(self._known + len(more.rows))
+        self._pieces.append(more.rows)
         self._last = more.last
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, Tensor]]:
         """See `TokenRows.between`."""
-        assert self._rows is not None
-        known = self._rows[start:stop]
-        if len(known):
-            yield start, known
-        if len(known) < stop - start:
+        index = bisect_right(self._ends, start)
+        while start < min(stop, self._known):
+            piece, end = self._pieces[index], self._ends[index]
+            offset = end - len(piece)
+            yield start, piece[start - offset : stop - offset]
+            start, index = min(end, stop), index + 1
+        if start < stop:
             assert self._last is not None
-            yield start + len(known), self._last.expand(stop - start - len(known), -1)
+            yield start, self._last.expand(stop - start, -1)
+
+    @property
+    def _known(self) -> int:
+        return self._ends[-1] if self._ends else 0
 
 
 def _before(media: MediaInput) -> list[int]:

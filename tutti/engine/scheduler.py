@@ -132,7 +132,7 @@ class Scheduler:
     def _give_back(self, sequence: Sequence) -> None:
         assert sequence.held is not None
         self.books.release(sequence.held)
-        sequence.held = None
+        sequence.held = sequence.memory = None
 
     def _admit(self, budget: int) -> list[Scheduled]:
         """Take waiting sequences in order while budget, places and memory last."""

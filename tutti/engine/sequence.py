@@ -62,6 +62,9 @@ class Sequence:
     computed: int = 0
     cached: int = 0  # prompt tokens that came from the prefix cache at first admission
     held: Held | None = None
+    memory: Any = (
+        None  # what the model keeps of the request's media, while it runs (models.protocols.Remembers)
+    )
     preemptions: int = 0
     timing: Timing = field(default_factory=Timing)
     prompt_logprobs: list[TokenLogprob] = field(default_factory=list)

@@ -58,6 +58,11 @@ class Runner(Protocol):
         """Run `batch`. A request's last chunk is final; its holdings are given back by then."""
         ...
 
+    @property
+    def waiting(self) -> int:
+        """How much waits for its turn: requests, or items of them."""
+        ...
+
     def release(self, request_id: str) -> Any:
         """Forget a request, wherever it is; unknown ids are ignored.
 

@@ -62,6 +62,17 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     pid: int
 
 
+class StageStats(msgspec.Struct, frozen=True):
+    """One stage of the graph: what waits for it now, and counters since the start."""
+
+    name: str
+    kind: str
+    waiting: int = 0  # requests, or items of them
+    steps: int = 0
+    items: int = 0  # of all steps' batches
+    step_time: float = 0.0  # seconds
+
+
 class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     """Gauges of now and counters since the start."""
 
@@ -82,6 +93,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     media_items: int = 0  # pictures and recordings that encoders were asked for
     media_hits: int = 0  # of those, the ones they had seen before
     underruns: int = 0  # times that a listener's player ran dry
+    stages: tuple[StageStats, ...] = ()
 
 
 class Events(msgspec.Struct, frozen=True, tag="events"):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tutti.errors import InvalidMedia
-from tutti.media.audio import read_audio
+from tutti.media.audio import MOST_SECONDS, read_audio
 from tutti.models.processor.media import ReadMedium, array, place
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_vl.media import Sight, pixels
@@ -35,9 +35,9 @@ class Reader:
         return place(ids, self.placeholders, read)
 
 
-def hear(medium: Media) -> ReadMedium:
+def hear(medium: Media, most_seconds: float = MOST_SECONDS) -> ReadMedium:
     """A recording as samples float32 at 16 kHz. Raises InvalidMedia."""
-    samples = read_audio(medium.data, RATE)
+    samples = read_audio(medium.data, RATE, most_seconds=most_seconds)
     frames = -(-len(samples) // HOP)
     if frames < _LEAST_FRAMES:
         raise InvalidMedia(f"the recording is {len(samples) / RATE:.3f} s long; it must have at least 0.03 s")

@@ -112,12 +112,12 @@ def follow(thinker: Thinker, talker: Talker) -> Callable[[Chunk, dict[str, Any]]
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         output = chunk.payload
-        if output.rows is None and not chunk.final:
-            # The first token that is sampled ends the prompt: its own row comes with the next step.
-            state["replying"] = True
-            return None
         pieces = [] if output.rows is None else [output.rows]
-        if (pieces or chunk.final) and state.get("replying") and not state.get("begun"):
+        replying = state.get("replying", False)
+        state["replying"] = replying or bool(
+            output.tokens
+        )  # a token that is sampled has its row in the next step
+        if (chunk.final or (pieces and replying)) and not state.get("begun"):
             state["begun"] = True
             pieces.insert(0, row(choose(talker.speakers, state["request"].voice).bos_token))
         if chunk.final:

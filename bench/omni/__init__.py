@@ -1,0 +1,1 @@
+"""Speech, measured beside transformers on the same checkpoint: see `__main__`."""
