@@ -176,8 +176,9 @@ class StageShape:
     """What the memory plan must know of a stage before any weight is read, all of it from config.json.
 
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
-    size the activations. A stage of one pass has no groups, no context and no vocabulary; `rows` are then the most
-    rows (frames, patches) that it computes in one step.
+    size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
+    stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that it
+    computes in one step.
     """
 
     groups: tuple[KVGroup, ...]
@@ -186,6 +187,7 @@ class StageShape:
     intermediate: int
     vocab: int
     rows: int = 0
+    memory: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,17 @@ def frames_of(samples: int) -> int:
 def log_mel(samples: Tensor, bands: int) -> Tensor:
     """`samples` float32 [samples] at 16 kHz -> float32 [bands, frames]; silence follows the recording."""
     frames = frames_of(len(samples))
-    padded = F.pad(samples, (0, frames * HOP - len(samples) + WINDOW))
+    return _log_mel(F.pad(samples, (0, frames * HOP - len(samples) + WINDOW)), bands, frames)
+
+
+def window_log_mel(samples: Tensor, bands: int, length: int) -> Tensor:
+    """`samples` float32 [samples], with silence up to `length` samples -> float32 [bands, length // HOP]."""
+    return _log_mel(F.pad(samples, (0, length - len(samples))), bands, length // HOP)
+
+
+def _log_mel(samples: Tensor, bands: int, frames: int) -> Tensor:
     window = torch.hann_window(WINDOW, device=samples.device)
-    spectrum = torch.stft(padded, WINDOW, HOP, window=window, return_complex=True)[:, :frames].abs() ** 2
+    spectrum = torch.stft(samples, WINDOW, HOP, window=window, return_complex=True)[:, :frames].abs() ** 2
     mel = filters(bands).to(samples.device) @ spectrum
     logarithms = mel.clamp(min=1e-10).log10()
     logarithms = torch.maximum(logarithms, logarithms.max() - 8.0)

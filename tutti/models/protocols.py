@@ -25,7 +25,8 @@ class ForwardInputs:
     `tokens` int64 [tokens]; `positions` int64 [tokens], or [axes, tokens] for a model that places tokens (see
     `PlacesTokens`); `batches` one `PagedBatch` per entry of the model's `groups`; `embeds` [tokens, width] are the rows
     that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the embedding, what a
-    model makes of a language model's is its own matter.
+    model makes of a language model's is its own matter. `memories`, one per request, are what a model that remembers
+    made of its requests' media (see `Remembers`).
     """
 
     tokens: Tensor
@@ -33,6 +34,7 @@ class ForwardInputs:
     batches: tuple[PagedBatch, ...]
     embeds: Tensor | None = None
     embed_mask: Tensor | None = None
+    memories: tuple[Any, ...] | None = None
 
 
 class CausalModel(Protocol):
@@ -61,6 +63,31 @@ class PlacesTokens(Protocol):
 
     def positions(self, request: Request) -> np.ndarray:
         """Positions int64 [axes, tokens] of the prompt; what follows goes on from the largest, on all axes."""
+        ...
+
+
+@runtime_checkable
+class Remembers(Protocol):
+    """A causal model whose every token looks at all rows of the request's media (cross-attention).
+
+    What it keeps of them is made when a request begins to run, handed back with every step in
+    `ForwardInputs.memories`, and let go when the request ends or is preempted; `StageShape.memory` says how much it is.
+    """
+
+    def remember(self, rows: Sequence[Tensor]) -> Any:
+        """The memory of the media whose rows [rows, width] these are, in order; never None. Raises InvalidRequest."""
+        ...
+
+
+@runtime_checkable
+class ShapesLogits(Protocol):
+    """A causal model with rules of its own for what may come next."""
+
+    def shape_logits(self, logits: Tensor, tokens: Sequence[Sequence[int]], prompts: Sequence[int]) -> Tensor:
+        """Float32 `logits` [rows, vocab_size], which may be changed in place, after the model's rules.
+
+        Row i continues `tokens[i]`, of which the first `prompts[i]` are the prompt.
+        """
         ...
 
 
