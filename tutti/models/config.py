@@ -34,7 +34,9 @@ class DecoderConfig:
     `norm_places`: "pre" norms the input of attention and feed-forward, "post" their output, "both" both (sandwich).
     `parallel`: attention and feed-forward read the same residual and are added to it together; `parallel_norms` is 1
     when they share their input norm, 2 when each has its own. `tied`: the head is the embedding's table.
-    `embed_scale` multiplies embeddings; `logit_softcap` c bounds logits to c * tanh(logit / c).
+    `embed_scale` multiplies embeddings; `logit_softcap` c bounds logits to c * tanh(logit / c). `deepstack`: an
+    encoder's rows hold, behind the embedding, so many features more, each added to the hidden state after one of the
+    first layers (DeepStack, Meng et al. 2024).
     """
 
     hidden: int
@@ -50,6 +52,7 @@ class DecoderConfig:
     head_bias: bool = False
     embed_scale: float | None = None
     logit_softcap: float | None = None
+    deepstack: int = 0
 
 
 def kv_groups(config: DecoderConfig) -> tuple[tuple[KVGroup, ...], tuple[int, ...]]:

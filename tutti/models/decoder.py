@@ -65,9 +65,12 @@ class Decoder:
         x = self.begin(inputs)
         rotations = [rope(inputs.positions) for rope in self.ropes]
         residual: Tensor | None = None
+        features = iter(self.features(inputs))
         for block, rope, group, cache in zip(self.blocks, self._rope_of, self._group_of, caches, strict=True):
             rotation = None if rope is None else rotations[rope]
             x, residual = block(x, residual, rotation, inputs.batches[group], cache)
+            if (feature := next(features, None)) is not None:
+                x = x + feature.to(x.dtype)
         return self.norm.add(x, residual)[0]
 
     def begin(self, inputs: ForwardInputs) -> Tensor:
@@ -75,7 +78,14 @@ class Decoder:
         x = self.embed(inputs.tokens)
         if inputs.embeds is None or inputs.embed_mask is None:
             return x
-        return torch.where(inputs.embed_mask[:, None], inputs.embeds.to(x.dtype), x)
+        rows = inputs.embeds.chunk(1 + self.config.deepstack, dim=1)[0]
+        return torch.where(inputs.embed_mask[:, None], rows.to(x.dtype), x)
+
+    def features(self, inputs: ForwardInputs) -> list[Tensor]:
+        """What is added after each of the first layers, [tokens, hidden]; zeros where no encoder's row stands."""
+        if inputs.embeds is None or not self.config.deepstack:
+            return []
+        return list(inputs.embeds.chunk(1 + self.config.deepstack, dim=1)[1:])
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

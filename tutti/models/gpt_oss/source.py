@@ -33,7 +33,8 @@ class _Part:
 class ExpertSource:
     """A checkpoint's weights, fused experts apart. Raises CheckpointError for a quantization other than MXFP4."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, columns_first: bool = True) -> None:
+        """`columns_first`: matrices that are not packed are stored as [experts, inputs, outputs]."""
         method = quantization_method(checkpoint)
         if method not in (None, "mxfp4"):
             raise CheckpointError(
@@ -41,6 +42,7 @@ class ExpertSource:
                 "take it in bfloat16 or MXFP4"
             )
         self._checkpoint = checkpoint
+        self._columns_first = columns_first
         self._parts: dict[str, _Part] = {}
         self.shapes: dict[str, Shape] = {}
         for name, shape in weight_shapes(checkpoint).items():
@@ -52,7 +54,8 @@ class ExpertSource:
             for index in range(shape[0]):
                 part = f"{fused['prefix']}.{index}.{fused['matrix']}.{suffix}"
                 self._parts[part] = _Part(name, index)
-                self.shapes[part] = shape[1:] if fused["bias"] or self._packed(name) else shape[:0:-1]
+                turned = columns_first and not fused["bias"] and not self._packed(name)
+                self.shapes[part] = shape[:0:-1] if turned else shape[1:]
 
     def _packed(self, name: str) -> bool:
         return name + mxfp4.BLOCKS in self._checkpoint.tensors
@@ -66,7 +69,7 @@ class ExpertSource:
             blocks, scales = (self._checkpoint.tensor(stored) for stored in self._stored(part.name))
             return mxfp4.unpack(blocks[part.index], scales[part.index])
         tensor = self._checkpoint.tensor(part.name)[part.index]
-        return Dense(tensor.T.contiguous() if tensor.ndim == 2 else tensor)
+        return Dense(tensor.T.contiguous() if tensor.ndim == 2 and self._columns_first else tensor)
 
     def release(self, name: str) -> None:
         """See `WeightSource.release`."""

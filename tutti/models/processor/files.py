@@ -31,3 +31,12 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, it holds a {type(value).__name__}")
     return value
+
+
+def image_settings(folder: Path) -> dict[str, Any]:
+    """How pictures are prepared: preprocessor_config.json or, from transformers 5, a section of processor_config.json.
+
+    Empty when the checkpoint does not say.
+    """
+    settings = read_json(folder / "preprocessor_config.json")
+    return settings or read_json(folder / "processor_config.json").get("image_processor") or {}

@@ -13,7 +13,7 @@ import numpy as np
 from tutti.errors import InvalidMedia
 from tutti.media.image import read_image, resize
 from tutti.media.video import read_video
-from tutti.models.processor.files import read_json
+from tutti.models.processor.files import image_settings
 from tutti.models.processor.media import ReadMedium, array, place
 from tutti.models.reading import require
 from tutti.request import Media, MediaInput
@@ -40,9 +40,7 @@ class Pixels:
 
 def pixels(folder: Path, vision: Mapping[str, Any]) -> Pixels:
     """As preprocessor_config.json says; its defaults are those of the published models."""
-    given = read_json(folder / "preprocessor_config.json")
-    if not given:
-        given = read_json(folder / "processor_config.json").get("image_processor") or {}
+    given = image_settings(folder)
     size = given.get("size") or {}
     return Pixels(
         patch=vision.get("patch_size", 14),
@@ -123,12 +121,16 @@ class Sight:
 class Reader:
     """Implements `models.processor.media.MediaReader`."""
 
-    modalities = frozenset({"image", "video"})
-
-    def __init__(self, sight: Sight, placeholders: frozenset[int]) -> None:
+    def __init__(
+        self,
+        sight: Sight,
+        placeholders: frozenset[int],
+        modalities: frozenset[str] = frozenset({"image", "video"}),
+    ) -> None:
         """`placeholders` are the tokens that stand for a medium."""
         self.sight = sight
         self.placeholders = placeholders
+        self.modalities = modalities
 
     def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""

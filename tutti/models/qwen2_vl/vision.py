@@ -58,9 +58,13 @@ class VisionTower:
         """Rows [tokens, hidden] per item."""
         values = torch.cat([item.values for item in items]).to(self.device, self.dtype)
         grids = torch.tensor([item.grid for item in items], device=self.device)
-        rows: Tensor = self.tower(values, grid_thw=grids).pooler_output
         merged = self.pixels.merge**2
-        return list(rows.split([len(item.values) // merged for item in items]))
+        return list(self.encode(values, grids).split([len(item.values) // merged for item in items]))
+
+    def encode(self, values: Tensor, grids: Tensor) -> Tensor:
+        """The rows of all pictures, from their patches [patches, values] and `grids` int64 [pictures, 3]."""
+        rows: Tensor = self.tower(values, grid_thw=grids).pooler_output
+        return rows
 
 
 def patches(frames: Tensor, how: Pixels) -> Patches:
