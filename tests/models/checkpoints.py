@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 
 VOCAB = 264  # 256 bytes and the special tokens below
@@ -59,13 +60,16 @@ FAMILIES: dict[str, Maker] = {}
 
 
 SIGHTED: dict[str, Maker] = {}
+PREPROCESSORS: dict[str, dict[str, Any]] = {}  # how they take pictures: their preprocessor_config.json
+_GRIDS = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 4, **PICTURES}
 
 
-def sighted(name: str) -> Callable[[Maker], Maker]:
-    """Registers a maker of a model that sees under `name`."""
+def sighted(name: str, preprocessor: dict[str, Any] = _GRIDS) -> Callable[[Maker], Maker]:
+    """Registers a maker of a model that sees under `name`, and how it takes pictures."""
 
     def register(maker: Maker) -> Maker:
         SIGHTED[name] = maker
+        PREPROCESSORS[name] = preprocessor
         return maker
 
     return register
@@ -381,11 +385,11 @@ def _mixtral() -> PreTrainedModel:
     return transformers.MixtralForCausalLM(config)
 
 
-def _vision_language(kind: str, vision: dict[str, Any], sections: list[int]) -> PreTrainedModel:
-    """transformers' `{kind}ForConditionalGeneration` with the base's language model."""
+def _vision_language(kind: str, vision: dict[str, Any], sections: list[int], **text: Any) -> PreTrainedModel:
+    """transformers' `{kind}ForConditionalGeneration` with the base's language model, and `text` of its own."""
     rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": sections}
     config = getattr(transformers, f"{kind}Config")(
-        text_config={**BASE, "rope_parameters": rope},
+        text_config={**BASE, "rope_parameters": rope, **text},
         vision_config=vision,
         image_token_id=IMAGE,
         video_token_id=VIDEO,
@@ -418,6 +422,96 @@ def _qwen2_5_vl() -> PreTrainedModel:
         "tokens_per_second": 2,
     }
     return _vision_language("Qwen2_5_VL", vision, [2, 3, 3])
+
+
+# A tower of four layers, of which two speak to the decoder; positions learned on a grid of 6 x 6.
+_DEEP_VISION = {
+    "depth": 4,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 4,
+    "num_position_embeddings": 36,
+    "deepstack_visual_indexes": [1, 2],
+}
+
+
+@sighted("qwen3_vl")
+def _qwen3_vl() -> PreTrainedModel:
+    return _vision_language("Qwen3VL", _DEEP_VISION, [5, 4, 3], head_dim=24)
+
+
+@sighted("qwen3_vl_moe")
+def _qwen3_vl_moe() -> PreTrainedModel:
+    """Experts in the first and the last layer."""
+    experts = {
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 40,
+        "mlp_only_layers": [1],
+    }
+    return _vision_language("Qwen3VLMoe", _DEEP_VISION, [5, 4, 3], head_dim=24, **experts)
+
+
+_TILE = 16  # pixels
+_CLIP = {
+    "model_type": "clip_vision_model",
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 2,
+    "image_size": _TILE,
+    "patch_size": 4,
+}
+_CUT = {"size": {"shortest_edge": _TILE}, "crop_size": {"height": _TILE, "width": _TILE}}
+
+
+@sighted("llava", {"image_processor_type": "LlavaImageProcessor", **_CUT})
+def _llava() -> PreTrainedModel:
+    config = transformers.LlavaConfig(
+        text_config={**BASE, "model_type": "llama"}, vision_config=_CLIP, image_token_index=IMAGE
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+@sighted(
+    "llava-siglip",
+    {
+        "image_processor_type": "SiglipImageProcessor",
+        "size": {"height": _TILE + 2, "width": _TILE + 2},
+        "image_mean": [0.5] * 3,
+        "image_std": [0.4] * 3,
+    },
+)
+def _llava_siglip() -> PreTrainedModel:
+    """Another tower and another language; two of the tower's layers are heard; the head is tied."""
+    config = transformers.LlavaConfig(
+        text_config={**BASE, "model_type": "qwen2", "tie_word_embeddings": True},
+        vision_config={**_CLIP, "model_type": "siglip_vision_model", "image_size": _TILE + 2},
+        image_token_index=IMAGE,
+        vision_feature_layer=[-2, 1],
+        vision_feature_select_strategy="full",
+        multimodal_projector_bias=False,
+    )
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+_CANVASES = [[height * _TILE, width * _TILE] for height, width in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3))]
+
+
+@sighted(
+    "llava_next",
+    {"image_processor_type": "LlavaNextImageProcessor", "image_grid_pinpoints": _CANVASES, **_CUT},
+)
+def _llava_next() -> PreTrainedModel:
+    config = transformers.LlavaNextConfig(
+        text_config={**BASE, "model_type": "mistral", "sliding_window": 90},
+        vision_config=_CLIP,
+        image_token_index=IMAGE,
+        image_grid_pinpoints=_CANVASES,
+    )
+    return transformers.LlavaNextForConditionalGeneration(config)
 
 
 def omni() -> PreTrainedModel:
@@ -522,6 +616,78 @@ def _add_voice(folder: Path) -> None:
 OMNI: dict[str, Maker] = {"qwen2_5_omni": omni}
 
 
+def _qwen2_audio() -> PreTrainedModel:
+    audio = {
+        "num_mel_bins": 16,
+        "encoder_layers": 2,
+        "encoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "d_model": 32,
+        "max_source_positions": 200,  # windows of 4 seconds
+    }
+    config = transformers.Qwen2AudioConfig(
+        text_config={**BASE, "model_type": "qwen2"}, audio_config=audio, audio_token_index=AUDIO
+    )
+    return transformers.Qwen2AudioForConditionalGeneration(config)
+
+
+def _whisper() -> PreTrainedModel:
+    """Windows of 30 seconds; a vocabulary of its own, in which special tokens and times follow the end."""
+    config = transformers.WhisperConfig(
+        vocab_size=WHISPER_TIMES + 1501,
+        num_mel_bins=16,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_layers=3,
+        decoder_attention_heads=4,
+        decoder_ffn_dim=96,
+        encoder_ffn_dim=48,
+        d_model=64,
+        max_target_positions=64,
+        decoder_start_token_id=WHISPER["<|startoftranscript|>"],
+        begin_suppress_tokens=None,
+        **IDS,
+    )
+    return transformers.WhisperForConditionalGeneration(config)
+
+
+def _whisper_generation() -> transformers.GenerationConfig:
+    config = transformers.GenerationConfig(
+        **IDS,
+        decoder_start_token_id=WHISPER["<|startoftranscript|>"],
+        is_multilingual=True,
+        lang_to_id={name: WHISPER[name] for name in ("<|en|>", "<|fr|>")},
+        task_to_id={name: WHISPER[f"<|{name}|>"] for name in ("translate", "transcribe")},
+        no_timestamps_token_id=WHISPER["<|notimestamps|>"],
+        prev_sot_token_id=WHISPER["<|startofprev|>"],
+        suppress_tokens=[7, 11, PAD, BOS, *(WHISPER[name] for name in _UNSAID)],
+        begin_suppress_tokens=[32, EOS],
+        max_initial_timestamp_index=50,
+    )
+    config._from_model_config = False  # or what is Whisper's own would not be saved
+    return config
+
+
+def _as_published(file: Path) -> None:
+    """The names of the published checkpoint; transformers 5.17 saves the language model's with a "model." too many."""
+    tensors = {name.replace(".model.model.", ".model."): tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file, {"format": "pt"})
+
+
+HEARING: dict[str, Maker] = {"qwen2_audio": _qwen2_audio, "whisper": _whisper}
+WHISPER = {
+    name: EOS + place
+    for place, name in enumerate(
+        (
+            "</s>", "<|startoftranscript|>", "<|en|>", "<|fr|>", "<|translate|>", "<|transcribe|>",
+            "<|startofprev|>", "<|nospeech|>", "<|notimestamps|>",
+        )
+    )
+}  # fmt: skip
+_UNSAID = ("<|startoftranscript|>", "<|translate|>", "<|transcribe|>", "<|startofprev|>", "<|nospeech|>")
+WHISPER_TIMES = max(WHISPER.values()) + 1
+
+
 def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
     """Draws every parameter anew; norms that add one to their weight (initialized to 0) stay around 0."""
     generator = torch.Generator().manual_seed(seed)
@@ -534,14 +700,17 @@ def randomize(model: PreTrainedModel, seed: int = 0) -> PreTrainedModel:
 
 def make(name: str, folder: Path, *, dtype: torch.dtype = torch.float32, **save: Any) -> Path:
     """Writes the family's checkpoint, with a tokenizer, to `folder`; `save` goes to save_pretrained (shard size)."""
-    model = randomize((FAMILIES | SIGHTED | OMNI)[name]()).to(dtype).eval()
-    model.generation_config = transformers.GenerationConfig(**IDS)
+    model = randomize((FAMILIES | SIGHTED | OMNI | HEARING)[name]()).to(dtype).eval()
+    whisper = name == "whisper"
+    model.generation_config = _whisper_generation() if whisper else transformers.GenerationConfig(**IDS)
     model.save_pretrained(folder, **save)
-    add_tokenizer(folder)
+    add_tokenizer(folder, ("<pad>", "<s>", *WHISPER, *_times()) if whisper else tuple(SPECIALS))
     if name in OMNI:
         _add_voice(folder)
+    if name == "qwen2_audio":
+        _as_published(folder / "model.safetensors")
     if name in SIGHTED | OMNI:
-        (folder / "preprocessor_config.json").write_text(json.dumps(PICTURES))
+        (folder / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS.get(name, PICTURES)))
     return folder
 
 
@@ -570,10 +739,18 @@ def reference(name: str) -> PreTrainedModel:
         auto = transformers.AutoModelForImageTextToText
     elif name in OMNI:
         auto = transformers.Qwen2_5OmniForConditionalGeneration
+    elif name == "qwen2_audio":
+        auto = transformers.Qwen2AudioForConditionalGeneration
+    elif name == "whisper":
+        auto = transformers.WhisperForConditionalGeneration
     return auto.from_pretrained(cached(name), dtype=torch.float32, attn_implementation="eager").eval()
 
 
-def tokenizer_json() -> dict[str, Any]:
+def _times() -> tuple[str, ...]:
+    return tuple(f"<|{place * 0.02:.2f}|>" for place in range(1501))
+
+
+def tokenizer_json(specials: tuple[str, ...] = tuple(SPECIALS)) -> dict[str, Any]:
     """A byte-level BPE without merges: token i is byte i; the special tokens follow."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -581,7 +758,7 @@ def tokenizer_json() -> dict[str, Any]:
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.add_special_tokens(list(specials))
     value: dict[str, Any] = json.loads(tokenizer.to_str())
     return value
 
@@ -597,9 +774,9 @@ def byte_characters() -> dict[int, str]:
     return {byte: chr(byte) for byte in printable} | {byte: chr(256 + n) for n, byte in enumerate(others)}
 
 
-def add_tokenizer(folder: Path) -> None:
+def add_tokenizer(folder: Path, specials: tuple[str, ...] = tuple(SPECIALS)) -> None:
     """Writes tokenizer.json and tokenizer_config.json (with a chat template) into `folder`."""
-    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(), ensure_ascii=False))
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer_json(specials), ensure_ascii=False))
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "pad_token": "<pad>",

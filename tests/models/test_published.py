@@ -18,10 +18,21 @@ from transformers.core_model_loading import revert_weight_conversion
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.safetensors import TensorInfo
-from tutti.graph import BuildOptions, resolve
+from tutti.graph import BuildOptions, Kind, Stage, resolve
 from tutti.models.registry import find_graph
 
 FACTORS = {"short_factor": [1.0 + i / 50 for i in range(48)], "long_factor": [1.0 + i for i in range(48)]}
+CLIP = {
+    "hidden_size": 1024,
+    "image_size": 336,
+    "intermediate_size": 4096,
+    "model_type": "clip_vision_model",
+    "num_attention_heads": 16,
+    "num_hidden_layers": 24,
+    "patch_size": 14,
+    "projection_dim": 768,
+    "vocab_size": 32000,
+}
 DEEPSEEK = {
     "architectures": ["DeepseekV2ForCausalLM"],
     "model_type": "deepseek_v2",
@@ -216,6 +227,81 @@ CONFIGS: dict[str, dict[str, Any]] = {
             "vision_use_head": False,
         },
     },
+    "Qwen3-VL-8B-Instruct": {
+        "architectures": ["Qwen3VLForConditionalGeneration"],
+        "model_type": "qwen3_vl",
+        "image_token_id": 151655,
+        "text_config": {
+            "attention_bias": False,
+            "head_dim": 128,
+            "hidden_act": "silu",
+            "hidden_size": 4096,
+            "intermediate_size": 12288,
+            "max_position_embeddings": 262144,
+            "model_type": "qwen3_vl_text",
+            "num_attention_heads": 32,
+            "num_hidden_layers": 36,
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-06,
+            "rope_scaling": {
+                "mrope_interleaved": True,
+                "mrope_section": [24, 20, 20],
+                "rope_type": "default",
+            },
+            "rope_theta": 5000000,
+            "vocab_size": 151936,
+        },
+        "tie_word_embeddings": False,
+        "video_token_id": 151656,
+        "vision_config": {
+            "deepstack_visual_indexes": [8, 16, 24],
+            "depth": 27,
+            "hidden_size": 1152,
+            "intermediate_size": 4304,
+            "model_type": "qwen3_vl",
+            "num_heads": 16,
+            "num_position_embeddings": 2304,
+            "out_hidden_size": 4096,
+            "patch_size": 16,
+        },
+    },
+    "llava-1.5-7b-hf": {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "image_token_index": 32000,
+        "projector_hidden_act": "gelu",
+        "text_config": {
+            "max_position_embeddings": 4096,
+            "model_type": "llama",
+            "rms_norm_eps": 1e-05,
+            "vocab_size": 32064,
+        },
+        "tie_word_embeddings": False,
+        "vision_config": CLIP,
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    },
+    "llava-v1.6-mistral-7b-hf": {
+        "architectures": ["LlavaNextForConditionalGeneration"],
+        "model_type": "llava_next",
+        "image_grid_pinpoints": [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]],
+        "image_token_index": 32000,
+        "projector_hidden_act": "gelu",
+        "text_config": {
+            "intermediate_size": 14336,
+            "max_position_embeddings": 32768,
+            "model_type": "mistral",
+            "num_key_value_heads": 8,
+            "rms_norm_eps": 1e-05,
+            "rope_theta": 1000000.0,
+            "sliding_window": None,
+            "vocab_size": 32064,
+        },
+        "tie_word_embeddings": False,
+        "vision_config": CLIP,
+        "vision_feature_layer": -2,
+        "vision_feature_select_strategy": "default",
+    },
     "phi-2": {
         "architectures": ["PhiForCausalLM"],
         "model_type": "phi",
@@ -398,10 +484,15 @@ def modern(config: dict[str, Any]) -> transformers.PretrainedConfig:
     return transformers.AutoConfig.for_model(values.pop("model_type"), **values)
 
 
+def language(config: dict[str, Any]) -> Stage:
+    """The stage of the language model."""
+    return next(stage for stage in find_graph(config).stages if stage.kind is Kind.AUTOREGRESS)
+
+
 @pytest.mark.parametrize("name", CONFIGS)
 def test_both_generations_of_a_configuration_are_read_alike(name: str) -> None:
     old, new = CONFIGS[name], modern(CONFIGS[name]).to_dict()
-    read = resolve(find_graph(old).stages[0].describe.replace(":describe", ":decoder_config"))
+    read = resolve(language(old).describe.replace(":describe", ":decoder_config"))
     assert read(old) == read(new)
 
 
@@ -422,7 +513,7 @@ def test_the_model_expects_exactly_the_tensors_of_transformers(name: str, tmp_pa
         for key, value in stored.items()
         if key not in tied
     }
-    build = resolve(find_graph(config).stages[0].build)
+    build = resolve(language(config).build)
     # Every name and every shape has been checked when the first byte is asked for.
     with pytest.raises(FileNotFoundError):
         build(Checkpoint(tmp_path, config, tensors), BuildOptions(dtype="bfloat16"))
@@ -434,7 +525,7 @@ def test_the_model_expects_exactly_the_tensors_of_transformers(name: str, tmp_pa
 
 def test_published_contexts_and_windows() -> None:
     def described(name: str) -> Any:
-        return resolve(find_graph(CONFIGS[name]).stages[0].describe)(CONFIGS[name])
+        return resolve(language(CONFIGS[name]).describe)(CONFIGS[name])
 
     assert described("Qwen2.5-7B-Instruct with YaRN").context == 131072
     assert [group.window for group in described("Mistral-7B-v0.1").groups] == [4096]
