@@ -177,8 +177,8 @@ class StageShape:
 
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
-    stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that it
-    computes in one step.
+    stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
+    it computes in one step.
     """
 
     groups: tuple[KVGroup, ...]

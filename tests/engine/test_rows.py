@@ -54,6 +54,18 @@ def test_rows_that_do_not_fill_their_place_are_an_error() -> None:
         MediaRows({1: medium((2, 3))}).put(1, numbers(0, 2))
 
 
+def test_media_that_stand_nowhere_give_all_their_rows_and_decide_every_block() -> None:
+    rows = MediaRows({1: medium(digest="b"), 3: medium((2, 1)), 4: medium(digest="c")})
+    assert rows.keys == ["b", "c"]
+    assert [mark.digest for mark in rows.marks] == ["a"]
+    for part, count in ((4, 7), (3, 1), (1, 2)):
+        assert rows.available == 0
+        rows.put(part, numbers(10 * part, count))
+    assert rows.available > 1000
+    assert [piece[:, 0].tolist() for piece in rows.unplaced] == [[10, 11], [40, 41, 42, 43, 44, 45, 46]]
+    assert placed(rows, 0, 9) == {2: 30}
+
+
 def test_a_following_sequence_runs_as_far_as_its_rows_reach_and_then_repeats_the_last() -> None:
     rows = StreamedRows()
     assert rows.available == 0
