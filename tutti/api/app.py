@@ -17,6 +17,7 @@ from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.tokenize import detokenize, tokenize
+from tutti.api.openai.transcriptions import transcriptions, translations
 from tutti.gateway.gateway import Gateway
 from tutti.media.fetch import FetchLimits
 
@@ -26,6 +27,8 @@ _ROUTES = (
     ("/v1/models/{model:path}", "GET", get_model, True),
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
+    ("/v1/audio/transcriptions", "POST", transcriptions, True),
+    ("/v1/audio/translations", "POST", translations, True),
     ("/tokenize", "POST", tokenize, True),
     ("/detokenize", "POST", detokenize, True),
     ("/reset_prefix_cache", "POST", system.reset_prefix_cache, True),

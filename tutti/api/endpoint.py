@@ -32,6 +32,7 @@ class Call:
     path: Mapping[str, str]
     body: bytes
     fetching: FetchLimits
+    content_type: str = ""
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -72,7 +73,9 @@ class Endpoint:
                 return
         except ClientGone:
             return
-        call = Call(self._gateway, caller, scope.get("path_params", {}), body, self._fetching)
+        kind = _header(scope, b"content-type") or b""
+        path = scope.get("path_params", {})
+        call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))
         await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
