@@ -65,7 +65,7 @@ class _Work:
         """The work that `form` asks for. Raises InvalidRequest, InvalidMedia, ModelNotFound."""
         model = call.gateway.model(form.value("model")).name
         processor = call.gateway.backend(model).processor
-        transcriber = processor.media
+        transcriber: object = processor.media  # the reader may be one, too
         if not isinstance(transcriber, Transcriber):
             raise InvalidRequest(f"The model {model} does not write down recordings.", param="model")
         format = form.value("response_format", "json")

@@ -44,7 +44,7 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> AudioTower:
     config = audio_config(checkpoint.config)
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     prefix = next((p for p in PREFIXES if f"{p}audio_tower.conv1.weight" in checkpoint.tensors), PREFIXES[0])
-    tower = load_tower(checkpoint, options, TARGET, config, (f"{prefix}audio_tower.",))
+    tower: Any = load_tower(checkpoint, options, TARGET, config, (f"{prefix}audio_tower.",))
     projector = nn.Linear(tower.config.d_model, decoder_config(checkpoint.config).hidden)
     fill(projector, checkpoint, options, f"{prefix}multi_modal_projector.linear.")
     return AudioTower(tower, projector, window_frames(config), device, dtype)
