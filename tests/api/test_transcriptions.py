@@ -6,6 +6,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -88,6 +89,20 @@ def test_a_stream_gives_the_same_text_segment_by_segment(client: openai.OpenAI) 
 def test_a_translation_is_another_task(client: openai.OpenAI) -> None:
     answer = client.audio.translations.create(model="tiny", file=LONG, response_format="text")
     assert answer.strip() not in ("", ask(client, LONG, language="en").text)
+
+
+def test_recordings_together_are_written_down_as_alone(client: openai.OpenAI) -> None:
+    recordings = [file(seconds, seed) for seed, seconds in enumerate((31.0, 3.0, 40.0, 35.0))]
+    with ThreadPoolExecutor(len(recordings)) as threads:
+        together = list(threads.map(lambda one: ask(client, one, language="fr").text, recordings))
+    assert together == [ask(client, one, language="fr").text for one in recordings]
+
+
+def test_a_client_who_leaves_ends_the_work(hearing: Serving, client: openai.OpenAI) -> None:
+    stream = ask(client, LONG, language="en", stream=True)
+    assert next(iter(stream)).type == "transcript.text.delta"
+    stream.close()
+    hearing.everything_is_returned()
 
 
 @pytest.mark.parametrize(
