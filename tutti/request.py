@@ -152,7 +152,8 @@ class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
 
     `digest` names everything that decides what the encoder makes of it, and so keys every cache of that. `spans` are
     (start, length) in tokens of the prompt, filled in order by the rows that the encoder gives. `grid` and
-    `attributes` are what the model's own arithmetic of positions needs.
+    `attributes` are what the model's own arithmetic of positions needs. `mutual`: the tokens of a span look at each
+    other both ways, so they are computed in one step.
     """
 
     modality: str
@@ -161,6 +162,7 @@ class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
     spans: tuple[tuple[int, int], ...]
     grid: tuple[int, ...] = ()
     attributes: dict[str, float] = msgspec.field(default_factory=dict)
+    mutual: bool = False
 
     @property
     def rows(self) -> int:

@@ -173,6 +173,34 @@ def test_decodes_come_before_a_long_prompt_in_the_same_step() -> None:
     assert [(item.sequence, item.count) for item in plan] == [(short, 1), (long, 15)]
 
 
+def test_tokens_that_see_each_other_are_computed_in_one_step() -> None:
+    books = BlockBooks([FULL], [100], block_size=4)
+    scheduler = Scheduler(books, max_sequences=8, token_budget=8)
+    sequence = make_sequence(books, list(range(20)), 0)
+    sequence.wholes = ((5, 11), (11, 17))
+    scheduler.add(sequence)
+    counts = []
+    while sequence.computed < 20:
+        (item,) = scheduler.plan()
+        counts.append(item.count)
+        scheduler.advance(item)
+    assert counts == [5, 6, 8, 1]
+
+
+def test_tokens_that_see_each_other_wait_for_a_step_with_room_for_all() -> None:
+    books = BlockBooks([FULL], [100], block_size=4)
+    scheduler = Scheduler(books, max_sequences=8, token_budget=8)
+    long, whole = make_sequence(books, [1] * 12, 0), make_sequence(books, [2] * 6, 1)
+    whole.wholes = ((0, 6),)
+    scheduler.add(long)
+    scheduler.add(whole)
+    for expected in ([(long, 8)], [(long, 4)], [(whole, 6)]):
+        plan = scheduler.plan()
+        assert [(item.sequence, item.count) for item in plan] == expected
+        for item in plan:
+            scheduler.advance(item)
+
+
 def test_a_burst_with_one_prefix_computes_it_once() -> None:
     books = BlockBooks([FULL], [100], block_size=4)
     scheduler = Scheduler(books, max_sequences=8, token_budget=64)

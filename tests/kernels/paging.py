@@ -114,7 +114,8 @@ def plain_attention(
         rows = slice(starts[i], starts[i + 1])
         position = torch.arange(length - (starts[i + 1] - starts[i]), length)[:, None]
         at = torch.arange(length)
-        seen = (at <= position) & (at > position - (window or length + 1))
+        last = position if step.batch.visible is None else step.batch.visible[rows, None] - 1
+        seen = (at <= last) & (at > position - (window or length + 1))
         for head in range(shape.heads):
             kv_head = head * shape.kv_heads // shape.heads
             logits = step.q[rows, head].double() @ keys[:, kv_head].double().T * scale

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -59,6 +60,15 @@ def test_values_may_be_a_view_of_the_keys(operations: Any, dtype: torch.dtype) -
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 def test_a_window_hides_what_lies_before_it(operations: Any, dtype: torch.dtype, window: int) -> None:
     check(operations, make_step(MIXED, dtype=dtype), TOLERANCE[dtype], window=window)
+
+
+@pytest.mark.parametrize("window", [None, 6])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+def test_tokens_may_see_what_follows_them(operations: Any, dtype: torch.dtype, window: int | None) -> None:
+    step = make_step([(3, 12), (20, 1), (0, 9)], dtype=dtype)
+    visible = [4, 5, *[13] * 8, 14, 15, 21, *[9] * 9]  # eight tokens see each other, and nine
+    batch = replace(step.batch, visible=torch.tensor(visible, dtype=torch.int32))
+    check(operations, replace(step, batch=batch), TOLERANCE[dtype], window=window)
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)

@@ -120,6 +120,7 @@ class Autoregress:
             timing=Timing(arrival=time.monotonic()),
             rows=rows,
             emits=not self.feeds.isdisjoint(request.modalities),
+            wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
         sequence.sampler = SamplerState(
@@ -342,6 +343,17 @@ class Autoregress:
     def _stop_ids(self, sampling: SamplingParams) -> frozenset[int]:
         eos = frozenset() if sampling.ignore_eos else self.vocabulary.eos_ids
         return eos | frozenset(sampling.stop_token_ids)
+
+    def _wholes(self, media: MediaRows) -> tuple[tuple[int, int], ...]:
+        """The runs of tokens that are computed in one step. Raises InvalidRequest when one is longer than a step."""
+        wholes = media.wholes
+        longest = max((stop - start for start, stop in wholes), default=0)
+        if longest > self.scheduler.token_budget:
+            raise InvalidRequest(
+                f"a picture fills {longest} tokens that must be computed together, but a step has "
+                f"{self.scheduler.token_budget}; serve with a larger --max-num-batched-tokens"
+            )
+        return wholes
 
     def _validate(self, prompt: list[int], sampling: SamplingParams) -> None:
         vocabulary = self.model.vocab_size

@@ -39,8 +39,9 @@ def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.dev
     lengths = (starts + counts).astype(np.int32)
     shared = (torch.from_numpy(query_starts).to(device), torch.from_numpy(lengths).to(device))
     largest = (int(counts.max()), int(lengths.max()))
+    visible = _visible(batch, device)
     batches = tuple(
-        _paged(batch, number, books.block_size, owner, positions, shared, largest, device)
+        _paged(batch, number, books.block_size, owner, positions, shared, largest, visible, device)
         for number in range(len(books.groups))
     )
     placed = positions if batch[0].sequence.places is None else _placed(batch)
@@ -59,6 +60,17 @@ def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.dev
 def _placed(batch: Items[Scheduled]) -> np.ndarray:
     """Positions on all axes, int64 [axes, tokens]."""
     return np.concatenate([item.sequence.placed(item.count) for item in batch], axis=1)
+
+
+def _visible(batch: Items[Scheduled], device: torch.device) -> torch.Tensor | None:
+    """How many keys each token sees, int32 [tokens]; None where each sees just those up to itself."""
+    if not any(
+        start < item.sequence.computed + item.count and item.sequence.computed < stop
+        for item in batch
+        for start, stop in item.sequence.wholes
+    ):
+        return None
+    return torch.from_numpy(np.concatenate([item.sequence.visible(item.count) for item in batch])).to(device)
 
 
 def _rows(
@@ -90,6 +102,7 @@ def _paged(
     positions: np.ndarray,
     shared: tuple[torch.Tensor, torch.Tensor],
     largest: tuple[int, int],
+    visible: torch.Tensor | None,
     device: torch.device,
 ) -> PagedBatch:
     width = -(-largest[1] // block_size)
@@ -105,4 +118,5 @@ def _paged(
         torch.from_numpy(table).to(device),
         torch.from_numpy(slots).to(device),
         *largest,
+        visible,
     )

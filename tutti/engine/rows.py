@@ -62,6 +62,13 @@ class MediaRows:
         ]
 
     @property
+    def wholes(self) -> tuple[tuple[int, int], ...]:
+        """(start, stop) of each run of tokens that look at each other both ways."""
+        return tuple(
+            (start, start + length) for start, length, part, _ in self._spans if self._inputs[part].mutual
+        )
+
+    @property
     def keys(self) -> list[str]:
         """The digests of the media that stand nowhere: the keys and values of all tokens depend on them."""
         return [media.digest for media in self._inputs.values() if not media.spans]

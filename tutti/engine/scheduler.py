@@ -75,8 +75,8 @@ class Scheduler:
                 break
             if sequence.state is not State.RUNNING:
                 continue  # preempted to make room for one before it
-            count = min(sequence.due, budget)
-            if self._make_room(sequence, count):
+            count = sequence.within(budget)
+            if count and self._make_room(sequence, count):
                 batch.append(Scheduled(sequence, count))
                 budget -= count
         if self.preemptions > preemptions:  # memory is short: nobody new in this step
@@ -144,6 +144,8 @@ class Scheduler:
             if not sequence.ready or self._awaits(sequence, hit):
                 deferred.append(heapq.heappop(self._waiting))
                 continue
+            if not sequence.within(budget, hit * self.books.block_size):
+                break  # what it needs computed in one step waits for a step with more room
             if not self._fits(sequence, hit, len(self.running)):
                 break  # it keeps its turn: nobody behind it is served first
             heapq.heappop(self._waiting)
@@ -174,7 +176,7 @@ class Scheduler:
         sequence.state = State.RUNNING
         self.running.append(sequence)
         self.running.sort(key=lambda one: one.rank)
-        count = min(sequence.due, budget)
+        count = sequence.within(budget)
         if not self.books.grow(sequence.held, sequence.computed + count):
             raise AssertionError("a sequence that fits could not be held")
         return Scheduled(sequence, count)

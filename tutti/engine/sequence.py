@@ -57,6 +57,7 @@ class Sequence:
     rows: TokenRows | None = None  # what other stages computed for its tokens
     emits: bool = False  # whether other stages want rows of its tokens
     emitted: int = 0  # tokens whose rows they have
+    wholes: tuple[tuple[int, int], ...] = ()  # (start, stop) of tokens that are computed in one step
     places: np.ndarray | None = None  # [axes, prompt] positions, where they are not just 0, 1, 2, ...
     state: State = State.WAITING
     computed: int = 0
@@ -84,6 +85,26 @@ class Sequence:
         """Tokens that can be computed now; fewer than `behind` where rows of other stages are missing."""
         known = len(self.tokens)
         return (known if self.rows is None else int(min(known, self.rows.available))) - self.computed
+
+    def within(self, room: int, start: int | None = None) -> int:
+        """How many of the tokens that are due a step with `room` takes, from `start` or the first uncomputed one on.
+
+        It stops before tokens that must be computed together when not all of them fit.
+        """
+        first = self.computed if start is None else start
+        stop = min(self.computed + self.due, first + room)
+        cut = next((begin for begin, end in self.wholes if begin < stop < end), stop)
+        return max(0, cut - first)
+
+    def visible(self, count: int) -> np.ndarray:
+        """How many tokens each of the next `count` sees, int32 [count]: those up to itself, or all of its whole."""
+        start, stop = self.computed, self.computed + count
+        seen = np.arange(start + 1, stop + 1, dtype=np.int32)
+        for begin, end in self.wholes:
+            low, high = max(begin, start), min(end, stop)
+            if low < high:
+                seen[low - start : high - start] = end
+        return seen
 
     @property
     def ready(self) -> bool:

@@ -26,7 +26,7 @@ def paged_attention(
     softcap: float | None = None,
     sinks: Tensor | None = None,
 ) -> Tensor:
-    """Writes this step's keys and values to the cache, then attends causally over it.
+    """Writes this step's keys and values to the cache, then attends over it causally, or as `batch.visible` says.
 
     `q` [tokens, heads, key_dim], `k` [tokens, kv_heads, key_dim], `v` [tokens, kv_heads, value_dim] or None when
     `cache.value` is a view of `cache.key`; -> [tokens, heads, value_dim] in q's dtype. The cache's dtype may differ

@@ -36,6 +36,9 @@ class PagedBatch:
 
         |-- computed before --|-- this step's queries --|
         0                     length - query            length
+
+    A query sees the keys up to its own position. `visible`, where it is given, says for every query how many of the
+    request's keys it sees instead, never fewer: the tokens of a picture may look at each other both ways.
     """
 
     query_starts: Tensor  # int32 [requests + 1]
@@ -44,6 +47,7 @@ class PagedBatch:
     slots: Tensor  # int64 [tokens]: block * block_size + offset where each token's KV is written
     max_query: int  # the longest query of the step, in tokens; 1: decode only
     max_length: int  # the longest of `lengths`
+    visible: Tensor | None = None  # int32 [tokens]
 
     def to(self, device: torch.device | str) -> PagedBatch:
         """The same batch on `device`."""
@@ -54,4 +58,5 @@ class PagedBatch:
             self.slots.to(device, non_blocking=True),
             self.max_query,
             self.max_length,
+            None if self.visible is None else self.visible.to(device, non_blocking=True),
         )

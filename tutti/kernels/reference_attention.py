@@ -47,8 +47,12 @@ def paged_attention(
         step = max(1, LOGITS_BUDGET // (len(requests) * q.shape[1] * most_keys))
         for first in range(0, queries, step):
             rows, valid, positions = _query_rows(batch, requests, first, min(queries, first + step))
-            padded = q[rows.clamp(max=tokens - 1)]
-            result = _attend(padded, keys, values, positions, valid, scale, window, softcap, sinks)
+            inside = rows.clamp(max=tokens - 1)
+            seen = _seen(
+                positions, None if batch.visible is None else batch.visible[inside], most_keys, window
+            )
+            seen &= valid[..., None]
+            result = _attend(q[inside], keys, values, seen, scale, softcap, sinks)
             out[torch.where(valid, rows, tokens)] = result.to(out.dtype)
     return out[:tokens]
 
@@ -95,30 +99,33 @@ def _gather(cache: LayerCache, batch: PagedBatch, requests: Tensor, most: int) -
     return keys, values
 
 
+def _seen(positions: Tensor, visible: Tensor | None, keys: int, window: int | None) -> Tensor:
+    """Which keys each query sees, bool [n, queries, keys]; `positions` and `visible` [n, queries]."""
+    at = torch.arange(keys, device=positions.device)
+    seen = at <= positions[..., None] if visible is None else at < visible[..., None]
+    if window is not None:
+        seen &= at > positions[..., None] - window
+    return seen
+
+
 def _attend(
     q: Tensor,
     keys: Tensor,
     values: Tensor,
-    positions: Tensor,
-    valid: Tensor,
+    seen: Tensor,
     scale: float,
-    window: int | None,
     softcap: float | None,
     sinks: Tensor | None,
 ) -> Tensor:
-    """q [n, queries, heads, key_dim], positions and valid [n, queries] -> float32 [n, queries, heads, value_dim]."""
+    """q [n, queries, heads, key_dim], seen [n, queries, keys] -> float32 [n, queries, heads, value_dim]."""
     count, queries, heads, _ = q.shape
-    kv_heads, most = keys.shape[1], keys.shape[2]
+    kv_heads = keys.shape[1]
     folded = q.float().view(count, queries, kv_heads, heads // kv_heads, -1).permute(0, 2, 3, 1, 4)
     logits = (
         torch.matmul(folded, keys[:, :, None].transpose(-1, -2)) * scale
     )  # [n, kv_heads, group, queries, keys]
     if softcap is not None:
         logits = softcap * torch.tanh(logits / softcap)
-    at = torch.arange(most, device=q.device)
-    seen = (at <= positions[..., None]) & valid[..., None]  # [n, queries, keys]
-    if window is not None:
-        seen &= at > positions[..., None] - window
     logits = logits.masked_fill(~seen[:, None, None], float("-inf"))
     if sinks is not None:
         sink = sinks.float().view(1, kv_heads, -1, 1, 1).expand(count, -1, -1, queries, 1)

@@ -151,7 +151,8 @@ class NativeOperations:
         keys, values = cache.key, cache.value
         tokens, heads, key_dim = q.shape
         _, kv_heads, block_size, value_dim = values.shape
-        if keys.dtype not in TYPES or (key_dim % 2 and q.dtype == torch.bfloat16):
+        odd = key_dim % 2 == 1 and q.dtype == torch.bfloat16
+        if keys.dtype not in TYPES or odd or batch.visible is not None:
             return reference_attention.paged_attention(q, k, v, cache, batch, scale, window, softcap, sinks)
         _check_batch(batch)
         q, k = _rows(q), _rows(k.to(q.dtype))
