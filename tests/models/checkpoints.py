@@ -175,26 +175,6 @@ def _gemma3_text(**more: Any) -> transformers.Gemma3TextConfig:
     )
 
 
-@family("gemma3-vision")
-def _gemma3_vision() -> PreTrainedModel:
-    """The model that sees; its language model answers text."""
-    vision = {
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 1,
-        "image_size": 28,
-        "patch_size": 14,
-    }
-    config = transformers.Gemma3Config(
-        text_config=_gemma3_text().to_dict(),
-        vision_config=vision,
-        mm_tokens_per_image=1,
-        image_token_index=263,
-    )
-    return transformers.Gemma3ForConditionalGeneration(config)
-
-
 @family("phi")
 def _phi() -> PreTrainedModel:
     config = transformers.PhiConfig(**BASE, partial_rotary_factor=0.4, qk_layernorm=True)
@@ -512,6 +492,23 @@ def _llava_next() -> PreTrainedModel:
         image_grid_pinpoints=_CANVASES,
     )
     return transformers.LlavaNextForConditionalGeneration(config)
+
+
+@sighted(
+    "gemma3-vision",
+    {"image_processor_type": "Gemma3ImageProcessor", "size": {"height": _TILE, "width": _TILE}},
+)
+def _gemma3_vision() -> PreTrainedModel:
+    """Pictures of four tokens, on both sides of a window's edge; the placeholder is where a picture begins."""
+    config = transformers.Gemma3Config(
+        text_config=_gemma3_text().to_dict(),
+        vision_config={**_CLIP, "model_type": "siglip_vision_model"},
+        mm_tokens_per_image=4,
+        boi_token_index=IMAGE,
+        image_token_index=VIDEO,
+        eoi_token_index=END,
+    )
+    return transformers.Gemma3ForConditionalGeneration(config)
 
 
 def omni() -> PreTrainedModel:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import io
+import json
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,12 @@ import transformers
 from PIL import Image
 
 from tests.models import checkpoints
-from tests.models.checkpoints import IMAGE
+from tests.models.checkpoints import END, IMAGE, VIDEO
 from tutti import LLM, SamplingParams
 from tutti.llm.outputs import RequestOutput
+from tutti.models.gemma3_vl.media import Newlines, Reader
+from tutti.models.processor.tokenizer import load_tokenizer
+from tutti.request import Media
 
 NEW = 10
 GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
@@ -59,9 +64,12 @@ def generate(name: str, ids: list[int], pictures: list[Image.Image]) -> list[int
     inputs: dict[str, Any] = {}
     if pictures:
         inputs = dict(image_processor(name)(pictures, return_tensors="pt"))
+        inputs.pop("num_crops", None)  # which no model takes
         rows = model.get_image_features(**inputs, return_dict=True).pooler_output
         counts = iter([len(one) for one in rows])
-        ids = [token for t in ids for token in ([t] * next(counts) if t == IMAGE else [t])]
+        ids = [token for t in ids for token in (grown(model, next(counts)) if t == IMAGE else [t])]
+        if model.config.model_type == "gemma3":
+            inputs["token_type_ids"] = torch.tensor([[int(token == VIDEO) for token in ids]])
         if "image_grid_thw" in inputs:  # families whose positions have axes tell text and pictures apart
             inputs["mm_token_type_ids"] = torch.tensor([[int(token == IMAGE) for token in ids]])
     prompt = torch.tensor([ids])
@@ -74,6 +82,14 @@ def generate(name: str, ids: list[int], pictures: list[Image.Image]) -> list[int
         **inputs,
     )
     return out[0, len(ids) :].tolist()
+
+
+def grown(model: Any, count: int) -> list[int]:
+    """The tokens of a picture of `count` rows: what its placeholder becomes."""
+    if model.config.model_type == "gemma3":
+        paragraph = [ord("\n")] * 2
+        return [*paragraph, IMAGE, *[VIDEO] * count, END, *paragraph]
+    return [IMAGE] * count
 
 
 def image_processor(name: str) -> Any:
@@ -139,6 +155,25 @@ def test_another_picture_in_the_same_words_finds_no_cached_prefix() -> None:
     assert ask(1).num_cached_tokens > 0
     assert first.outputs[0].token_ids == generate(NAMES[0], ids, [picture(1, 30, 20)])
     assert other.outputs[0].token_ids == generate(NAMES[0], ids, [picture(9, 30, 20)])
+
+
+def test_a_paragraph_of_a_picture_is_tokenized_with_the_newlines_beside_it(tmp_path: Path) -> None:
+    value = checkpoints.tokenizer_json()
+    newline = checkpoints.byte_characters()[ord("\n")]
+    for count in range(2, 6):
+        value["model"]["vocab"][newline * count] = 400 + count
+        value["model"]["merges"].append([newline * (count - 1), newline])
+    (tmp_path / "tokenizer.json").write_text(json.dumps(value))
+    encode = load_tokenizer(tmp_path).encode
+    begin, end, seen = encode("<|image|><|im_end|><|video|>", False)
+    reader = Reader(16, (begin, end), seen, 3, Newlines(tmp_path))
+    text = "a\n<|image|>\nb<|image|><|image|>\n\n<|image|>c\n\n\nd<|image|>"
+    grown, inputs = reader.insert(list(encode(text, False)), [Media("image", png(SMALL))] * 5)
+    paragraph = "\n\n<|image|><|video|><|video|><|video|><|im_end|>\n\n"
+    assert grown == list(encode(text.replace("<|image|>", paragraph), False))
+    assert [grown[start : start + length] for one in inputs for start, length in one.spans] == [
+        [seen] * 3
+    ] * 5
 
 
 def test_a_preempted_request_with_a_picture_gives_the_same_answer() -> None:

@@ -87,13 +87,14 @@ def upright(picture: Image.Image, file: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`image` uint8 [rows, columns, 3] as [height, width, 3], by Pillow's bicubic filter, which models know."""
+def resize(image: np.ndarray, height: int, width: int, *, linear: bool = False) -> np.ndarray:
+    """`image` uint8 [rows, columns, 3] as [height, width, 3], by Pillow's bicubic filter or its (bi)linear one."""
     from PIL import Image
 
     if image.shape[:2] == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    kind = Image.Resampling.BILINEAR if linear else Image.Resampling.BICUBIC
+    return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 
 def write_png(image: np.ndarray) -> bytes:

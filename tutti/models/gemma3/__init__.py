@@ -1,5 +1,5 @@
-"""Gemma 3 (Google): the text models, and the text of the ones that see."""
+"""Gemma 3 (Google): the text models; those that see are in `gemma3_vl`."""
 
 from tutti.models.standard import text_graph
 
-GRAPH = text_graph("gemma3", "Gemma3ForCausalLM", "Gemma3ForConditionalGeneration")
+GRAPH = text_graph("gemma3", "Gemma3ForCausalLM")

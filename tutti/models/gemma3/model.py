@@ -1,4 +1,4 @@
-"""Gemma 3: the decoder with sandwich norms; of a checkpoint that sees, the language model alone."""
+"""Gemma 3: the decoder with sandwich norms, also of a checkpoint that sees."""
 
 from __future__ import annotations
 

@@ -107,11 +107,13 @@ class Sight:
         factor = how.patch * how.merge
         if medium.modality == "image":
             picture = read_image(medium.data)
-            size = fitted(*picture.shape[:2], factor, how.least, how.most)
+            height, width = picture.shape[:2]
+            size = fitted(height, width, factor, how.least, how.most)
             return resize(picture, *size)[None], 1.0
         video = read_video(medium.data)
         most = max(how.least, how.most // max(1, len(video.frames) // how.frames))
-        size = fitted(*video.frames.shape[1:3], factor, min(how.least, most), most)
+        height, width = video.frames.shape[1:3]
+        size = fitted(height, width, factor, min(how.least, most), most)
         frames = np.stack([resize(frame, *size) for frame in video.frames])
         seconds = how.frames / video.rate
         per_second = self.positions_per_second
