@@ -74,6 +74,9 @@ class Loop:
         self._emit = emit
         self._answer = answer
         self._routes: dict[str, Route] = {}
+        # Of stages that are due at once, the one nearer to the listener goes first: it has what others made for it.
+        order = [stage.name for stage in graph.stages]
+        self._nearness = {name: -order.index(name) for name in runners}
         self._bridges = {(edge.source, edge.destination): self._bridge(edge) for edge in graph.edges}
 
     def run(self) -> None:
@@ -91,9 +94,11 @@ class Loop:
     def turn(self) -> bool:
         """One step of the most urgent stage that can advance; False when none can."""
         waiting = [
-            (due, name) for name, runner in self.runners.items() if (due := runner.urgency()) is not None
+            (due, self._nearness[name], name)
+            for name, runner in self.runners.items()
+            if (due := runner.urgency()) is not None
         ]
-        for _, name in sorted(waiting):
+        for _, _, name in sorted(waiting):
             runner = self.runners[name]
             batch = runner.plan()
             if batch:
