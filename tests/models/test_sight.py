@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from tests.models import checkpoints
 from tests.models.checkpoints import END, IMAGE, VIDEO
 from tutti import LLM, SamplingParams
+from tutti.errors import InvalidRequest
 from tutti.llm.outputs import RequestOutput
 from tutti.models.gemma3_vl.media import Newlines, Reader
 from tutti.models.processor.tokenizer import load_tokenizer
@@ -98,9 +101,9 @@ def image_processor(name: str) -> Any:
     return getattr(transformers, f"{settings.pop('image_processor_type')}Pil")(**settings)
 
 
-def make(name: str, **options: Any) -> LLM:
+def make(name: str, folder: Path | None = None, **options: Any) -> LLM:
     defaults = {"dtype": "float32", "device": "cpu", "memory": "2GB", "block_size": 8, "threads": 1}
-    return LLM(str(checkpoints.cached(name)), **(defaults | options))
+    return LLM(str(folder or checkpoints.cached(name)), **(defaults | options))
 
 
 def prompts() -> list[dict[str, Any]]:
@@ -155,6 +158,27 @@ def test_another_picture_in_the_same_words_finds_no_cached_prefix() -> None:
     assert ask(1).num_cached_tokens > 0
     assert first.outputs[0].token_ids == generate(NAMES[0], ids, [picture(1, 30, 20)])
     assert other.outputs[0].token_ids == generate(NAMES[0], ids, [picture(9, 30, 20)])
+
+
+def test_experts_may_be_stored_with_columns_first(tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints.cached("qwen3_vl_moe"), tmp_path / "published")
+    tensors = load_file(folder / "model.safetensors")
+    for name, tensor in tensors.items():
+        if ".mlp.experts." in name:
+            tensors[name] = tensor.transpose(1, 2).contiguous()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert tokens(make("qwen3_vl_moe", folder).generate(prompts(), GREEDY)) == theirs("qwen3_vl_moe")
+
+
+def test_what_a_model_cannot_see_is_refused_by_name() -> None:
+    video = {"prompt_token_ids": [1, VIDEO], "multi_modal_data": {"video": b"..."}}
+    with pytest.raises(InvalidRequest, match=r"video in it.* takes text, image only"):
+        make("qwen3_vl").generate([video], GREEDY)
+
+
+def test_a_picture_longer_than_a_step_is_refused_where_its_tokens_see_each_other() -> None:
+    with pytest.raises(InvalidRequest, match="max-num-batched-tokens"):
+        make("gemma3-vision", max_num_batched_tokens=3).generate(prompts()[1:2], GREEDY)
 
 
 def test_a_paragraph_of_a_picture_is_tokenized_with_the_newlines_beside_it(tmp_path: Path) -> None:
