@@ -66,8 +66,8 @@ class Engine:
         self.runner = self._build(language_stage(self.graph))
         self.followers = [self._build_follower(stage) for stage in _followers(self.graph)]
         self.encoders = [self._build_once(stage) for stage in _of_kind(self.graph, Kind.ONCE)]
-        stages = (self.runner, *self.followers, *self.encoders)
-        runners: dict[str, Runner] = {runner.name: runner for runner in stages}
+        stages: tuple[Runner, ...] = (self.runner, *self.followers, *self.encoders)
+        runners = {runner.name: runner for runner in stages}
         self.loop = Loop(self.graph, runners, emit, self._answer, self.players)
         self._reply = reply
         self.load_time = time.monotonic() - start

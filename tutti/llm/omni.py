@@ -60,7 +60,9 @@ class Omni:
 
     def generate(self, **prompt: Any) -> OmniOutput:
         """The whole answer; parameters as for `stream`. Raises the request's error."""
-        text, tokens, sounds = "", [], []
+        text = ""
+        tokens: list[int] = []
+        sounds: list[AudioDelta] = []
         usage: Usage | None = None
         reason = "stop"
         for event in self.stream(live=False, **prompt):

@@ -74,7 +74,8 @@ def _file(modality: str, value: Any) -> bytes:
     if modality == "audio" and isinstance(value, tuple):
         from tutti.media.audio_writer import write_audio
 
-        return write_audio(*value, "wav")
+        samples, rate = value
+        return write_audio(samples, rate, "wav")
     raise InvalidRequest(
         f"a {modality} cannot be given as {type(value).__name__}; give a path or the bytes of a file"
     )
