@@ -200,12 +200,13 @@ def test_a_paragraph_of_a_picture_is_tokenized_with_the_newlines_beside_it(tmp_p
     ] * 5
 
 
-def test_a_preempted_request_with_a_picture_gives_the_same_answer() -> None:
+@pytest.mark.parametrize("name", ["qwen2_vl", "qwen3_vl", "gemma3-vision"])
+def test_a_preempted_request_with_a_picture_gives_the_same_answer(name: str) -> None:
     long = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
-    roomy = make(NAMES[0], max_model_len=96)
+    roomy = make(name, max_model_len=96)
     plan = roomy.engine.plan
     tight = make(
-        NAMES[0],
+        name,
         max_model_len=96,
         kv_cache_memory_bytes=plan.bytes_per_token * (plan.context + 2 * plan.block_size),
     )
