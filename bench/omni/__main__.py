@@ -1,8 +1,8 @@
 """Speech, beside transformers: `python -m bench.omni [--rounds 3] [--tiny]`.
 
-Both answer the same prompts aloud from the same checkpoint (`checkpoint.SHAPE`), one after the other in every round, each
-in a fresh process. Reported are the times to the first text and the first sound, the real-time factor (time over the
-sound's length), and how often the player of a listener would have run dry for over 100 ms.
+Both answer the same prompts aloud from the same checkpoint (`checkpoint.SHAPE`), one after the other in every round,
+each in a fresh process. Reported are the times to the first text and the first sound, the real-time factor (time over
+the sound's length), and how often the player of a listener would have run dry for over 100 ms.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def table(results: list[dict[str, Any]]) -> str:
             for name in ("text_s", "first_s", "total_s", "rtf", "underruns")
         }
         lines.append(
-            f"| {peer}, {way} | {requests} | {middle['text_s']:.2f} | {middle['first_s']:.2f} | {middle['total_s']:.1f} | "
-            f"{middle['rtf']:.2f} | {ratio:.1f}x | {middle['underruns']:.0f} |"
+            f"| {peer}, {way} | {requests} | {middle['text_s']:.2f} | {middle['first_s']:.2f} | "
+            f"{middle['total_s']:.1f} | {middle['rtf']:.2f} | {ratio:.1f}x | {middle['underruns']:.0f} |"
         )
     return "\n".join(lines)
 

@@ -1,7 +1,7 @@
 """A checkpoint of Qwen2.5-Omni's shape, shrunk to two cores, with random weights: for measuring only.
 
-The proportions between the stages are those of the published 3B model, each about a tenth of it: thinker 190M
-parameters, talker 60M, token2wav 40M. Codes that are no sound have a head of zeros, so that they are never the likeliest.
+The proportions between the stages are roughly those of the published 3B model. Codes that are no sound have a head of
+zeros, so that they are never the likeliest.
 """
 
 from __future__ import annotations
