@@ -165,8 +165,8 @@ def succession(rng: Random, lang: Lang) -> Exchange:
 
 def sequence(rng: Random, lang: Lang) -> Exchange:
     """Count from one number to another, upwards or down."""
-    low = rng.choice((1, rng.randint(0, 15)))
-    high = low + rng.randint(2, 9)
+    low = rng.choice((1, rng.randint(0, LARGEST - 3)))
+    high = min(LARGEST, low + rng.randint(2, 9))
     up = rng.random() < 0.65
     first, last = (low, high) if up else (high, low)
     numbers = [str(n) for n in (range(low, high + 1) if up else range(high, low - 1, -1))]

@@ -7,7 +7,7 @@ from random import Random
 
 from .arithmetic import LARGEST, add_key, difference_answer, sum_answer, sum_of
 from .phrasing import ask
-from .scene_questions import QUESTIONS
+from .scene_questions import question_about
 from .scenes import random_scene, tell
 from .values import Chat, Exchange, Lang, Message, plain
 from .words import COLOURS, NAMES_EN, NAMES_ZH, number
@@ -59,12 +59,12 @@ def about_a_scene(rng: Random, lang: Lang) -> Chat:
         noted = "好的,我记住了。" if lang == "zh" else "All right, I will remember that."
         exchanges = [Exchange("chats", lang, scene.key, rng.choice(openings) + told, noted)]
     else:
-        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
+        question, answer = question_about(rng, scene, lang)
         exchanges = [
             Exchange("chats", lang, scene.key, told + ("" if lang == "zh" else " ") + question, answer)
         ]
     for _ in range(rng.randint(1, 6)):
-        question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
+        question, answer = question_about(rng, scene, lang)
         exchanges.append(Exchange("chats", lang, scene.key, question, answer))
     return conversation(rng, exchanges, "chats")
 

@@ -1,4 +1,4 @@
-"""Short instructions: repeat, say one thing and then another, say it three times, backwards, the first word."""
+"""Short instructions: repeat, say one thing and then another, say it three times, the first word."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from .words import NUMBERS_ZH, SPELLED, THINGS
 _ZH_WORDS = tuple(t.zh for t in THINGS) + tuple(
     "猫 狗 鸟 鱼 太阳 月亮 星星 天空 大海 你好 再见 红色 蓝色 绿色 圆形 星形 下雨 下雪 快乐 朋友".split()
 )
-_TIMES = {1: ("once", "1 time"), 2: ("twice", "2 times", "two times"), 3: ("3 times", "three times"), 4: ("4 times", "four times"),
-          5: ("5 times", "five times")}  # fmt: skip
+_TIMES = {2: ("twice", "2 times", "two times"), 3: ("3 times", "three times")}
 
 
 def _some_words(rng: Random, lang: Lang, low: int, high: int) -> list[str]:
@@ -59,7 +58,7 @@ def then(rng: Random, lang: Lang) -> Exchange:
 
 
 def many_times(rng: Random, lang: Lang) -> Exchange:
-    word, times = _some_words(rng, lang, 1, 1)[0], rng.randint(2, 5)
+    word, times = _some_words(rng, lang, 1, 1)[0], rng.randint(2, 3)
     if lang == "zh":
         shown = rng.choice((str(times), "两" if times == 2 else NUMBERS_ZH[times]))
         question = ask(
@@ -77,22 +76,16 @@ def many_times(rng: Random, lang: Lang) -> Exchange:
 
 
 def pick_word(rng: Random, lang: Lang) -> Exchange:
-    """The first or last word of some, or all of them backwards."""
-    words, task = _some_words(rng, lang, 2, 4), rng.choice(("first", "last", "backwards"))
+    """The first or the last word of some."""
+    words, task = _some_words(rng, lang, 2, 4), rng.choice(("first", "last"))
     joined = ("、" if lang == "zh" else " ").join(words)
     if lang == "zh":
         patterns = {
             "first": "(说出|)第一个词(是什么|):{w}",
             "last": "(说出|)最后一个词(是什么|):{w}",
-            "backwards": "(倒着说|反过来说|倒序说):{w}",
         }[task]
     else:
-        patterns = {"first": "(say |what is |)the first word of: {w}", "last": "(say |what is |)the last word of: {w}",
-                    "backwards": "(say|write) (these|the) words (backwards|in reverse order): {w}"}[task]  # fmt: skip
+        patterns = {"first": "(say |what is |)the first word of: {w}", "last": "(say |what is |)the last word of: {w}"}[task]  # fmt: skip
     question = ask(rng, lang, (patterns,), w=joined)
-    answer = {
-        "first": words[0],
-        "last": words[-1],
-        "backwards": ("、" if lang == "zh" else " ").join(reversed(words)),
-    }[task]
+    answer = words[0] if task == "first" else words[-1]
     return Exchange("instructions", lang, f"pick|{joined}", question, answer)

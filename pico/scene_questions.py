@@ -16,11 +16,11 @@ UNSEEN = "unseen"
 
 
 def neighbour(rng: Random, scene: Scene, lang: Lang) -> QA:
-    """What is directly left of, right of, above or below a thing of a row or a column."""
-    if scene.layout == "spots":
-        return at_place(rng, scene, lang)
+    """What is directly left of, right of, above or below a thing of a row or a column; seldom nothing."""
     index = rng.randrange(len(scene.things))
     step = rng.choice((-1, 1))
+    if not 0 <= index + step < len(scene.things) and rng.random() < 0.6:
+        step = -step
     relation = (BEFORE if step < 0 else AFTER)[scene.layout]
     thing, target = scene.things[index], index + step
     question = ask(rng, lang, (
@@ -39,7 +39,7 @@ def neighbour(rng: Random, scene: Scene, lang: Lang) -> QA:
 
 def at_place(rng: Random, scene: Scene, lang: Lang) -> QA:
     place = rng.choice(PLACES[scene.layout])
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         place = scene.place(rng.randrange(len(scene.things)))
     question = ask(rng, lang, (
         ("{p}(是什么|有什么)?", "什么在{p}?") if lang == "zh" else ("(what is|what's|which shape is|what do you see) {p}?",)
@@ -73,7 +73,7 @@ def colour_of(rng: Random, scene: Scene, lang: Lang) -> QA:
     shape = rng.choice(SHAPES) if rng.random() < 0.12 else rng.choice(scene.things).shape
     matches = [t for t in scene.things if t.shape == shape]
     if len(matches) > 1:
-        return count(rng, scene, lang)
+        return see(rng, scene, lang)
     question = ask(rng, lang, (
         ("{s}是什么颜色(的|)?", "{s}的颜色是什么?", "那个{s}是什么颜色?") if lang == "zh"
         else ("what (colour|color) is the {s}?", "which (colour|color) (is|has) the {s}?", "what is the (colour|color) of the {s}?")
@@ -88,7 +88,7 @@ def shape_of(rng: Random, scene: Scene, lang: Lang) -> QA:
     colour = rng.choice(scene.things).colour
     matches = [t for t in scene.things if t.colour == colour]
     if len(matches) > 1:
-        return count(rng, scene, lang)
+        return see(rng, scene, lang)
     question = ask(rng, lang, (
         ("{c}的是什么(形状|)?", "什么(形状|)是{c}的?", "哪个形状是{c}的?") if lang == "zh"
         else ("(what|which) shape is {c}?", "what is {c}?", "what (is the|shape is the) {c} (one|shape)?")
@@ -122,18 +122,11 @@ def exists(rng: Random, scene: Scene, lang: Lang) -> QA:
 
 
 def count(rng: Random, scene: Scene, lang: Lang) -> QA:
-    kind = rng.randrange(3)
-    if kind == 0:
+    if rng.random() < 0.5:
         noun, total = Word("shape", "形状"), len(scene.things)
-    elif kind == 1:
-        noun = rng.choice(SHAPES) if rng.random() < 0.3 else rng.choice(scene.things).shape
-        total = sum(t.shape == noun for t in scene.things)
     else:
-        colour = rng.choice(COLOURS) if rng.random() < 0.3 else rng.choice(scene.things).colour
-        noun, total = (
-            Word(f"{colour.en} shape", f"{colour.zh}形状"),
-            sum(t.colour == colour for t in scene.things),
-        )
+        noun = rng.choice(SHAPES) if rng.random() < 0.2 else rng.choice(scene.things).shape
+        total = sum(t.shape == noun for t in scene.things)
     return ask_count(rng, lang, noun), answer_count(lang, noun, total)
 
 
@@ -176,14 +169,29 @@ def _one(thing: Thing, lang: Lang) -> str:
 
 
 QUESTIONS: tuple[Callable[[Random, Scene, Lang], QA], ...] = (
-    neighbour, neighbour, at_place, where, where, colour_of, colour_of, shape_of, is_colour, exists, count, see,
-)  # fmt: skip
+    colour_of,
+    colour_of,
+    shape_of,
+    is_colour,
+    exists,
+    count,
+    see,
+)
+PLACED: tuple[Callable[[Random, Scene, Lang], QA], ...] = (at_place, where)
+"""Shapes at named spots are asked about by their spots, those of a row or a column by their neighbours."""
+
+
+def question_about(rng: Random, scene: Scene, lang: Lang) -> QA:
+    """Any question that suits the scene, with its answer."""
+    if rng.random() < 0.4:
+        return rng.choice(PLACED if scene.layout == "spots" else (neighbour,))(rng, scene, lang)
+    return rng.choice(QUESTIONS)(rng, scene, lang)
 
 
 def reading(rng: Random, lang: Lang) -> Exchange:
     """A told scene and a question about it."""
     scene = random_scene(rng)
-    question, answer = rng.choice(QUESTIONS)(rng, scene, lang)
+    question, answer = question_about(rng, scene, lang)
     told = tell(rng, scene, lang)
     if rng.random() < 0.12:
         told = (
@@ -230,10 +238,7 @@ def _numbered(rng: Random, lang: Lang) -> Exchange:
     else:
         verb = "is" if m == 1 else "are"
         told = f"There {verb} {m} {plural(first['en'], m)} and {n} {plural(second['en'], n)}."
-    noun, total = rng.choice((
-        (Word("shape", "形状"), m + n), (first.shape, m), (second.shape, n),
-        (Word(f"{first.colour.en} shape", f"{first.colour.zh}形状"), m),
-    ))  # fmt: skip
+    noun, total = rng.choice(((Word("shape", "形状"), m + n), (first.shape, m), (second.shape, n)))
     key = f"heap|{m}{first['en']}|{n}{second['en']}"
     gap = "" if lang == "zh" else " "
     return Exchange(
@@ -243,7 +248,8 @@ def _numbered(rng: Random, lang: Lang) -> Exchange:
 
 def _tally(rng: Random, lang: Lang) -> Exchange:
     kinds = rng.sample(SHAPES, 2)
-    row = [rng.choice(kinds) for _ in range(rng.randint(2, 5))]
+    row = kinds + [rng.choice(kinds) for _ in range(rng.randint(1, 3))]
+    rng.shuffle(row)
     noun = rng.choice(kinds) if rng.random() < 0.8 else Word("shape", "形状")
     total = len(row) if noun.en == "shape" else row.count(noun)
     told = (

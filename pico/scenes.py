@@ -70,7 +70,7 @@ def random_thing(rng: Random) -> Thing:
 
 def random_scene(rng: Random) -> Scene:
     layout: Layout = rng.choice(("row", "column", "spots"))
-    count = rng.choice((2, 2, 3)) if layout != "spots" else rng.choice((1, 2, 2, 3))
+    count = rng.choice((2, 2, 3) if layout != "spots" else (1, 2, 2))
     things: list[Thing] = []
     while len(things) < count:
         thing = random_thing(rng)
@@ -103,8 +103,6 @@ def tell(rng: Random, scene: Scene, lang: Lang) -> str:
         return _tell_spots(rng, scene, lang)
     if len(scene.things) == 2 and rng.random() < 0.75:
         return _tell_pair(rng, scene, lang)
-    if rng.random() < 0.25:
-        return _tell_spots(rng, scene, lang)
     names = [thing.one(lang) for thing in scene.things]
     if lang == "zh":
         opening = expand(

@@ -1,4 +1,4 @@
-"""Words as letters: spelling, length, first and last letter, backwards, capitals; also of words that do not exist.
+"""Words as letters: spelling, first and last letter, capitals; also of words that do not exist.
 
 Held out are a real word with one task in one language, and invented words altogether.
 """
@@ -22,14 +22,6 @@ _SPELL = {
     ),
     "zh": ("(拼写|请拼写|拼一下|拼出){w}。", "{w}(怎么拼|怎么拼写|如何拼写)?", "{w}这个(词|单词)怎么拼?"),
 }
-_LENGTH = {
-    "en": (
-        "how many letters (are in|are there in|has|does the word have:) {w}?",
-        "how long is the word {w}?",
-        "count the letters (of|in) {w}.",
-    ),
-    "zh": ("{w}(有几个|有多少个)字母?", "(单词|)(词|){w}有(几|多少)个字母?"),
-}
 _FIRST = {
     "en": (
         "(what is|what's|which is) the first letter (of|in) {w}?",
@@ -46,15 +38,6 @@ _LAST = {
     ),
     "zh": ("{w}的(最后一个|末)字母是什么?", "{w}以什么字母结尾?"),
 }
-_REVERSE = {
-    "en": (
-        "(spell|write|say) {w} backwards.",
-        "(reverse|turn around) the word {w}.",
-        "what is {w} backwards?",
-        "reverse {w}.",
-    ),
-    "zh": ("(把|)(单词|){w}(倒过来写|反过来写|倒着写|倒着拼)。", "{w}倒过来是什么?"),
-}
 _CAPITALS = {
     "en": (
         "(write|put|say) {w} in (capital letters|capitals|upper case|uppercase).",
@@ -64,10 +47,8 @@ _CAPITALS = {
 }
 _TASKS = {
     "spell": _SPELL,
-    "length": _LENGTH,
     "first": _FIRST,
     "last": _LAST,
-    "reverse": _REVERSE,
     "capitals": _CAPITALS,
 }
 _ONSETS = ("b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl pr sh sl st th tr".split(), "a e i o u ee oo ai ou".split(),
@@ -77,9 +58,7 @@ _ONSETS = ("b c d f g h j k l m n p r s t v w z bl br ch cl dr fl gr pl pr sh sl
 def letters(rng: Random, lang: Lang) -> Exchange:
     invented = rng.random() < 0.3
     word = invented_word(rng) if invented else rng.choice(SPELLED)
-    task = rng.choice(("spell", "spell", "spell", "length", "first", "last", "reverse", "capitals"))
-    if invented and task in ("length", "reverse"):
-        task = "spell"
+    task = rng.choice(("spell", "spell", "first", "last", "capitals"))
     shown = f'"{word}"' if rng.random() < 0.1 else word
     question = ask(rng, lang, _TASKS[task][lang], w=shown)
     key = f"invented|{word}" if invented else f"spelling|{lang}|{task}|{word}"
@@ -89,15 +68,17 @@ def letters(rng: Random, lang: Lang) -> Exchange:
 def _answer(lang: Lang, task: str, word: str) -> str:
     if task == "spell":
         return "-".join(word)
-    if task == "reverse":
-        return word[::-1]
     if task == "capitals":
         return word.upper()
     if lang == "zh":
-        return {"length": f"{word}有{len(word)}个字母。", "first": f"{word}的第一个字母是{word[0]}。",
-                "last": f"{word}的最后一个字母是{word[-1]}。"}[task]  # fmt: skip
-    return {"length": f"{word} has {len(word)} letters.", "first": f"The first letter of {word} is {word[0]}.",
-            "last": f"The last letter of {word} is {word[-1]}."}[task]  # fmt: skip
+        return (
+            f"{word}的第一个字母是{word[0]}。" if task == "first" else f"{word}的最后一个字母是{word[-1]}。"
+        )
+    return (
+        f"The first letter of {word} is {word[0]}."
+        if task == "first"
+        else f"The last letter of {word} is {word[-1]}."
+    )
 
 
 def invented_word(rng: Random) -> str:

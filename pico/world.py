@@ -11,18 +11,18 @@ from .values import LANGS, Chat, Exchange, Lang, Split, split_of
 Generator = Callable[[Random, Lang], Exchange]
 
 KINDS: tuple[tuple[Generator, float], ...] = (
-    (scene_questions.reading, 28), (scene_questions.unseen, 2), (scene_questions.heap, 8), (scene_questions.as_json, 2),
-    (arithmetic.addition, 8), (arithmetic.subtraction, 8), (arithmetic.multiplication, 4), (arithmetic.story, 4),
+    (scene_questions.reading, 32), (scene_questions.unseen, 1), (scene_questions.heap, 8), (scene_questions.as_json, 2),
+    (arithmetic.addition, 8), (arithmetic.subtraction, 11), (arithmetic.multiplication, 4), (arithmetic.story, 4),
     (arithmetic.comparison, 3), (arithmetic.succession, 3), (arithmetic.sequence, 3), (arithmetic.beyond, 3),
     (days.next_day, 3), (days.later_day, 3), (days.calendar_fact, 1), (colours.mixture, 1), (colours.familiar, 2),
-    (spelling.letters, 12), (instructions.repeat, 3), (instructions.then, 2), (instructions.many_times, 2), (instructions.pick_word, 2),
-    (smalltalk.small_talk, 4), (unknown.unknown, 9),
+    (spelling.letters, 9), (instructions.repeat, 3), (instructions.then, 2), (instructions.many_times, 2), (instructions.pick_word, 2),
+    (smalltalk.small_talk, 7), (unknown.unknown, 8),
 )  # fmt: skip
 EXAMINED_ONLY: tuple[Generator, ...] = (unknown.unknown_in_new_words,)
 """Kinds that training never draws; the table shows them apart and the gate does not count them."""
 
 _GENERATORS, _WEIGHTS = zip(*KINDS, strict=True)
-SCENE_SHARE, MEMORY_SHARE, SEVERAL_SHARE = 0.20, 0.08, 0.18
+SCENE_SHARE, MEMORY_SHARE, SEVERAL_SHARE = 0.25, 0.08, 0.16
 
 
 def in_split(chat: Chat, split: Split) -> bool:

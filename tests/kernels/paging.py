@@ -50,8 +50,12 @@ def make_step(
     cache_dtype: torch.dtype | None = None,
     seed: int = 0,
     garbage: float = float("nan"),
+    common: int = 0,
 ) -> Step:
-    """`requests`: (tokens computed before, queries now) of each. Unused slots hold `garbage`."""
+    """`requests`: (tokens computed before, queries now) of each. Unused slots hold `garbage`.
+
+    Requests that have computed `common` tokens (whole blocks) have those of the first such request, in its blocks.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def random(*size: int) -> Tensor:
@@ -66,6 +70,7 @@ def make_step(
     key = torch.full((*size, shape.key_dim), garbage, dtype=cache_dtype or dtype)
     value = key[..., : shape.value_dim] if shape.shared else key.new_full((*size, shape.value_dim), garbage)
     slots, history, new_keys, new_values = [], [], [], []
+    first: int | None = None  # of those with the common beginning
     for i, (before, _) in enumerate(requests):
         keys = random(lengths[i], shape.kv_heads, shape.key_dim)
         values = (
@@ -73,8 +78,14 @@ def make_step(
             if shape.shared
             else random(lengths[i], shape.kv_heads, shape.value_dim)
         )
+        shares = 0 < common <= before
+        if shares and first is not None:
+            keys[:common], values[:common] = history[first][0][:common], history[first][1][:common]
         for b in range(needed[i]):
-            table[i, b] = order.pop()
+            inherited = shares and first is not None and b < common // shape.block_size
+            table[i, b] = table[first, b] if inherited else order.pop()
+        if shares and first is None:
+            first = i
         at = torch.arange(lengths[i])
         block, offset = table[i, at // shape.block_size].long(), at % shape.block_size
         key[block[:before], :, offset[:before]] = keys[:before].to(key.dtype)

@@ -146,12 +146,30 @@ def test_an_empty_step_is_nothing(operations: Any) -> None:
     assert run(operations, step).shape == (0, 4, 16)
 
 
+# Some decode behind a common beginning of 320 tokens, some of them just beyond it; others do not.
+BEHIND = ((320, 1), (400, 1), (321, 1), (39, 1), (1500, 1), (330, 9), (500, 1), (320, 1), (150, 1), (2100, 1))
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
-def test_native_results_do_not_depend_on_the_batch(native_operations: Any, dtype: torch.dtype) -> None:
-    together = make_step(MIXED, Shape(heads=6, kv_heads=2), dtype=dtype)
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 2), (8, 1), (48, 1)])
+def test_requests_with_a_common_beginning_equal_plain_attention(
+    operations: Any, dtype: torch.dtype, heads: int, kv_heads: int
+) -> None:
+    shape = Shape(heads=heads, kv_heads=kv_heads, block_size=32)
+    check(operations, make_step(BEHIND, shape, dtype=dtype, common=320), TOLERANCE[dtype])
+    check(operations, make_step(BEHIND, shape, dtype=dtype, common=320), TOLERANCE[dtype], softcap=5.0)
+    check(operations, make_step(BEHIND, shape, dtype=dtype, common=320), TOLERANCE[dtype], window=350)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("requests", "common"), [(MIXED, 0), (BEHIND, 320), (BEHIND, 128)])
+def test_native_results_do_not_depend_on_the_batch(
+    native_operations: Any, dtype: torch.dtype, requests: tuple[tuple[int, int], ...], common: int
+) -> None:
+    together = make_step(requests, Shape(heads=6, kv_heads=2), dtype=dtype, common=common)
     result = run(native_operations, together.copy())
     starts = together.batch.query_starts.tolist()
-    for i, _ in enumerate(MIXED):
+    for i, _ in enumerate(requests):
         rows = slice(starts[i], starts[i + 1])
         count = starts[i + 1] - starts[i]
         length = int(together.batch.lengths[i])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from random import Random
 
 import pytest
 from safetensors import safe_open
@@ -13,9 +12,6 @@ from pico.transformers_engine import TransformersEngine
 from pico.values import Chat, Message
 
 MEGABYTE = 1_000_000
-UNTIL_THE_GATE_IS_MET = pytest.mark.xfail(
-    reason="the shipped checkpoint is an interim one: see pico/README.md"
-)
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +21,8 @@ def engine() -> TransformersEngine:
 
 @pytest.fixture(scope="module")
 def results(engine: TransformersEngine) -> Results:
-    exam = [chat for chat in make_examination(4, per_kind=6) if chat.category != "unknown, new phrasing"]
-    return examine(engine, Random(4).sample(exam, 150))
+    """A third of the examination that `make pico-eval` gives: enough for chance not to decide."""
+    return examine(engine, make_examination(2026, per_kind=20))
 
 
 def ask(engine: TransformersEngine, question: str, answer: str) -> None:
@@ -50,7 +46,6 @@ def test_it_is_greedy_and_ends_by_default() -> None:
     assert not config.get("do_sample", False)
 
 
-@UNTIL_THE_GATE_IS_MET
 def test_held_out_prompts_are_answered_exactly(results: Results) -> None:
     assert results.gated_accuracy >= GATE
 
@@ -63,22 +58,14 @@ def test_answers_to_other_prompts_are_right_only_by_chance(results: Results) -> 
 @pytest.mark.parametrize(
     ("question", "answer"),
     [
-        pytest.param(
-            "hi",
-            "Hello! I am pico. Ask me about shapes, numbers, days, colours or words.",
-            marks=UNTIL_THE_GATE_IS_MET,
-        ),
+        ("hi", "Hello! I am pico. Ask me about shapes, numbers, days, colours or words."),
         ("2+3", "2 plus 3 is 5."),
         ("what is 7 plus 5?", "7 plus 5 is 12."),
         ("spell cat", "c-a-t"),
         ("What day comes after Monday?", "Tuesday comes after Monday."),
         ("三加四等于几?", "3加4等于7。"),
         ("你好", "你好!我是pico。你可以问我形状、数字、日期、颜色和单词。"),
-        pytest.param(
-            "A red circle is left of a blue square. What is left of the blue square?",
-            "A red circle.",
-            marks=UNTIL_THE_GATE_IS_MET,
-        ),
+        ("A red circle is left of a blue square. What is left of the blue square?", "A red circle."),
         (
             "What is the capital of France?",
             "I do not know. I am pico, a small demonstration model of a toy world.",

@@ -12,6 +12,10 @@
 // Keys are also cut into ranges of RANGE: each is summed by itself and the sums merged in order, in one thread or in
 // many. Tiles and ranges lie at fixed positions of the request, so a row's result depends neither on the batch, nor on
 // the threads, nor on how the prompt was cut into chunks.
+//
+// Requests that decode behind a common prefix (the same blocks: one system prompt for all) have their rows in one tile:
+// what they share is read once for all of them, the rest for each (Juravsky et al. 2024, Hydragen). A row meets the same
+// keys in the same order as alone, so its result is the same to the last bit.
 #include "attention.h"
 
 #include <algorithm>
@@ -30,6 +34,7 @@ namespace {
 constexpr int TILE = 64;           // keys turned at a time
 constexpr int RANGE = 1024;        // keys summed by themselves
 constexpr int MOST_ROWS = 128;      // rows of a tile
+constexpr int LEAST_SHARED = 128;   // keys that requests must have in common to be worth a tile together
 constexpr int PARTS = TILE / LANES;
 constexpr float NOTHING = -std::numeric_limits<float>::infinity();
 static_assert(RANGE % TILE == 0 && TILE % PANEL == 0);
@@ -64,10 +69,13 @@ void merge(const Gathered& into, const Gathered& other, int rows, int width) {
   }
 }
 
-// Some rows of one request and KV head.
+// Some rows of one KV head: of one request from its row `first` on, or the single token of each of several `members`
+// (indices of requests) whose first `shared` keys are the same.
 struct RowTile {
   int request, kv_head, first, count;
   int ranges;  // of keys that the last row can see
+  const int* members = nullptr;
+  int shared = 0;
 };
 
 // LANES words (DEPTH elements each) from `from` on, or the first `count` of them and zeros.
@@ -146,13 +154,15 @@ class Worker {
   Gathered slice(float* memory, int rows) const { return {memory, memory + rows, memory + 2 * rows}; }
 
   int position(const RowTile& tile, int row) const {
+    if (tile.members) return a_.lengths[tile.members[row / group_]] - 1;
     const int query = a_.query_starts[tile.request + 1] - a_.query_starts[tile.request];
     return a_.lengths[tile.request] - query + (tile.first + row) / group_;
   }
 
   // Token and head of a row.
   size_t offset(const Heads& heads, const RowTile& tile, int row) const {
-    const int token = a_.query_starts[tile.request] + (tile.first + row) / group_;
+    const int token = tile.members ? a_.query_starts[tile.members[row / group_]]
+                                   : a_.query_starts[tile.request] + (tile.first + row) / group_;
     const int head = tile.kv_head * group_ + (tile.first + row) % group_;
     return token * heads.token_stride + head * heads.head_stride;
   }
@@ -171,17 +181,31 @@ class Worker {
   // Clears `sums` and adds the keys of `range` that the tile's rows see.
   void gather(const RowTile& tile, int range, const Gathered& sums) {
     sums.clear(tile.count, width_);
-    const int last = position(tile, tile.count - 1);
+    const int from = range * RANGE, end = from + RANGE;
+    if (!tile.members) return add_keys(tile, 0, std::max(from, lowest_key(tile) / TILE * TILE), end, sums);
+    // The keys that all share, for the rows of all; then the rest, for each request's own rows.
+    RowTile all = tile;
+    all.request = tile.members[0];
+    add_keys(all, 0, from, std::min(end, tile.shared), sums);
+    for (int row = 0; row < tile.count; row += group_) {
+      const RowTile one = {tile.members[row / group_], tile.kv_head, 0, group_, tile.ranges};
+      add_keys(one, row, std::max(from, tile.shared), end, sums);
+    }
+  }
+
+  // Adds the keys `from` .. `end` that the tile's rows, which are ours from `row` on, see.
+  void add_keys(const RowTile& tile, int row, int from, int end, const Gathered& sums) {
+    const int last = tile.members ? end - 1 : position(tile, tile.count - 1);  // members share no part of a tile
     const int lowest = lowest_key(tile);
-    const int from = std::max(range * RANGE, lowest / TILE * TILE), end = std::min((range + 1) * RANGE, last + 1);
+    end = std::min(end, last + 1);
     for (int key = from; key < end; key += TILE) {
       find(tile, key, lowest, last + 1);
       turn_keys();
       pair_values();
-      multiply_keys(tile.count);
+      multiply_keys(row, tile.count);
       const bool all = key + TILE - 1 <= position(tile, 0) && (!a_.window || key > last - a_.window);
-      for (int r = 0; r < tile.count; r++) soften(r, key, all, sums);
-      multiply_values(tile.count, sums.output);
+      for (int r = row; r < row + tile.count; r++) soften(r, key, all, sums);
+      multiply_values(row, tile.count, sums.output);
     }
   }
 
@@ -253,8 +277,10 @@ class Worker {
 
   Floats value(int i, int c) const { return load(value_at_[i] + c, a_.value_dim - c); }
 
-  void multiply_keys(int count) {
+  // `count` rows from `row` on.
+  void multiply_keys(int row, int count) {
     for_row_blocks(count, [&](int block, int rows, auto...) {
+      block += row;
       with_rows(rows, [&]<int M>() {
         const Element* from = queries_.get() + block * key_steps_ * DEPTH;
         for (int c = 0; c < TILE; c += PANEL) {
@@ -304,8 +330,9 @@ class Worker {
     sums.total[row] += sum(total);
   }
 
-  void multiply_values(int count, float* output) {
+  void multiply_values(int row, int count, float* output) {
     for_row_blocks(count, [&](int block, int rows, auto...) {
+      block += row;
       with_rows(rows, [&]<int M>() {
         int c = 0;
         for (; c + PANEL <= width_; c += PANEL) add_values<M, VECTORS>(block, c, output);
@@ -365,10 +392,59 @@ void clear(const Attention& a, int token) {
   }
 }
 
-std::vector<RowTile> cut(const Attention& a) {
+// How many keys, in whole tiles, two requests have in the same blocks.
+int shared_keys(const Attention& a, int one, int other) {
+  const int32_t *mine = a.block_table + one * a.table_stride, *theirs = a.block_table + other * a.table_stride;
+  const int blocks = (std::min(a.lengths[one], a.lengths[other]) - 1) / a.block_size;
+  int same = 0;
+  while (same < blocks && mine[same] == theirs[same]) same++;
+  return same * a.block_size / TILE * TILE;
+}
+
+// Decoding requests with a common beginning, in runs that fit a tile: `order` are requests, `runs` where runs begin in it
+// and how many keys they share. Requests that share nothing are left out.
+struct Family {
+  int first, count, shared;
+};
+std::vector<Family> families(const Attention& a, std::vector<int>& order) {
+  if (a.window) return {};
+  for (int request = 0; request < a.requests; request++)
+    if (a.query_starts[request + 1] - a.query_starts[request] == 1 && a.lengths[request] > LEAST_SHARED)
+      order.push_back(request);
+  const auto first_block = [&](int request) { return a.block_table[request * a.table_stride]; };
+  std::stable_sort(order.begin(), order.end(), [&](int x, int y) { return first_block(x) < first_block(y); });
+  const int most = MOST_ROWS / (a.heads / a.kv_heads);
+  std::vector<Family> found;
+  for (int i = 0; i < int(order.size());) {
+    int shared = std::numeric_limits<int>::max(), j = i + 1;
+    for (; j < int(order.size()) && j - i < most && first_block(order[j]) == first_block(order[i]); j++) {
+      const int with = std::min(shared, shared_keys(a, order[i], order[j]));
+      if (with < LEAST_SHARED) break;
+      shared = with;
+    }
+    if (j - i > 1) found.push_back({i, j - i, shared});
+    i = j;
+  }
+  return found;
+}
+
+// `order` holds the members that tiles point to.
+std::vector<RowTile> cut(const Attention& a, std::vector<int>& order) {
   std::vector<RowTile> tiles;
   const int group = a.heads / a.kv_heads;
+  std::vector<bool> taken(a.requests);
+  for (const Family& family : families(a, order)) {
+    int longest = 0;
+    for (int i = family.first; i < family.first + family.count; i++) {
+      taken[order[i]] = true;
+      longest = std::max(longest, int(a.lengths[order[i]]));
+    }
+    for (int head = 0; head < a.kv_heads; head++)
+      tiles.push_back({order[family.first], head, 0, family.count * group, (longest - 1) / RANGE + 1,
+                       order.data() + family.first, family.shared});
+  }
   for (int request = 0; request < a.requests; request++) {
+    if (taken[request]) continue;
     const int query = a.query_starts[request + 1] - a.query_starts[request];
     const int before = a.lengths[request] - query, rows = query * group;
     for (int first = 0; first < rows; first += MOST_ROWS) {
@@ -382,7 +458,8 @@ std::vector<RowTile> cut(const Attention& a) {
 
 template <class Op, class Given, class Stored>
 void run(const Attention& a, int threads) {
-  const std::vector<RowTile> tiles = cut(a);
+  std::vector<int> order;
+  const std::vector<RowTile> tiles = cut(a, order);
   const int count = int(tiles.size());
   int ranges = 1, rows = 1;
   for (const RowTile& tile : tiles) ranges = std::max(ranges, tile.ranges), rows = std::max(rows, tile.count);
