@@ -80,7 +80,7 @@ def test_a_wrong_type_is_named_with_its_field(field: str, value: Any, words: str
         ({"functions": [{}]}, "functions"),
         ({"use_beam_search": True}, "use_beam_search"),
         ({"truncate_prompt_tokens": 5}, "truncate_prompt_tokens"),
-        ({"modalities": ["text", "audio"]}, "modalities"),
+        ({"modalities": ["text", "smell"]}, "modalities[1]"),
         ({"continue_final_message": True, "add_generation_prompt": True}, "continue_final_message"),
         ({"cache_salt": ""}, "cache_salt"),
         ({"structured_outputs": {"json": {}, "regex": "a"}}, "structured_outputs"),

@@ -169,7 +169,9 @@ def test_requests_together_get_the_same_answers_as_alone(served: Served) -> None
 
 def test_a_listener_hears_the_beginning_before_the_end_is_spoken(served: Served) -> None:
     request = served.processor.prepare(served.request("text", ("text", "audio")))
-    longer = SamplingParams(temperature=0.0, max_tokens=150, allowed_token_ids=tuple(range(64)))  # never an end
+    longer = SamplingParams(
+        temperature=0.0, max_tokens=150, allowed_token_ids=tuple(range(64))
+    )  # never an end
     request = msgspec.structs.replace(request, stage_sampling={"talker": longer})
     (whole,) = served.run(request)
     served.engine.loop.submit(msgspec.structs.replace(request, id="live", live=True))

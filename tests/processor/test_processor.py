@@ -61,7 +61,7 @@ def test_an_empty_prompt_is_refused(processor):
 
 def test_media_is_refused_where_the_model_takes_text_only(processor):
     with pytest.raises(InvalidRequest, match="takes text only"):
-        ids(processor, Media("image", b"", ""))
+        ids(processor, Media("image", b""))
 
 
 def test_ten_megabytes_are_refused_at_once(processor):

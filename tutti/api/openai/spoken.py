@@ -10,13 +10,15 @@ import base64
 import time
 import uuid
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from msgspec import UNSET, UnsetType
 
 from tutti.api.openai import answers
 from tutti.events import AudioDelta
-from tutti.media.audio_writer import AudioWriter, write_audio
-from tutti.media.pcm import from_pcm16
+
+if TYPE_CHECKING:
+    from tutti.media.audio_writer import AudioWriter
 
 
 class SpokenStream:
@@ -36,6 +38,9 @@ class SpokenStream:
 
     def sound(self, event: AudioDelta) -> list[answers.Delta]:
         """A piece of sound; nothing while the format's encoder keeps it back."""
+        from tutti.media.audio_writer import AudioWriter  # NumPy: who reads text alone never waits for it
+        from tutti.media.pcm import from_pcm16
+
         if self._writer is None:
             self._writer = AudioWriter(self._format, event.rate)
         return self._piece(self._writer.push(from_pcm16(event.pcm)))
@@ -59,6 +64,9 @@ class SpokenStream:
 
 def whole(sounds: Sequence[AudioDelta], format: str, transcript: str) -> answers.Audio:
     """The audio of an answer that is not streamed, as one file."""
+    from tutti.media.audio_writer import write_audio
+    from tutti.media.pcm import from_pcm16
+
     pcm = b"".join(sound.pcm for sound in sounds)
     data = write_audio(from_pcm16(pcm), sounds[0].rate, format) if sounds else b""
     return answers.Audio(_new_id(), base64.b64encode(data).decode(), int(time.time()), transcript)

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
@@ -21,10 +21,12 @@ from tutti.api.openai.subtitles import srt, verbose, vtt
 from tutti.api.stream import DONE, EventStream, sse
 from tutti.errors import InvalidRequest
 from tutti.events import Event
-from tutti.media.audio import read_audio
 from tutti.models.processor import Processor
 from tutti.models.processor.speech import Segment, Task, Transcriber, Transcription, joined, transcribe
 from tutti.request import Request
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _FORMATS = ("json", "text", "srt", "verbose_json", "vtt")
 _TIMED = ("srt", "verbose_json", "vtt")
@@ -87,6 +89,8 @@ class _Work:
         )
         if "file" not in form.files:
             raise InvalidRequest("The field 'file' is missing: send a recording.", param="file")
+        from tutti.media.audio import read_audio  # NumPy: who sends text alone never waits for it
+
         samples = await asyncio.to_thread(read_audio, form.files["file"], transcriber.rate)
         work = cls(call, model, processor, transcriber, samples, task, format)
         if task.language is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,12 +17,14 @@ from tutti.graph import resolve
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
-from tutti.models.processor.media import MediaReader
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 from tutti.models.registry import find_graph
 from tutti.request import Chat, Media, MediaInput, Request, SamplingParams, StructuredOutputs, Text, Tokens
+
+if TYPE_CHECKING:
+    from tutti.models.processor.media import MediaReader  # NumPy: who sends text alone never waits for it
 
 _DEFAULTS = {
     "temperature": "temperature",
@@ -71,15 +73,15 @@ class Processor:
         tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
         ids: list[int] = []
+        media = [part for part in request.parts if isinstance(part, Media)]
+        self._check_media(media)
         for part in request.parts:
             if not isinstance(part, Media | MediaInput):
                 ids += self._tokenize(part, context)
         if not ids:
             raise InvalidRequest("the prompt is empty: it must have at least one token", param="prompt")
         inputs = [part for part in request.parts if isinstance(part, MediaInput)]
-        media = [part for part in request.parts if isinstance(part, Media)]
         if media:
-            self._check_media(media)
             assert self.media is not None
             ids, inputs = self.media.insert(ids, media)
         return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))

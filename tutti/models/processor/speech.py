@@ -9,12 +9,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-import numpy as np
-
 from tutti.events import Event
 from tutti.request import Request
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from tutti.models.processor.processor import Processor
 
 Generate = Callable[[Request], AsyncGenerator[Event, None]]  # a backend's
