@@ -46,10 +46,12 @@ class Window:
 class Token2Wav:
     """Implements `models.protocols.OnceModel`."""
 
-    def __init__(self, flow: Any, vocoder: Any, device: torch.device) -> None:
+    def __init__(self, flow: Any, vocoder: Any, device: torch.device, dtype: torch.dtype) -> None:
+        """Weights are float32; `dtype` is that of the flow's matrix products."""
         self.flow = flow
         self.vocoder = vocoder
         self.device = device
+        self.dtype = dtype
 
     def take(self, part: Any) -> Any:
         """Codes come by an edge only."""
@@ -102,7 +104,9 @@ class Token2Wav:
 
         times = torch.linspace(0, 1, STEPS, device=self.device)
         times = times + SWAY * (torch.cos(math.pi / 2 * times) - 1 + times)
-        return integrate(slope, noise, times).permute(0, 2, 1)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            mel = integrate(slope, noise, times)
+        return mel.float().permute(0, 2, 1)
 
 
 def integrate(slope: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor) -> Tensor:
@@ -140,10 +144,15 @@ def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, 
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> Token2Wav:
-    """The networks with their weights, in float32, as their authors run them."""
+    """The networks with their weights in float32, as their authors run them.
+
+    The matrix products of the flow, which are nearly all of the work, are in the stage's own type: what they lose is
+    far below what the flow's noise decides.
+    """
     exact = BuildOptions(options.device, "float32")
     module: Any = load_tower(
         checkpoint, exact, TARGET, part(checkpoint.config, "token2wav_config"), ("token2wav.",)
     )
     load_speakers(checkpoint.path)  # what is wrong with them is told now
-    return Token2Wav(module.code2wav_dit_model, module.code2wav_bigvgan_model, torch.device(options.device))
+    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
+    return Token2Wav(module.code2wav_dit_model, module.code2wav_bigvgan_model, device, dtype)
