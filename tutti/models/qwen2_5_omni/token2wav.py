@@ -1,4 +1,4 @@
-"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder. The networks are transformers' modules.
+"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder (transformers' module).
 
 An answer that is listened to while it comes is sounded in windows: some codes before and behind those that are new go
 through the flow with them and are left out again. Windows begin at the flow's blocks and take their part of one noise
@@ -7,8 +7,6 @@ for the whole answer, so that they differ from the whole only by what lies beyon
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
@@ -21,15 +19,15 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, Chunk
 from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen2_5_omni.flow import Flow, follow
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
 from tutti.models.qwen2_5_omni.talker import Talker
 from tutti.models.towers import load_tower
 
 TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniToken2WavModel"
 RATE = 24_000
-STEPS, GUIDANCE, SWAY = 10, 0.5, -1.0  # of the flow
-SEED = 0  # of its noise: the same codes give the same sound
-FIRST, NEXT = 24, 48  # codes sounded at a time, 50 a second
+SEED = 0  # of the noise: the same codes give the same sound
+SIZES = ((0, 24), (24, 48), (72, 96))  # from which code on how many are sounded at a time, 50 a second
 BEFORE, BEHIND = 48, 12  # codes that go with them
 
 
@@ -87,38 +85,10 @@ class Token2Wav:
 
     def _mel(self, codes: Tensor, noise: Tensor, speaker: Speaker) -> Tensor:
         """The spectrogram [1, bands, frames] of `codes` [1, codes], from `noise` [1, frames, bands]."""
-        condition = speaker.condition.to(self.device)[:, None].expand(-1, noise.shape[1], -1)
-        reference = speaker.mel.to(self.device)
-
-        def slope(time: Tensor, x: Tensor) -> Tensor:
-            both = self.flow(
-                hidden_states=x,
-                quantized_code=codes,
-                speaker_embedding=condition,
-                condition_vector=reference,
-                time_step=time,
-                apply_cfg=True,
-            )
-            guided, free = both.chunk(2)
-            return guided + (guided - free) * GUIDANCE
-
-        times = torch.linspace(0, 1, STEPS, device=self.device)
-        times = times + SWAY * (torch.cos(math.pi / 2 * times) - 1 + times)
+        voice = speaker.condition.to(self.device), speaker.mel.to(self.device)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            mel = integrate(slope, noise, times)
+            mel = follow(Flow(self.flow, codes, *voice).slope, noise)
         return mel.float().permute(0, 2, 1)
-
-
-def integrate(slope: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor) -> Tensor:
-    """The end of dx/dt = slope(t, x) that begins at `x`, by Runge and Kutta's method of order four (the 3/8 rule)."""
-    for start, end in itertools.pairwise(times):
-        step = end - start
-        k1 = slope(start, x)
-        k2 = slope(start + step / 3, x + step * k1 / 3)
-        k3 = slope(start + step * 2 / 3, x + step * (k2 - k1 / 3))
-        k4 = slope(end, x + step * (k1 - k2 + k3))
-        x = x + (k1 + 3 * (k2 + k3) + k4) * step / 8
-    return x
 
 
 def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
@@ -131,7 +101,7 @@ def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, 
         done: int = state.get("done", 0)
         until = len(codes)
         if not chunk.final:
-            until = done + (NEXT if done else FIRST)
+            until = done + next(size for start, size in reversed(SIZES) if done >= start)
             if not request.live or len(codes) < until + BEHIND:
                 return None
         state["done"] = until
