@@ -49,6 +49,11 @@ class AudioDelta(msgspec.Struct, frozen=True, tag="audio"):
     rate: int
     index: int = 0
 
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.pcm) / 2 / self.rate
+
 
 class ImageDone(msgspec.Struct, frozen=True, tag="image"):
     """A finished picture (PNG bytes), or a preview of one that is still being drawn."""

@@ -35,9 +35,8 @@ class Heard:
             elif now > self.dry + 0.1:  # what a listener notices
                 self.underruns += 1
                 self.dry = now
-            length = len(event.pcm) / 2 / event.rate
-            self.seconds += length
-            self.dry += length
+            self.seconds += event.seconds
+            self.dry += event.seconds
         elif isinstance(event, Done):
             self.end = now
         elif isinstance(event, Failed):

@@ -387,21 +387,22 @@ def _qwen2_vl() -> PreTrainedModel:
     return _vision_language("Qwen2VL", vision, [2, 3, 3])
 
 
+_WINDOWED_VISION = {
+    "depth": 2,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_heads": 2,
+    "out_hidden_size": 64,
+    "patch_size": 4,
+    "window_size": 16,
+    "fullatt_block_indexes": [1],
+}
+
+
 @sighted("qwen2_5_vl")
 def _qwen2_5_vl() -> PreTrainedModel:
     """Windows in the tower's first layer, full attention in its second; frames apart by their time."""
-    vision = {
-        "depth": 2,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_heads": 2,
-        "out_hidden_size": 64,
-        "patch_size": 4,
-        "window_size": 16,
-        "fullatt_block_indexes": [1],
-        "tokens_per_second": 2,
-    }
-    return _vision_language("Qwen2_5_VL", vision, [2, 3, 3])
+    return _vision_language("Qwen2_5_VL", _WINDOWED_VISION | {"tokens_per_second": 2}, [2, 3, 3])
 
 
 # A tower of four layers, of which two speak to the decoder; positions learned on a grid of 6 x 6.
@@ -533,16 +534,7 @@ def omni() -> PreTrainedModel:
             "n_window": 20,
             "max_source_positions": 100,
         },
-        "vision_config": {
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 48,
-            "num_heads": 2,
-            "out_hidden_size": 64,
-            "patch_size": 4,
-            "window_size": 16,
-            "fullatt_block_indexes": [1],
-        },
+        "vision_config": _WINDOWED_VISION,
         "user_token_id": START,
         **placeholders,
         **marks,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tutti.errors import InvalidRequest
+from tutti.models.processor.messages import said
 from tutti.request import Media
 
 Content = str | list[dict[str, Any]]
@@ -32,8 +33,7 @@ def content_of(text: str, modalities: frozenset[str]) -> Content:
         if found is None:
             return match[0]
         if found.modality not in modalities:
-            takes = ", ".join(("text", *sorted(modalities)))
-            raise InvalidRequest(f"{name} is {found.modality}, and this model takes {takes} only")
+            raise InvalidRequest(f"{name} is {found.modality}, and this model takes {said(modalities)} only")
         media.append({"type": found.modality, "media": found})
         return ""
 

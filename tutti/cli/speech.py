@@ -32,23 +32,19 @@ class SpeechFile:
     def __init__(self, path: Path) -> None:
         check(path)
         self.path = path
-        self.seconds = 0.0
         self._sounds: list[AudioDelta] = []
 
     def add(self, sound: AudioDelta) -> None:
         """A piece of sound."""
         self._sounds.append(sound)
-        self.seconds += len(sound.pcm) / 2 / sound.rate
 
     def close(self) -> None:
         """Write what came. Raises ConfigError when the file cannot be written."""
-        from tutti.media.audio_writer import write_audio
-        from tutti.media.pcm import from_pcm16
+        from tutti.media.audio_writer import write_sounds
 
         if not self._sounds:
             return
-        samples = from_pcm16(b"".join(sound.pcm for sound in self._sounds))
-        data = write_audio(samples, self._sounds[0].rate, FORMATS[self.path.suffix.lower()])
+        data = write_sounds(self._sounds, FORMATS[self.path.suffix.lower()])
         try:
             self.path.write_bytes(data)
         except OSError as error:

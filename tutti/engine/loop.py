@@ -219,7 +219,7 @@ class Loop:
         events = events_of(chunk)
         for event in events:
             if isinstance(event, AudioDelta):
-                self.players.deliver(chunk.request, len(event.pcm) / 2 / event.rate)
+                self.players.deliver(chunk.request, event.seconds)
         if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:

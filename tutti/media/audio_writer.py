@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Literal, cast
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Literal, cast
 import numpy as np
 
 from tutti.errors import InvalidRequest
-from tutti.media.pcm import to_pcm16
+from tutti.events import AudioDelta
+from tutti.media.pcm import from_pcm16, to_pcm16
 from tutti.media.wav import wav_header
 
 if TYPE_CHECKING:
@@ -74,6 +76,13 @@ def write_audio(samples: np.ndarray, rate: int, format: str) -> bytes:
     encoder.push(samples)
     encoder.finish()
     return file.getvalue()
+
+
+def write_sounds(sounds: Sequence[AudioDelta], format: str) -> bytes:
+    """A file of all these pieces; nothing if there are none."""
+    if not sounds:
+        return b""
+    return write_audio(from_pcm16(b"".join(sound.pcm for sound in sounds)), sounds[0].rate, format)
 
 
 class AudioWriter:

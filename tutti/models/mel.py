@@ -8,13 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-RATE = 16_000
-WINDOW, HOP = 400, 160  # samples
+from tutti.models.processor.speech import HOP, RATE, frames_of
 
-
-def frames_of(samples: int) -> int:
-    """The frames of a recording: one begins at every hop."""
-    return -(-samples // HOP)
+WINDOW = 400  # samples
 
 
 def log_mel(samples: Tensor, bands: int) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tutti.graph import Graph, Kind, Stage
+from tutti.graph import Edge, Graph, Kind, Stage
 from tutti.layers.config import AttentionConfig, FeedForwardConfig, NormConfig
 from tutti.models import reading
 from tutti.models.config import DecoderConfig, LayerConfig
@@ -60,16 +60,41 @@ EXPERTS: dict[str, str | tuple[str, ...]] = {
 
 def text_graph(family: str, *architectures: str) -> Graph:
     """The graph of a plain language model in the folder `family`: one stage, text to text."""
+    return Graph(family, architectures, (_language_stage("llm", family),))
+
+
+def encoder_graph(
+    family: str,
+    *architectures: str,
+    encoder: str,
+    module: str,
+    inputs: tuple[str, ...],
+    language: str | None = None,
+    answers: str = "llm",
+) -> Graph:
+    """The graph of a language model behind an encoder of media, in the folder `family`.
+
+    The stage `encoder`, built in `module` and described by `config:describe_{encoder}`, takes `inputs`; the stage
+    `answers` is of the folder `language`, which is the family's own unless it is named.
+    """
     home = f"tutti.models.{family}"
-    stage = Stage(
-        "llm",
+    sees = Stage(
+        encoder, Kind.ONCE, f"{home}.{module}:build", f"{home}.config:describe_{encoder}", inputs=inputs
+    )
+    says = _language_stage(answers, language or family)
+    return Graph(family, architectures, (sees, says), (Edge(encoder, answers),), media=f"{home}.media:reader")
+
+
+def _language_stage(name: str, family: str) -> Stage:
+    home = f"tutti.models.{family}"
+    return Stage(
+        name,
         Kind.AUTOREGRESS,
         f"{home}.model:build",
         f"{home}.config:describe",
         output="text",
         inputs=("text",),
     )
-    return Graph(family, architectures, (stage,))
 
 
 def rms_norm(config: Config, *, offset: float = 0.0) -> NormConfig:

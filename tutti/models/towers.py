@@ -11,11 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint, listing
 from tutti.graph import BuildOptions
+from tutti.models.processor.files import Colours
+
+
+def normalized(pixels: Tensor, colours: Colours) -> Tensor:
+    """`pixels` uint8 [..., 3] as the float32 that towers take."""
+    mean, deviation = torch.tensor(colours.mean), torch.tensor(colours.deviation)
+    return (pixels.to(torch.float32) * colours.scale - mean) / deviation
 
 
 def load_tower(

@@ -13,7 +13,7 @@ from typing import Any
 
 from tutti.errors import FetchError, InvalidRequest
 from tutti.media.fetch import FetchLimits, fetch
-from tutti.models.processor.messages import Message, modality_of
+from tutti.models.processor.messages import Message, modality_of, said
 from tutti.request import Media
 from tutti.settings import format_size
 
@@ -59,7 +59,7 @@ class _Place:
     def url(self, takes: frozenset[str]) -> str:
         """The URL of the medium; base64 becomes a data URI. Raises InvalidRequest, also if the model takes none."""
         if self.modality not in takes:
-            known = ", ".join(("text", *sorted(takes)))
+            known = said(takes)
             raise InvalidRequest(
                 f"{self}: a part of type {self.content['type']!r} was sent, and this model takes {known} only",
                 param=str(self),

@@ -49,9 +49,7 @@ class ChatJob:
     logprobs: LogprobEncoder
     tally: Tally = field(default_factory=Tally)
     prompt_ids: list[int] | UnsetType = UNSET
-    spoken: list[SpokenStream] = field(
-        default_factory=list
-    )  # one per choice of a stream, where answers are spoken
+    spoken: list[SpokenStream] = field(default_factory=list)  # one per choice of a spoken stream
 
     @classmethod
     def of(cls, call: Call, fields: ChatFields) -> ChatJob:
@@ -130,11 +128,11 @@ class ChatJob:
                     self.tally.add(0, event.index, event)
                 elif isinstance(event, Done):
                     message = messages[event.index]
-                    for delta in self._said(event.index, message.finish()):
+                    last = self._said(event.index, message.finish())
+                    if self.spoken:
+                        last += self.spoken[event.index].finish()
+                    for delta in last:
                         yield self._chunk(answers.ChunkChoice(event.index, delta))
-                    for spoken in self.spoken[event.index : event.index + 1]:
-                        for delta in spoken.finish():
-                            yield self._chunk(answers.ChunkChoice(event.index, delta))
                     reason = message.finish_reason(event.reason, named)
                     stop = UNSET if event.stop is None else event.stop
                     end = answers.ChunkChoice(event.index, answers.Delta(), None, reason, stop)

@@ -64,12 +64,10 @@ class SpokenStream:
 
 def whole(sounds: Sequence[AudioDelta], format: str, transcript: str) -> answers.Audio:
     """The audio of an answer that is not streamed, as one file."""
-    from tutti.media.audio_writer import write_audio
-    from tutti.media.pcm import from_pcm16
+    from tutti.media.audio_writer import write_sounds
 
-    pcm = b"".join(sound.pcm for sound in sounds)
-    data = write_audio(from_pcm16(pcm), sounds[0].rate, format) if sounds else b""
-    return answers.Audio(_new_id(), base64.b64encode(data).decode(), int(time.time()), transcript)
+    data = base64.b64encode(write_sounds(sounds, format)).decode()
+    return answers.Audio(_new_id(), data, int(time.time()), transcript)
 
 
 def _new_id() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +10,9 @@ from torch import Tensor, nn
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.gemma3_vl.config import vision_config
-from tutti.models.processor.files import image_settings
+from tutti.models.processor.files import Colours, colours, image_settings
 from tutti.models.processor.media import unpack
-from tutti.models.towers import fill, load_tower
+from tutti.models.towers import fill, load_tower, normalized
 from tutti.request import MediaInput
 
 TOWER = "transformers.models.siglip.modeling_siglip:SiglipVisionModel"
@@ -23,22 +22,17 @@ HOMES = ("model.", "")  # where both lie, in checkpoints of either generation of
 class VisionTower:
     """Implements `models.protocols.OnceModel`."""
 
-    def __init__(
-        self, tower: nn.Module, projector: nn.Module, patches: int, settings: dict[str, Any]
-    ) -> None:
-        """`patches` are those of a picture; `settings` say how colours are normalized."""
+    def __init__(self, tower: nn.Module, projector: nn.Module, patches: int, colours: Colours) -> None:
+        """`patches` are those of a picture."""
         self.tower = tower
         self.projector = projector
         self.patches = patches
-        self.scale = settings.get("rescale_factor") or 1 / 255
-        self.mean = torch.tensor(settings.get("image_mean") or [0.5] * 3)
-        self.deviation = torch.tensor(settings.get("image_std") or [0.5] * 3)
+        self.colours = colours
 
     def take(self, part: MediaInput) -> Tensor:
         """See `OnceModel.take`: pixels uint8 [side, side, 3] to float32 [3, side, side]."""
         pixels = torch.from_numpy(unpack(part.arrays["pixels"]).copy())
-        values = (pixels.to(torch.float32) * self.scale - self.mean) / self.deviation
-        return values.permute(2, 0, 1)
+        return normalized(pixels, self.colours).permute(2, 0, 1)
 
     def cost(self, item: Tensor) -> int:
         """See `OnceModel.cost`: patches."""
@@ -73,4 +67,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> VisionTower:
         next(name for name in names if f"{name}mm_input_projection_weight" in checkpoint.tensors),
     )
     patches = (vision["image_size"] // vision["patch_size"]) ** 2
-    return VisionTower(tower, projector.eval(), patches, image_settings(checkpoint.path))
+    grey = (0.5, 0.5, 0.5)
+    return VisionTower(tower, projector.eval(), patches, colours(image_settings(checkpoint.path), grey, grey))

@@ -7,8 +7,7 @@ leaves out the rows and columns of patches that saw only the canvas (Liu et al. 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,6 @@ from tutti.models.reading import require
 from tutti.request import Media, MediaInput
 
 Size = tuple[int, int]  # height, width
-
-
-@dataclass(frozen=True, slots=True)
-class Colours:
-    """A value v of a channel becomes (v * scale - mean) / deviation."""
-
-    scale: float
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
 
 
 class Reader:
@@ -118,15 +108,6 @@ def kept(picture: Size, canvas: Size, tiles: TileConfig) -> tuple[range, range]:
         return range(margin, height - margin), range(width)
     margin = (width - int(round(picture[1] * (height / picture[0]), 7))) // 2
     return range(height), range(margin, width - margin)
-
-
-def colours(settings: Mapping[str, Any]) -> Colours:
-    """As the preprocessor's settings say; the defaults are CLIP's."""
-    return Colours(
-        scale=settings.get("rescale_factor") or 1 / 255,
-        mean=tuple(settings.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)),
-        deviation=tuple(settings.get("image_std") or (0.26862954, 0.26130258, 0.27577711)),
-    )
 
 
 def reader(folder: Path, config: dict[str, Any]) -> Reader:

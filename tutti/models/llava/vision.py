@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.llava.config import TileConfig, text_config, tile_config, vision_config
-from tutti.models.llava.media import Colours, best_canvas, colours, kept
-from tutti.models.processor.files import image_settings
+from tutti.models.llava.media import best_canvas, kept
+from tutti.models.processor.files import Colours, colours, image_settings
 from tutti.models.processor.media import unpack
-from tutti.models.towers import fill, load_tower
+from tutti.models.towers import fill, load_tower, normalized
 from tutti.request import MediaInput
 
 TOWERS = {
@@ -78,8 +78,7 @@ class VisionTower:
     def take(self, part: MediaInput) -> Tiled:
         """See `OnceModel.take`; `part` holds tiles uint8 [tiles, side, side, 3] and, of several, the picture's size."""
         tiles = torch.from_numpy(unpack(part.arrays["tiles"]).copy())
-        mean, deviation = torch.tensor(self.colours.mean), torch.tensor(self.colours.deviation)
-        values = (tiles.to(torch.float32) * self.colours.scale - mean) / deviation
+        values = normalized(tiles, self.colours)
         size = None
         if "size" in part.arrays:
             height, width = unpack(part.arrays["size"]).tolist()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,31 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{path} must hold a JSON object, it holds a {type(value).__name__}")
     return value
+
+
+CLIP_MEAN, CLIP_DEVIATION = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+
+
+@dataclass(frozen=True, slots=True)
+class Colours:
+    """A value v of a channel becomes (v * scale - mean) / deviation."""
+
+    scale: float
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float]
+
+
+def colours(
+    settings: Mapping[str, Any],
+    mean: tuple[float, float, float] = CLIP_MEAN,
+    deviation: tuple[float, float, float] = CLIP_DEVIATION,
+) -> Colours:
+    """As a preprocessor's settings say, else `mean` and `deviation`."""
+    return Colours(
+        scale=settings.get("rescale_factor") or 1 / 255,
+        mean=tuple(settings.get("image_mean") or mean),
+        deviation=tuple(settings.get("image_std") or deviation),
+    )
 
 
 def image_settings(folder: Path) -> dict[str, Any]:

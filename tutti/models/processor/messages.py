@@ -6,7 +6,7 @@ Templates differ in what they accept as a message's content; `Accepts` says it o
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +52,11 @@ def normalize(messages: Sequence[Mapping[str, Any]], accepts: Accepts) -> list[M
     if not messages:
         raise InvalidRequest("messages must hold at least one message", param="messages")
     return [_message(message, accepts, f"messages[{index}]") for index, message in enumerate(messages)]
+
+
+def said(modalities: Iterable[str]) -> str:
+    """What a model of these modalities takes, in words: text always."""
+    return ", ".join(("text", *sorted(modalities)))
 
 
 def modality_of(part: Any) -> str | None:
@@ -104,7 +109,7 @@ def _part(part: Any, accepts: Accepts, place: str) -> Message:
     if modality in accepts.media:
         return {"type": modality}
     if kind not in ("text", "input_text", "output_text", "refusal"):
-        takes = ", ".join(("text", *sorted(accepts.media)))
+        takes = said(accepts.media)
         raise InvalidRequest(
             f"{place}: a part of type {kind!r} was sent, and this model takes {takes} only", param=place
         )

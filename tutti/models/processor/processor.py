@@ -17,6 +17,7 @@ from tutti.graph import resolve
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
+from tutti.models.processor.messages import said
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
@@ -89,7 +90,7 @@ class Processor:
     def _check_media(self, media: Sequence[Media]) -> None:
         for part in media:
             if part.modality not in self.modalities:
-                takes = ", ".join(("text", *sorted(self.modalities)))
+                takes = said(self.modalities)
                 raise InvalidRequest(
                     f"the request has {part.modality} in it, and this model takes {takes} only",
                     param="messages",

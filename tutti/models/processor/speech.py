@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from tutti.models.processor.processor import Processor
 
+RATE = 16_000  # samples a second that every encoder here takes
+HOP = 160  # samples to a frame of a spectrogram
 Generate = Callable[[Request], AsyncGenerator[Event, None]]  # a backend's
+
+
+def frames_of(samples: int) -> int:
+    """The frames of a recording: one begins at every hop."""
+    return -(-samples // HOP)
 
 
 @dataclass(frozen=True, slots=True)

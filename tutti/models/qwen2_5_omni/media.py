@@ -9,13 +9,12 @@ from typing import Any
 from tutti.errors import InvalidMedia
 from tutti.media.audio import MOST_SECONDS, read_audio
 from tutti.models.processor.media import ReadMedium, array, place
+from tutti.models.processor.speech import RATE, frames_of
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_vl.media import Sight, pixels
 from tutti.models.reading import require
 from tutti.request import Media, MediaInput
 
-RATE = 16_000
-HOP = 160  # samples to a frame of the spectrogram
 _LEAST_FRAMES = 4  # that make a token
 
 
@@ -38,7 +37,7 @@ class Reader:
 def hear(medium: Media, most_seconds: float = MOST_SECONDS) -> ReadMedium:
     """A recording as samples float32 at 16 kHz. Raises InvalidMedia."""
     samples = read_audio(medium.data, RATE, most_seconds=most_seconds)
-    frames = -(-len(samples) // HOP)
+    frames = frames_of(len(samples))
     if frames < _LEAST_FRAMES:
         raise InvalidMedia(f"the recording is {len(samples) / RATE:.3f} s long; it must have at least 0.03 s")
     return ReadMedium("audio", {"samples": array(samples)}, audio_tokens(frames))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.mel import frames_of
+from tutti.models.processor.speech import frames_of
 from tutti.models.qwen2_audio.config import audio_config, decoder_config
 from tutti.models.towers import fill, load_tower
 from tutti.models.whisper.config import window_frames

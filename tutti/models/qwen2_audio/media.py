@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tutti.models.processor.media import place
-from tutti.models.qwen2_5_omni.media import HOP, RATE, hear
+from tutti.models.processor.speech import HOP, RATE
+from tutti.models.qwen2_5_omni.media import hear
 from tutti.models.qwen2_audio.config import audio_config
 from tutti.models.reading import require
 from tutti.models.whisper.config import window_frames

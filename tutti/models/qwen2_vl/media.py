@@ -13,7 +13,7 @@ import numpy as np
 from tutti.errors import InvalidMedia
 from tutti.media.image import read_image, resize
 from tutti.media.video import read_video
-from tutti.models.processor.files import image_settings
+from tutti.models.processor.files import Colours, colours, image_settings
 from tutti.models.processor.media import ReadMedium, array, place
 from tutti.models.reading import require
 from tutti.request import Media, MediaInput
@@ -25,7 +25,7 @@ _LARGEST_RATIO = 200  # of a picture's sides
 class Pixels:
     """How pixels become patches: sides in pixels, `frames` in time, `merge` x `merge` patches to a token.
 
-    A picture is resized to `least` to `most` pixels; a value v of a channel becomes (v * scale - mean) / deviation.
+    A picture is resized to `least` to `most` pixels.
     """
 
     patch: int
@@ -33,9 +33,7 @@ class Pixels:
     merge: int
     least: int
     most: int
-    scale: float
-    mean: tuple[float, float, float]
-    deviation: tuple[float, float, float]
+    colours: Colours
 
 
 def pixels(folder: Path, vision: Mapping[str, Any]) -> Pixels:
@@ -48,9 +46,7 @@ def pixels(folder: Path, vision: Mapping[str, Any]) -> Pixels:
         merge=vision.get("spatial_merge_size", 2),
         least=given.get("min_pixels") or size.get("shortest_edge") or 56 * 56,
         most=given.get("max_pixels") or size.get("longest_edge") or 28 * 28 * 1280,
-        scale=given.get("rescale_factor") or 1 / 255,
-        mean=tuple(given.get("image_mean") or (0.48145466, 0.4578275, 0.40821073)),
-        deviation=tuple(given.get("image_std") or (0.26862954, 0.26130258, 0.27577711)),
+        colours=colours(given),
     )
 
 

@@ -14,7 +14,7 @@ from tutti.graph import BuildOptions
 from tutti.models.processor.media import unpack
 from tutti.models.qwen2_vl.config import vision_config
 from tutti.models.qwen2_vl.media import Pixels, pixels
-from tutti.models.towers import load_tower
+from tutti.models.towers import load_tower, normalized
 from tutti.request import MediaInput
 
 TOWERS = {
@@ -75,8 +75,7 @@ def patches(frames: Tensor, how: Pixels) -> Patches:
     missing = -len(frames) % how.frames
     if missing:
         frames = torch.cat([frames, frames[-1:].expand(missing, -1, -1, -1)])
-    mean, deviation = torch.tensor(how.mean), torch.tensor(how.deviation)
-    values = (frames.to(torch.float32) * how.scale - mean) / deviation
+    values = normalized(frames, how.colours)
     count, height, width, channels = values.shape
     grid = (count // how.frames, height // how.patch, width // how.patch)
     blocks = values.permute(0, 3, 1, 2).reshape(

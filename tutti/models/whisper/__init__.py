@@ -3,24 +3,13 @@
 A recording comes beside the prompt, not in it: every token of the decoder looks at all rows of the encoder.
 """
 
-from tutti.graph import Edge, Graph, Kind, Stage
+from tutti.models.standard import encoder_graph
 
-_HOME = "tutti.models.whisper"
-_ENCODER = Stage(
-    "encoder", Kind.ONCE, f"{_HOME}.hearing:build", f"{_HOME}.config:describe_encoder", inputs=("audio",)
-)
-_DECODER = Stage(
-    "decoder",
-    Kind.AUTOREGRESS,
-    f"{_HOME}.model:build",
-    f"{_HOME}.config:describe",
-    output="text",
-    inputs=("text",),
-)
-GRAPH = Graph(
+GRAPH = encoder_graph(
     "whisper",
-    ("WhisperForConditionalGeneration",),
-    (_ENCODER, _DECODER),
-    (Edge("encoder", "decoder"),),
-    media=f"{_HOME}.media:reader",
+    "WhisperForConditionalGeneration",
+    encoder="encoder",
+    module="hearing",
+    inputs=("audio",),
+    answers="decoder",
 )

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.mel import HOP, window_log_mel
+from tutti.models.mel import window_log_mel
 from tutti.models.processor.media import unpack
+from tutti.models.processor.speech import HOP
 from tutti.models.towers import load_tower
 from tutti.models.whisper.config import window_frames
 from tutti.request import MediaInput

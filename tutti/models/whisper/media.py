@@ -12,7 +12,7 @@ import numpy as np
 from tutti.errors import InvalidMedia, InvalidRequest
 from tutti.media.audio import read_audio
 from tutti.models.processor.media import array, digest
-from tutti.models.processor.speech import Generate, Segment, Task
+from tutti.models.processor.speech import RATE, Generate, Segment, Task
 from tutti.models.whisper.config import window_rows
 from tutti.models.whisper.tokens import SpeechTokens, read_tokens
 from tutti.models.whisper.transcribe import Windows
@@ -21,7 +21,6 @@ from tutti.request import Media, MediaInput
 if TYPE_CHECKING:
     from tutti.models.processor.processor import Processor
 
-RATE = 16_000
 UNIT = 320  # samples to a row of the encoder, and from one time to the next
 
 
