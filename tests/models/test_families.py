@@ -43,7 +43,7 @@ def theirs(name: str) -> tuple[list[torch.Tensor], list[list[int]]]:
     return logits, tokens
 
 
-@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+@pytest.mark.parametrize("name", checkpoints.names("text"))
 @pytest.mark.parametrize("chunk", [7, 1000])
 def test_logits_of_a_mixed_batch_equal_transformers(name: str, chunk: int) -> None:
     for mine, reference in zip(
@@ -52,19 +52,19 @@ def test_logits_of_a_mixed_batch_equal_transformers(name: str, chunk: int) -> No
         torch.testing.assert_close(mine, reference, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+@pytest.mark.parametrize("name", checkpoints.names("text"))
 @pytest.mark.parametrize("chunk", [7, 1000])
 def test_greedy_tokens_of_a_mixed_batch_equal_transformers(name: str, chunk: int) -> None:
     assert driver.greedy(ours(name), PROMPTS, NEW, chunk) == theirs(name)[1]
 
 
-@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+@pytest.mark.parametrize("name", checkpoints.names("text"))
 def test_greedy_tokens_alone_equal_those_in_a_batch(name: str) -> None:
     alone = [driver.greedy(ours(name), [prompt], NEW)[0] for prompt in PROMPTS]
     assert alone == theirs(name)[1]
 
 
-@pytest.mark.parametrize("name", checkpoints.FAMILIES)
+@pytest.mark.parametrize("name", checkpoints.names("text"))
 def test_the_described_shape_is_the_built_model(name: str) -> None:
     config = checkpoints.reference(name).config.to_dict()
     shape = resolve(find_graph(config).stages[0].describe)(config)

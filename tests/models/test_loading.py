@@ -217,7 +217,7 @@ def test_finding_a_family_imports_no_torch() -> None:
         "    assert resolve(find_graph(config).stages[0].describe)(config).vocab\n"
         "    assert not {'torch', 'transformers'} & set(sys.modules), config\n"
     )
-    configs = [(checkpoints.cached(name) / "config.json").read_text() for name in checkpoints.FAMILIES]
+    configs = [(checkpoints.cached(name) / "config.json").read_text() for name in checkpoints.names("text")]
     done = subprocess.run(
         [sys.executable, "-c", code, *configs], timeout=60, check=False, stderr=subprocess.PIPE, text=True
     )

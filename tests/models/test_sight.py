@@ -28,7 +28,7 @@ from tutti.request import Media
 
 NEW = 10
 GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
-NAMES = tuple(checkpoints.SIGHTED)
+NAMES = checkpoints.names("sight")
 
 
 def picture(seed: int, width: int, height: int) -> Image.Image:
@@ -97,7 +97,7 @@ def grown(model: Any, count: int) -> list[int]:
 
 def image_processor(name: str) -> Any:
     """transformers' own, of the kind that needs no torchvision."""
-    settings = dict(checkpoints.PREPROCESSORS[name])
+    settings = dict(checkpoints.RECIPES[name].preprocessor)
     return getattr(transformers, f"{settings.pop('image_processor_type')}Pil")(**settings)
 
 
