@@ -44,9 +44,10 @@ class Stage:
 class Edge:
     """What `source` emits, turned by `bridge` into what `destination` takes.
 
-    `bridge` names `(source model, destination model) -> bridge`, called once; the bridge is
-    `(chunk: Chunk, state: dict) -> Chunk | None`, `state` being the edge's memory for one request, with the `Request`
-    itself under "request". Without a bridge, chunks pass as they are.
+    `bridge` names `(source: Checkpoint, destination model) -> bridge`, called once, where the destination is; the
+    source may be elsewhere, in another process even. The bridge is `(chunk: Chunk, state: dict) -> Chunk | None`,
+    `state` being the edge's memory for one request, with the `Request` itself under "request". Without a bridge, chunks
+    pass as they are.
     """
 
     source: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tutti.engine.bridges import as_it_is
 from tutti.engine.denoise import Denoise
 from tutti.engine.loop import Loop
 from tutti.engine.once import Once
@@ -95,8 +95,8 @@ class Vocoder:
         return [AudioDelta(name, bytes(x.clamp(0, 255).to(torch.uint8).tolist()), 8) for name, x in items]
 
 
-def name_it(dreamer: Denoiser, singer: Vocoder) -> Callable[[Chunk, dict[str, Any]], Chunk]:
-    return lambda chunk, memory: replace(chunk, payload=(chunk.request, chunk.payload))
+def name_it(chunk: Chunk, state: dict[str, Any]) -> Chunk:
+    return replace(chunk, payload=(chunk.request, chunk.payload))
 
 
 HERE = "tests.engine.test_loop"
@@ -108,7 +108,7 @@ GRAPH = Graph(
         Stage("dream", Kind.DENOISE, f"{HERE}:Denoiser", ""),
         Stage("sing", Kind.ONCE, f"{HERE}:Vocoder", "", output="audio"),
     ),
-    (Edge("see", "dream"), Edge("dream", "sing", f"{HERE}:name_it")),
+    (Edge("see", "dream"), Edge("dream", "sing", "named")),
 )
 
 
@@ -122,7 +122,9 @@ class Bench:
         self.see = Once("see", self.encoder, budget=3 * SIZE, inputs=("image",), keep_bytes=2 * 4 * SIZE)
         self.dream = Denoise("dream", self.denoiser, max_batch=4, fed=True)
         self.sing = Once("sing", Vocoder(), budget=4)
-        self.loop = Loop(GRAPH, {"see": self.see, "dream": self.dream, "sing": self.sing}, self.events.extend)
+        runners = {"see": self.see, "dream": self.dream, "sing": self.sing}
+        bridges = {("see", "dream"): as_it_is, ("dream", "sing"): name_it}
+        self.loop = Loop(GRAPH, runners, bridges, self.events.extend)
 
     def submit(self, name: str, picture: bytes, modality: str = "audio") -> None:
         digest = hashlib.sha256(picture).hexdigest()

@@ -17,6 +17,7 @@ import msgspec
 import torch
 
 from tutti.engine.autoregress import Autoregress
+from tutti.engine.bridges import bridges_to
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.loop import Loop
 from tutti.engine.machine import available_memory, usable_cores
@@ -68,7 +69,9 @@ class Engine:
         self.encoders = [self._build_once(stage) for stage in _of_kind(self.graph, Kind.ONCE)]
         stages: tuple[Runner, ...] = (self.runner, *self.followers, *self.encoders)
         runners = {runner.name: runner for runner in stages}
-        self.loop = Loop(self.graph, runners, emit, self._answer, self.players)
+        models = {name: runner.model for name, runner in runners.items()}
+        bridges = bridges_to(models, self.graph, self.checkpoint)
+        self.loop = Loop(self.graph, runners, bridges, emit, self._answer, self.players)
         self._reply = reply
         self.load_time = time.monotonic() - start
 

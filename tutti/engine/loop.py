@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from tutti.engine.bridges import Bridge, Ends
 from tutti.engine.outputs import events_of
 from tutti.engine.players import Players
 from tutti.engine.stage import Failure, Runner, TokenOutput
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
 from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed
-from tutti.graph import Chunk, Edge, Graph, resolve
+from tutti.graph import Chunk, Edge, Graph
 from tutti.request import MediaInput, Request
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Route:
     graph: Graph
     outputs: set[str]  # stages whose last chunk is still to come
     done: Done  # how it ends, once it does: as its text did, if it has any
-    memory: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)  # per edge
+    memory: dict[Ends, dict[str, Any]] = field(default_factory=dict)  # per edge
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class Loop:
         self,
         graph: Graph,
         runners: dict[str, Runner],
+        bridges: Mapping[Ends, Bridge],
         emit: Callable[[list[Event]], None],
         answer: Callable[[Call], None] = lambda call: None,
         players: Players | None = None,
@@ -77,7 +79,7 @@ class Loop:
         # Of stages that are due at once, the one nearer to the listener goes first: it has what others made for it.
         order = [stage.name for stage in graph.stages]
         self._nearness = {name: -order.index(name) for name in runners}
-        self._bridges = {(edge.source, edge.destination): self._bridge(edge) for edge in graph.edges}
+        self._bridges = bridges
 
     def run(self) -> None:
         """Serve until a `Shutdown` message arrives."""
@@ -229,13 +231,6 @@ class Loop:
                 self._forget(chunk.request)  # nothing more to come: every stage lets go
         return events
 
-    def _bridge(self, edge: Edge) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
-        if edge.bridge is None:
-            return _as_it_is
-        ends = (self.runners[edge.source].model, self.runners[edge.destination].model)
-        bridge: Callable[[Chunk, dict[str, Any]], Chunk | None] = resolve(edge.bridge)(*ends)
-        return bridge
-
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
         ends = (edge.source, edge.destination)
         crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {"request": route.request}))
@@ -252,10 +247,6 @@ class Loop:
         self.players.end(request_id)
         for runner in self.runners.values():
             runner.release(request_id)
-
-
-def _as_it_is(chunk: Chunk, memory: dict[str, Any]) -> Chunk:
-    return chunk
 
 
 def _edge_error(stage: str, error: Exception) -> TuttiError:

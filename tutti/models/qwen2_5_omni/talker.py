@@ -25,7 +25,6 @@ from tutti.models.grids import GridDecoder
 from tutti.models.protocols import ForwardInputs, Rows
 from tutti.models.qwen2_5_omni.config import part, talker_config
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
-from tutti.models.qwen2_5_omni.thinker import Thinker
 from tutti.models.standard import TABLE
 from tutti.models.weights import renamed
 from tutti.request import Request, SamplingParams, Tokens
@@ -57,7 +56,7 @@ class Talker(GridDecoder):
         self.embed = Embedding(self.config.vocab, width, None, None)
         self.project = Linear(width, self.config.hidden, bias=True)
         self.codes = section
-        self.eos_ids = frozenset((section["tts_codec_pad_token_id"], section["tts_codec_end_token_id"]))
+        self.eos_ids = end_codes(section)
         self.sampling = SamplingParams(
             temperature=0.9,
             top_k=40,
@@ -99,20 +98,27 @@ class Talker(GridDecoder):
         return logits
 
 
-def follow(thinker: Thinker, talker: Talker) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+def end_codes(section: Mapping[str, Any]) -> frozenset[int]:
+    """The codes that end speech, by the section `talker_config` of config.json."""
+    return frozenset((section["tts_codec_pad_token_id"], section["tts_codec_end_token_id"]))
+
+
+def follow(source: Checkpoint, talker: Talker) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
     """The bridge: the thinker's rows as the talker takes them.
 
     The prompt's rows, the mark that speech begins, the reply's rows, the mark that the text has ended, and padding.
     """
+    table = source.tensor("thinker.model.embed_tokens.weight")
+    own = talker.embed.table
 
     def row(token: int) -> Tensor:
-        return thinker.embed(torch.tensor([token]))
+        return table[token : token + 1].to(own)
 
     end, silence = row(talker.codes["tts_text_end_token_id"]), row(talker.codes["tts_text_pad_token_id"])
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         output = chunk.payload
-        pieces = [] if output.rows is None else [output.rows]
+        pieces = [] if output.rows is None else [output.rows.to(own)]
         replying = state.get("replying", False)
         state["replying"] = replying or bool(
             output.tokens

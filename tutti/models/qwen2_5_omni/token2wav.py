@@ -21,7 +21,7 @@ from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_5_omni.flow import Flow, follow
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
-from tutti.models.qwen2_5_omni.talker import Talker
+from tutti.models.qwen2_5_omni.talker import end_codes
 from tutti.models.towers import load_tower
 
 TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniToken2WavModel"
@@ -91,13 +91,15 @@ class Token2Wav:
         return mel.float().permute(0, 2, 1)
 
 
-def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
     """The bridge: windows of codes for who listens, all codes at the end for who wants a file."""
+    speakers = load_speakers(source.path)
+    ends = end_codes(part(source.config, "talker_config"))
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         request = state["request"]
         codes: list[int] = state.setdefault("codes", [])
-        codes += [code for code in chunk.payload.tokens if code not in talker.eos_ids]
+        codes += [code for code in chunk.payload.tokens if code not in ends]
         done: int = state.get("done", 0)
         until = len(codes)
         if not chunk.final:
@@ -107,7 +109,7 @@ def collect(talker: Talker, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, 
         state["done"] = until
         first = max(0, done - BEFORE)
         known = tuple(codes[first : until + BEHIND])
-        window = Window(known, first, (done, until), choose(talker.speakers, request.voice))
+        window = Window(known, first, (done, until), choose(speakers, request.voice))
         return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge
@@ -123,6 +125,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> Token2Wav:
     module: Any = load_tower(
         checkpoint, exact, TARGET, part(checkpoint.config, "token2wav_config"), ("token2wav.",)
     )
-    load_speakers(checkpoint.path)  # what is wrong with them is told now
     device, dtype = torch.device(options.device), getattr(torch, options.dtype)
     return Token2Wav(module.code2wav_dit_model, module.code2wav_bigvgan_model, device, dtype)
