@@ -246,8 +246,8 @@ class Autoregress:
             return
         for sequence in (item.sequence for item in batch):
             if sequence.memory is None:
-                rows = sequence.rows.unplaced if isinstance(sequence.rows, MediaRows) else []
-                sequence.memory = self.model.remember(rows)
+                media = sequence.rows.unplaced if isinstance(sequence.rows, MediaRows) else []
+                sequence.memory = self.model.remember(media)
 
     def _rows(self, batch: Items[Scheduled], rows: Tensor | None) -> list[Chunk]:
         """The rows of this step that other stages do not have yet; the sequences are advanced already."""

@@ -74,9 +74,9 @@ class MediaRows:
         return [media.digest for media in self._inputs.values() if not media.spans]
 
     @property
-    def unplaced(self) -> list[Tensor]:
-        """The rows of the media that stand nowhere, in their order."""
-        return [self._rows[part] for part, media in self._inputs.items() if not media.spans]
+    def unplaced(self) -> list[tuple[MediaInput, Tensor]]:
+        """The media that stand nowhere, in their order, with their rows."""
+        return [(media, self._rows[part]) for part, media in self._inputs.items() if not media.spans]
 
     def put(self, part: int, rows: Tensor) -> None:
         """The encoder's `rows` [tokens, width] of part `part`. Raises StageFailed unless they fill its spans."""

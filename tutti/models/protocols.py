@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
-from tutti.request import Request, SamplingParams
+from tutti.request import MediaInput, Request, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ class Remembers(Protocol):
     `ForwardInputs.memories`, and let go when the request ends or is preempted; `StageShape.memory` says how much it is.
     """
 
-    def remember(self, rows: Sequence[Tensor]) -> Any:
-        """The memory of the media whose rows [rows, width] these are, in order; never None. Raises InvalidRequest."""
+    def remember(self, media: Sequence[tuple[MediaInput, Tensor]]) -> Any:
+        """The memory of these media, in order, each with its rows [rows, width]; never None. Raises InvalidRequest."""
         ...
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tests.models.checkpoints import hearing, omni, sight, text
+from tests.models.checkpoints import hearing, mllama, omni, sight, text
 from tests.models.checkpoints.base import (
     AUDIO,
     BASE,
@@ -77,11 +77,11 @@ __all__ = [
     "tokenizer_json",
 ]
 
-KINDS = (text, sight, hearing, omni)  # importing them registered their recipes
+KINDS = (text, sight, mllama, hearing, omni)  # importing them registered their recipes
 
 
 def names(kind: str) -> tuple[str, ...]:
-    """The checkpoints of a kind: "text", "sight", "hearing" or "omni"."""
+    """The checkpoints of a kind: "text", "sight", "beside" (sees beside its prompt), "hearing" or "omni"."""
     return tuple(name for name, made in RECIPES.items() if made.kind == kind)
 
 

@@ -29,6 +29,7 @@ from tutti.models.weights import DenseSource, load
 from tutti.models.whisper.config import SpeechDecoderConfig, decoder_config
 from tutti.models.whisper.rules import shape_logits
 from tutti.models.whisper.tokens import SpeechTokens, read_tokens
+from tutti.request import MediaInput
 
 _LAYER = "model.decoder.layers.{}"
 TABLE: dict[str, str | tuple[str, ...]] = {
@@ -155,11 +156,12 @@ class SpeechDecoder:
         yield "norm", self.norm
 
     @torch.inference_mode()
-    def remember(self, rows: Sequence[Tensor]) -> Recording:
+    def remember(self, media: Sequence[tuple[MediaInput, Tensor]]) -> Recording:
         """See `Remembers.remember`: the recording's keys and values in every layer."""
-        if len(rows) != 1:
-            raise InvalidRequest(f"the model takes one recording with a request, not {len(rows)}")
-        return tuple(layer.recording.remember(rows[0]) for layer in self.layers)
+        if len(media) != 1:
+            raise InvalidRequest(f"the model takes one recording with a request, not {len(media)}")
+        ((_, rows),) = media
+        return tuple(layer.recording.remember(rows) for layer in self.layers)
 
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
