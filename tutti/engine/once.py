@@ -1,16 +1,17 @@
 """The stage of one pass: encoders, VAEs, vocoders.
 
-Items (the request's parts of the stage's modalities, or chunks that an edge brought) wait in order of arrival. A step
-computes the oldest one and those that may share its batch, within a budget of cost; each gives one chunk. What has a
-name (the digest of a picture) is kept, so that the same picture in a second turn costs nothing.
+Items (the request's parts of the stage's modalities, or chunks that an edge brought) wait in order of arrival. What is
+long comes in pieces (`Splits`). A step computes the most urgent item's next pieces, and others' that may share its
+batch, within a budget of cost, so that no step is long and no memory large; an item gives one chunk when it is whole.
+What has a name (the digest of a picture) is computed once for all who wait for it, and kept, so that the same picture
+in a second turn costs nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -18,22 +19,50 @@ import torch
 from tutti.engine.kept import Kept
 from tutti.engine.players import FILE, Players
 from tutti.graph import Chunk
-from tutti.models.protocols import OnceModel
+from tutti.models.protocols import OnceModel, Splits
 from tutti.request import MediaInput, Part, Request, Tokens
 
 _PATIENCE = 0.1  # seconds after which somebody waits for an item, as for a first token
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class OnceItem:
-    """One thing to compute for one request; `final`: the request brings no more of them."""
+class Waiter:
+    """A request that waits for an item; `final`: it brings no more of them."""
 
     request_id: str
-    value: Any
     final: bool
     arrival: float
-    part: int | None = None  # of the request, if it is one
-    key: str | None = None  # names its result
+    part: int | None = None  # of the request, if the item is one
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """One item to compute: its pieces, and the payloads of those that are done. `key` names the result."""
+
+    pieces: Sequence[Any]
+    waiters: list[Waiter] = field(default_factory=list)
+    key: str | None = None
+    payloads: dict[int, Any] = field(default_factory=dict)
+    result: Any = None  # once it is whole
+    served: float = 0.0  # when the last piece was done
+
+    @property
+    def pieces_left(self) -> list[int]:
+        """Numbers of the pieces that are still to be computed."""
+        return [number for number in range(len(self.pieces)) if number not in self.payloads]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """One piece of a work, in a batch. `number` None: nothing is to be computed, the result is known."""
+
+    work: Work
+    number: int | None
+
+    @property
+    def request_id(self) -> str:
+        """See `stage.Item`: who waits for it longest."""
+        return self.work.waiters[0].request_id
 
 
 class Once:
@@ -57,7 +86,7 @@ class Once:
         self.kept = Kept(keep_bytes)
         self.items = 0
         self._players = players or Players()
-        self._queue: deque[OnceItem] = deque()
+        self._queue: list[Work] = []
 
     def admit(self, request: Request) -> None:
         """Queue the request's own inputs, if the stage takes any. Raises TuttiError on what it cannot read."""
@@ -65,86 +94,102 @@ class Once:
             (number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs
         ]
         now = time.monotonic()
-        items = [
-            OnceItem(
-                request.id,
-                self.model.take(part),
-                number == parts[-1][0],
-                now,
-                number,
-                part.digest if isinstance(part, MediaInput) else None,
-            )
-            for number, part in parts
-        ]
-        self._queue.extend(items)
+        for number, part in parts:
+            self._find(part).waiters.append(Waiter(request.id, number == parts[-1][0], now, number))
 
     def feed(self, chunk: Chunk) -> None:
         """Queue what an edge brought."""
-        self._queue.append(OnceItem(chunk.request, chunk.payload, chunk.final, time.monotonic(), chunk.part))
+        waiter = Waiter(chunk.request, chunk.final, time.monotonic(), chunk.part)
+        self._queue.append(Work(self._pieces(chunk.payload), [waiter]))
 
     def urgency(self) -> float | None:
         """See `stage.Runner`."""
-        return min((self._due(item) for item in self._queue), default=None)
+        return min(map(self._due, self._queue), default=None)
 
     @property
     def waiting(self) -> int:
         """See `stage.Runner`."""
-        return len(self._queue)
+        return sum(len(work.waiters) for work in self._queue)
 
-    def _due(self, item: OnceItem) -> float:
-        """When its listener runs dry, or somebody who waits for it grows impatient."""
-        dry = self._players.deadline(item.request_id)
-        if dry is None or self.inputs:
-            return item.arrival + (_PATIENCE if self.inputs else FILE)
-        return dry
-
-    def plan(self) -> list[OnceItem]:
-        """Everything that is known already; else the most urgent item and what may share its batch in the budget."""
-        known = [item for item in self._queue if item.key in self.kept]
+    def plan(self) -> list[Piece]:
+        """Everything that is known already; else the most urgent pieces that may share a batch in the budget."""
+        known = [Piece(work, None) for work in self._queue if work.result is not None]
         if known or not self._queue:
             return known
         waiting = sorted(self._queue, key=self._due)  # stable: a request's items keep their order
-        bucket = self.model.bucket(waiting[0].value)
-        batch: list[OnceItem] = []
+        bucket = self.model.bucket(waiting[0].pieces[0])
+        batch: list[Piece] = []
         cost = 0
-        for item in waiting:
-            if self.model.bucket(item.value) != bucket:
+        for work in waiting:
+            if self.model.bucket(work.pieces[0]) != bucket:
                 continue
-            cost += self.model.cost(item.value)
-            if batch and cost > self.budget:
-                break
-            batch.append(item)
+            for number in work.pieces_left:
+                cost += self.model.cost(work.pieces[number])
+                if batch and cost > self.budget:
+                    return batch
+                batch.append(Piece(work, number))
         return batch
 
     @torch.inference_mode()
-    def step(self, batch: Sequence[OnceItem]) -> list[Chunk]:
+    def step(self, batch: Sequence[Piece]) -> list[Chunk]:
         """See `stage.Runner`."""
-        payloads = self._payloads(batch)
-        done = set(batch)
-        self._queue = deque(item for item in self._queue if item not in done)
+        fresh = [(piece.work, piece.number) for piece in batch if piece.number is not None]
+        payloads = self.model.run([work.pieces[number] for work, number in fresh]) if fresh else []
+        for (work, number), payload in zip(fresh, payloads, strict=True):
+            work.payloads[number] = payload
+            self._progress(work)
+        done = {id(piece.work): piece.work for piece in batch if piece.work.result is not None}
+        self._queue = [work for work in self._queue if id(work) not in done]
         return [
-            Chunk(item.request_id, self.name, payload, item.final, item.part)
-            for item, payload in zip(batch, payloads, strict=True)
+            Chunk(waiter.request_id, self.name, work.result, waiter.final, waiter.part)
+            for work in done.values()
+            for waiter in work.waiters
         ]
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
-        self._queue = deque(item for item in self._queue if item.request_id != request_id)
+        for work in self._queue:
+            work.waiters = [waiter for waiter in work.waiters if waiter.request_id != request_id]
+        self._queue = [work for work in self._queue if work.waiters]
 
-    def _payloads(self, batch: Sequence[OnceItem]) -> list[Any]:
-        """A payload per item; equal items are computed once."""
-        found = {item.key: self.kept.get(item.key) for item in batch if item.key in self.kept}
-        fresh: dict[Any, OnceItem] = {}
-        for item in batch:
-            if item.key not in found:
-                fresh.setdefault(item.key or item, item)
-        results = self.model.run([item.value for item in fresh.values()]) if fresh else []
-        computed = dict(zip(fresh, results, strict=True))
-        self.items += len(computed)
-        for name, payload in computed.items():
-            if isinstance(name, str):
-                self.kept.put(name, payload)
-        return [found[item.key] if item.key in found else computed[item.key or item] for item in batch]
+    # --- works --------------------------------------------------------------------------------------------------
+
+    def _find(self, part: Part) -> Work:
+        """The work, in the queue, of a part: one of an equal part that is under way, or a new one."""
+        key = part.digest if isinstance(part, MediaInput) else None
+        for work in self._queue:
+            if key is not None and work.key == key:
+                return work
+        if key in self.kept:
+            work = Work((), key=key, result=self.kept.get(key))
+        else:
+            work = Work(self._pieces(self.model.take(part)), key=key)
+        self._queue.append(work)
+        return work
+
+    def _pieces(self, item: Any) -> Sequence[Any]:
+        return self.model.split(item) if isinstance(self.model, Splits) else (item,)
+
+    def _progress(self, work: Work) -> None:
+        """A piece was done; with the last one, the result is there."""
+        work.served = time.monotonic()
+        if work.pieces_left:
+            return
+        payloads = [work.payloads[number] for number in range(len(work.pieces))]
+        work.result = self.model.join(payloads) if isinstance(self.model, Splits) else payloads[0]
+        self.items += 1
+        if work.key is not None:
+            self.kept.put(work.key, work.result)
+
+    def _due(self, work: Work) -> float:
+        return min(self._wanted(work, waiter) for waiter in work.waiters)
+
+    def _wanted(self, work: Work, waiter: Waiter) -> float:
+        """When its listener runs dry, or somebody who waits for it grows impatient."""
+        dry = self._players.deadline(waiter.request_id)
+        if dry is None or self.inputs:
+            return max(waiter.arrival, work.served) + (_PATIENCE if self.inputs else FILE)
+        return dry
 
 
 def _modality(part: Part) -> str | None:

@@ -156,6 +156,19 @@ class OnceModel(Protocol):
         ...
 
 
+@runtime_checkable
+class Splits(Protocol):
+    """A model of one pass whose long items can be computed in pieces: no step is long, and no memory large."""
+
+    def split(self, item: Any) -> Sequence[Any]:
+        """The pieces of an item, one at least, each of which `cost`, `bucket` and `run` take as an item."""
+        ...
+
+    def join(self, payloads: list[Any]) -> Any:
+        """The item's payload, of its pieces' in order."""
+        ...
+
+
 class DenoiseModel(Protocol):
     """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
 

@@ -13,7 +13,7 @@ from tutti.models.qwen2 import config as qwen2
 from tutti.models.qwen2_vl.config import PATCHES_A_STEP, sections
 from tutti.models.reading import Config
 
-FRAMES_A_STEP = 12_000  # of all recordings that are heard together; 100 a second
+FRAMES_A_STEP = 3_000  # of all recordings that are heard together; 100 a second
 CODES_A_STEP = 2_000  # that become sound together; 50 a second
 
 

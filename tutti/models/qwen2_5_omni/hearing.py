@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniAudi
 
 
 class AudioTower:
-    """Implements `models.protocols.OnceModel`; an item is a spectrogram [bands, frames]."""
+    """Implements `models.protocols.OnceModel` and `Splits`; an item is a spectrogram [bands, frames]."""
 
     def __init__(self, tower: Any, bands: int, device: torch.device, dtype: torch.dtype) -> None:
         self.tower = tower
@@ -39,6 +39,14 @@ class AudioTower:
     def bucket(self, item: Tensor) -> Hashable:
         """See `OnceModel.bucket`: recordings of all lengths are computed together."""
         return None
+
+    def split(self, item: Tensor) -> Sequence[Tensor]:
+        """See `Splits.split`: nothing in one of the encoder's windows hears another."""
+        return item.split(2 * self.tower.n_window, dim=1)
+
+    def join(self, payloads: list[Tensor]) -> Tensor:
+        """See `Splits.join`."""
+        return torch.cat(payloads)
 
     def run(self, items: list[Tensor]) -> list[Tensor]:
         """Rows [tokens, hidden] per item, 25 a second."""

@@ -13,7 +13,7 @@ from tutti.models.config import DecoderConfig, stage_shape
 from tutti.models.qwen2 import config as qwen2
 from tutti.models.reading import Config
 
-PATCHES_A_STEP = 16_384  # of all pictures that the tower computes together
+PATCHES_A_STEP = 4_096  # of all pictures that the tower computes together, if they are smaller
 
 
 def text_config(config: Config) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Patches:
 
 
 class VisionTower:
-    """Implements `models.protocols.OnceModel`."""
+    """Implements `models.protocols.OnceModel` and `Splits`."""
 
     def __init__(self, tower: Any, pixels: Pixels, device: torch.device, dtype: torch.dtype) -> None:
         self.tower = tower
@@ -53,6 +53,15 @@ class VisionTower:
     def bucket(self, item: Patches) -> Hashable:
         """See `OnceModel.bucket`: pictures of all sizes are computed together."""
         return None
+
+    def split(self, item: Patches) -> Sequence[Patches]:
+        """See `Splits.split`: the tower looks at a video's frames one by one."""
+        _, rows, columns = item.grid
+        return [Patches(values, (1, rows, columns)) for values in item.values.split(rows * columns)]
+
+    def join(self, payloads: list[Tensor]) -> Tensor:
+        """See `Splits.join`."""
+        return torch.cat(payloads)
 
     def run(self, items: list[Patches]) -> list[Tensor]:
         """Rows [tokens, hidden] per item."""
