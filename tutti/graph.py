@@ -60,7 +60,9 @@ class Graph:
     """A model family's topology. `architectures` are the names in a checkpoint's config.json that it serves.
 
     `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
-    `models.processor.media`); None for a model that takes text only.
+    `models.processor.media`); None for a model that takes text only. `narrator` names
+    `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
+    None for a model that does not speak.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Graph:
     stages: tuple[Stage, ...]
     edges: tuple[Edge, ...] = ()
     media: str | None = None
+    narrator: str | None = None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -185,19 +185,33 @@ class Chat(msgspec.Struct, frozen=True, tag="chat"):
     continue_final_message: bool = False
 
 
-Part = Text | Tokens | Media | MediaInput | Chat
+class Script(msgspec.Struct, frozen=True, tag="script"):
+    """A text to be spoken as it stands, by a model that speaks; `instructions` say how ("whisper").
+
+    `language` is a code or a name ("en", "English"); None leaves it to the model.
+    """
+
+    text: str
+    instructions: str = ""
+    language: str | None = None
+
+
+Part = Text | Tokens | Media | MediaInput | Chat | Script
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text` or `Chat` part and its `Media`; the processor turns those into `Tokens` and
-    `MediaInput`s before the engine sees them. `sampling` is the parameters of the stage that answers; `stage_sampling`
-    overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in seconds since the epoch.
+    A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script`; the processor turns those into
+    `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are computed
+    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
+    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
+    seconds since the epoch.
     """
 
     id: str
     parts: tuple[Part, ...]
+    reply: tuple[int, ...] = ()
     sampling: SamplingParams = SamplingParams()
     stage_sampling: dict[str, SamplingParams] = msgspec.field(default_factory=dict)
     modalities: tuple[str, ...] = ("text",)

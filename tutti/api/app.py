@@ -16,8 +16,10 @@ from tutti.api.errors import internal_error, routing_error
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
+from tutti.api.openai.voices import list_speaking_models, list_voices
 from tutti.gateway.gateway import Gateway
 from tutti.media.fetch import FetchLimits
 
@@ -27,6 +29,9 @@ _ROUTES = (
     ("/v1/models/{model:path}", "GET", get_model, True),
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
+    ("/v1/audio/speech", "POST", speech, True),
+    ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key
+    ("/v1/audio/models", "GET", list_speaking_models, False),
     ("/v1/audio/transcriptions", "POST", transcriptions, True),
     ("/v1/audio/translations", "POST", translations, True),
     ("/tokenize", "POST", tokenize, True),

@@ -1,7 +1,7 @@
-"""Server-sent events as an ASGI response.
+"""Streams as ASGI responses: server-sent events, and files that are sent while they are made.
 
-What is sent is bytes that are events already. The first one is awaited before the status is sent, so that a request
-that is refused gets its status; an error after that becomes an event.
+What is sent is bytes that are events, or pieces of a file, already. The first one is awaited before the status is sent,
+so that a request that is refused gets its status. An error after that becomes an event; a file is broken off.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 from starlette.types import Receive, Scope, Send
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 
 DONE = b"data: [DONE]\n\n"
 _HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),  # tells proxies to pass every event on at once
 ]
@@ -30,6 +30,36 @@ _encoder = msgspec.json.Encoder()
 def sse(value: object) -> bytes:
     """`value` as JSON in one event."""
     return b"data: " + _encoder.encode(value) + b"\n\n"
+
+
+class ByteStream:
+    """A response that sends the pieces of a file as they come.
+
+    When making it fails, the connection is closed without the mark of the end, so that clients notice.
+    """
+
+    def __init__(self, first: bytes, pieces: AsyncGenerator[bytes, None], content_type: str) -> None:
+        self._first = first
+        self._pieces = pieces
+        self._content_type = content_type
+
+    @classmethod
+    async def open(cls, pieces: AsyncGenerator[bytes, None], content_type: str) -> ByteStream:
+        """The stream, once its first piece is there. Raises what comes instead of it."""
+        return cls(await anext(pieces, b""), pieces, content_type)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send everything. When this is cancelled, `pieces` is closed."""
+        async with aclosing(self._pieces) as pieces:
+            await send(_start(self._content_type))
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            try:
+                async for piece in pieces:
+                    await send({"type": "http.response.body", "body": piece, "more_body": True})
+            except TuttiError as error:
+                log.error("a file was broken off: %s", error)
+                return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class EventStream:
@@ -47,7 +77,7 @@ class EventStream:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything. When this is cancelled, `events` is closed."""
         async with aclosing(self._events) as events:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await send(_start("text/event-stream; charset=utf-8"))
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             try:
                 async for event in events:
@@ -59,3 +89,8 @@ class EventStream:
                 ours = TuttiError("Internal error; the server's log has the details.")
                 await send({"type": "http.response.body", "body": error_event(ours), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _start(content_type: str) -> dict[str, Any]:
+    headers = [(b"content-type", content_type.encode()), *_HEADERS]
+    return {"type": "http.response.start", "status": 200, "headers": headers}

@@ -18,12 +18,12 @@ FORMATS = {
 }
 
 
-def check(path: Path) -> None:
-    """Raises ConfigError unless `path` can be a file of sound."""
-    if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"--speak {path}: the name must end with {', '.join(FORMATS)}")
+def check(path: Path, flag: str = "--speak", *, any_name: bool = False) -> None:
+    """Raises ConfigError unless `path`, given with `flag`, can be a file of sound; `any_name`: whatever its ending."""
+    if path.suffix.lower() not in FORMATS and not any_name:
+        raise ConfigError(f"{flag} {path}: the name must end with {', '.join(FORMATS)}")
     if not path.absolute().parent.is_dir():
-        raise ConfigError(f"--speak {path}: there is no directory {path.absolute().parent}")
+        raise ConfigError(f"{flag} {path}: there is no directory {path.absolute().parent}")
 
 
 class SpeechFile:

@@ -101,18 +101,20 @@ class Autoregress:
         media = MediaRows(inputs)
         keys += media.keys
         rows: TokenRows | None = media if inputs else None
+        reply = list(request.reply)
         if isinstance(self.model, FollowsRows):
-            prompt, rows = self.model.prompt(request), StreamedRows()
+            prompt, reply, rows = self.model.prompt(request), [], StreamedRows()
             sampling = request.stage_sampling.get(self.name, self.model.sampling)
             keys.append(request.id)  # its tokens say nothing of what was computed
         else:
             prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
-        self._validate(prompt, sampling)
+        self._validate([*prompt, *reply], sampling)
         sequence = Sequence(
             request=request,
             sampling=sampling,
-            tokens=prompt,
+            tokens=prompt + reply,
             prompt_length=len(prompt),
+            given=bool(reply),
             limit=min(self.context, len(prompt) + (sampling.max_tokens or self.context)),
             chain=self.cache.chain(keys, media.marks),
             order=self._admitted,
@@ -256,11 +258,34 @@ class Autoregress:
         for item in batch:
             sequence, end = item.sequence, start + item.count
             new = sequence.computed - sequence.emitted  # fewer after a preemption: some are known
-            if rows is not None and sequence.emits and new > 0:
-                chunks.append(Chunk(sequence.id, self.name, TokenOutput((), rows=rows[end - new : end])))
+            fresh = rows[end - new : end] if rows is not None and sequence.emits and new > 0 else None
+            if fresh is not None:
                 sequence.emitted = sequence.computed
+            if sequence.given:
+                chunks += self._recite(sequence, fresh)
+            elif fresh is not None:
+                chunks.append(Chunk(sequence.id, self.name, TokenOutput((), rows=fresh)))
             start = end
         return chunks
+
+    def _recite(self, sequence: Sequence, rows: Tensor | None) -> list[Chunk]:
+        """What a step gives of a sequence whose output was given; `rows` are its last computed tokens'.
+
+        In the order of an output that is found: the prompt's rows, the output (at once), the output's rows, the end.
+        """
+        outputs: list[TokenOutput] = []
+        cut = 0 if rows is None else max(0, len(rows) - sequence.computed + sequence.prompt_length)
+        if rows is not None and cut:
+            outputs.append(TokenOutput((), rows=rows[:cut]))
+        if not sequence.timing.first_token and sequence.computed >= sequence.prompt_length:
+            sequence.timing.first_token = sequence.timing.last_token = time.monotonic()
+            outputs.append(TokenOutput(tuple(sequence.tokens[sequence.prompt_length :])))
+        if rows is not None and cut < len(rows):
+            outputs.append(TokenOutput((), rows=rows[cut:]))
+        if not sequence.behind:
+            outputs.append(TokenOutput((), ending=_account(sequence, "stop", None)))
+            self.release(sequence.id)
+        return [Chunk(sequence.id, self.name, one, final=one.ending is not None) for one in outputs]
 
     def _begin_masks(self, sampling: Items[Scheduled]) -> PendingMasks | None:
         """The grammars' masks, filled by a thread while the forward pass runs."""

@@ -106,9 +106,10 @@ class Engine:
     def stats(self) -> EngineStats:
         """Gauges of now and counters since the start."""
         runner, loop = self.runner, self.loop.stats
-        pools = [group.pool for group in runner.cache.groups]
+        running = {one.id for each in (runner, *self.followers) for one in each.scheduler.running}
+        pools = [group.pool for each in (runner, *self.followers) for group in each.cache.groups]
         return EngineStats(
-            running=len(runner.scheduler.running),
+            running=len(running),
             waiting=runner.scheduler.waiting,
             kv_usage=runner.cache.usage,
             blocks_total=sum(pool.usable for pool in pools),

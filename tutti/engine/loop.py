@@ -13,13 +13,15 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import Any
 
+from msgspec.structs import replace
+
 from tutti.engine.bridges import Bridge, Ends
 from tutti.engine.outputs import events_of
 from tutti.engine.players import Players
 from tutti.engine.stage import Failure, Runner, TokenOutput
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
-from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed
+from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Usage
 from tutti.graph import Chunk, Edge, Graph
 from tutti.request import MediaInput, Request
 
@@ -34,6 +36,7 @@ class Route:
     graph: Graph
     outputs: set[str]  # stages whose last chunk is still to come
     done: Done  # how it ends, once it does: as its text did, if it has any
+    account: Usage | None = None  # what inner stages cost, for a request without text
     memory: dict[Ends, dict[str, Any]] = field(default_factory=dict)  # per edge
 
 
@@ -217,6 +220,7 @@ class Loop:
         except Exception as error:  # noqa: BLE001 - a bridge is a model's code, like a stage
             return [self._failed(chunk.request, _edge_error(chunk.stage, error))]
         if chunk.stage not in route.outputs:
+            route.account = _added(route.account, chunk)
             return []
         events = events_of(chunk)
         for event in events:
@@ -227,6 +231,8 @@ class Loop:
         if chunk.final:
             route.outputs.discard(chunk.stage)
             if not route.outputs:
+                if route.account is not None and "text" not in route.request.modalities:
+                    events.append(route.account)
                 events.append(route.done)
                 self._forget(chunk.request)  # nothing more to come: every stage lets go
         return events
@@ -247,6 +253,16 @@ class Loop:
         self.players.end(request_id)
         for runner in self.runners.values():
             runner.release(request_id)
+
+
+def _added(account: Usage | None, chunk: Chunk) -> Usage | None:
+    """The account of a request whose inner stages give tokens: the first one's prompt, the last one's output."""
+    for event in events_of(chunk) if isinstance(chunk.payload, TokenOutput) else ():
+        if isinstance(event, Usage):
+            account = (
+                event if account is None else replace(account, completion_tokens=event.completion_tokens)
+            )
+    return account
 
 
 def _edge_error(stage: str, error: Exception) -> TuttiError:

@@ -34,8 +34,8 @@ class Scheduled:
 
     @property
     def samples(self) -> bool:
-        """Whether the sequence has caught up after this, so that a token is sampled."""
-        return self.count == self.sequence.behind
+        """Whether the sequence has caught up after this, so that a token is sampled, unless its output was given."""
+        return self.count == self.sequence.behind and not self.sequence.given
 
 
 class Scheduler:

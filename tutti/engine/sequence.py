@@ -51,6 +51,7 @@ class Sequence:
     chain: HashChain
     order: int  # of arrival, breaks ties
     stop_ids: frozenset[int] = frozenset()  # ids that end it, EOS included unless ignored
+    given: bool = False  # whether the tokens behind the prompt were given: none is sampled
     sampler: Any = None  # layers.sampling.SamplerState
     grammar: Any = None  # layers.grammar.GrammarState
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it

@@ -22,13 +22,16 @@ class BackendModel:
     """A model under one of the names it is served by.
 
     `root` is the checkpoint (a path or a name) behind it; `context` the longest sequence in tokens, prompt and output
-    together; `created` is in seconds since the epoch.
+    together; `created` is in seconds since the epoch. `outputs` are the modalities it gives, `voices` those it speaks
+    with, the first one mainly.
     """
 
     name: str
     root: str
     context: int
     created: int
+    outputs: tuple[str, ...] = ("text",)
+    voices: tuple[str, ...] = ()
 
 
 class Backend(Protocol):

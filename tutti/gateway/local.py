@@ -20,7 +20,7 @@ from tutti.errors import ContextOverflow, InvalidRequest
 from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
-from tutti.request import Chat, Media, Request, Text, Tokens
+from tutti.request import Chat, Media, Request, Script, Text, Tokens
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
@@ -49,7 +49,7 @@ class LocalBackend:
         self.info = info
         self._processor = processor
         self._models = tuple(
-            BackendModel(name, root or info.model, info.context, int(time.time()))
+            BackendModel(name, root or info.model, info.context, int(time.time()), info.outputs, info.voices)
             for name in names or (info.model,)
         )
         self._threads = ThreadPoolExecutor(_TOKENIZERS, thread_name_prefix="tokenizer")
@@ -126,7 +126,7 @@ class LocalBackend:
     def _fit(self, request: Request) -> Request:
         """`request` with `max_tokens` filled in. Raises ContextOverflow, stating both numbers, and InvalidRequest."""
         context = self.info.context
-        prompt = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens))
+        prompt = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens)) + len(request.reply)
         wanted = request.sampling.max_tokens
         if prompt == 0:
             raise InvalidRequest("The prompt is empty: give at least one token.", param="prompt")
@@ -192,8 +192,9 @@ class OutputDecoder:
             events.append(TextDelta(self._id, (), last.text, index=self._index))
         if last.stop is not None:
             reason, stop = "stop", last.stop
+        tokens = self._tokens if self._tokens or self.stopped else self._usage.completion_tokens
         usage = msgspec.structs.replace(
-            self._usage, request=self._id, index=self._index, completion_tokens=self._tokens
+            self._usage, request=self._id, index=self._index, completion_tokens=tokens
         )
         return [*events, usage, Done(self._id, reason, stop, self._index)]
 
@@ -226,7 +227,7 @@ def _quick(request: Request) -> bool:
     for part in request.parts:
         if isinstance(part, Media):
             return False
-        if isinstance(part, Text):
+        if isinstance(part, Text | Script):
             total += len(part.text)
         elif isinstance(part, Chat):
             if part.template is not None:

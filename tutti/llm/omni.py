@@ -3,6 +3,7 @@
     omni = Omni("path")
     answer = omni.generate(text="What is this?", images=["cat.png"], modalities=["text", "audio"])
     answer.text, answer.audio, answer.rate
+    speech = omni.speak("Good morning!", voice=omni.voices[0])
 
 The engine runs in the caller's own thread, as `LLM`'s does. For many callers at once use `tutti.AsyncLLM` or a server.
 """
@@ -23,8 +24,17 @@ from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.local import OutputDecoder
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import media_of
+from tutti.media.spoken import check_speed, joined
 from tutti.models.processor import load_processor
-from tutti.request import Chat, Part, Request, SamplingParams, Text
+from tutti.request import Chat, Part, Request, SamplingParams, Script, Text
+
+
+@dataclass(frozen=True, slots=True)
+class Speech:
+    """A text that was read aloud: `audio` float32 [samples] in [-1, 1] at `rate` Hz."""
+
+    audio: np.ndarray
+    rate: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +92,43 @@ class Omni:
             pcm = b"".join(sound.pcm for sound in sounds)
             audio = np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
         return OmniOutput(text, tokens, audio, rate, reason, usage)
+
+    def speak(self, text: str, *, speed: float = 1.0, **manner: Any) -> Speech:
+        """`text` read aloud; `manner` as for `stream_speech`. `speed` 2 halves the duration, at the same pitch.
+
+        Raises the request's error.
+        """
+        check_speed(speed)
+        return Speech(*joined(list(self.stream_speech(text, live=False, **manner)), speed))
+
+    def stream_speech(
+        self,
+        text: str,
+        *,
+        voice: str | None = None,
+        instructions: str = "",
+        language: str | None = None,
+        stage_sampling: Mapping[str, SamplingParams] | None = None,
+        live: bool = True,
+    ) -> Iterator[AudioDelta]:
+        """The sound of `text` being read aloud, as it comes; a long text is read piece by piece.
+
+        `instructions` say how, where the model heeds them. Leaving the iteration cancels the rest.
+        """
+        request = Request(
+            id=f"speech-{next(self._numbers)}",
+            parts=(Script(text, instructions, language),),
+            sampling=SamplingParams(max_tokens=None),
+            stage_sampling=dict(stage_sampling or {}),
+            modalities=("audio",),
+            live=live,
+            voice=voice,
+            arrival=time.time(),
+        )
+        for reading in self.processor.readings(request, self.engine.plan.context):
+            for event in self._stream(self.processor.prepare(reading)):
+                if isinstance(event, AudioDelta):
+                    yield event
 
     def stream(
         self,

@@ -65,7 +65,7 @@ CONTENT_TYPES = {
 
 def write_audio(samples: np.ndarray, rate: int, format: str) -> bytes:
     """A file of `samples`, float32 [samples] at `rate` Hz. Raises InvalidRequest if `format` is no `AudioFormat`."""
-    _check(format)
+    check_format(format)
     if format == "wav":
         data = to_pcm16(samples)
         return wav_header(rate, 1, len(data)) + data
@@ -90,7 +90,7 @@ class AudioWriter:
 
     def __init__(self, format: str, rate: int) -> None:
         """`format` is an `AudioFormat`, `rate` in Hz. Raises InvalidRequest."""
-        _check(format)
+        check_format(format)
         self._out = _Pipe()
         self._encoder = _Encoder(_ENCODINGS[format], rate, self._out) if format in _ENCODINGS else None
         if format == "wav":
@@ -179,7 +179,7 @@ class _Encoder:
         self._container.mux(self._stream.encode(frame))
 
 
-def _check(format: str) -> None:
+def check_format(format: str) -> None:
     if format not in CONTENT_TYPES:
         known = ", ".join(CONTENT_TYPES)
         raise InvalidRequest(f"{format!r} is no format for sound; choose one of {known}", param="format")

@@ -18,11 +18,22 @@ from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.messages import said
+from tutti.models.processor.narrator import Narrator, pieces
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 from tutti.models.registry import find_graph
-from tutti.request import Chat, Media, MediaInput, Request, SamplingParams, StructuredOutputs, Text, Tokens
+from tutti.request import (
+    Chat,
+    Media,
+    MediaInput,
+    Request,
+    SamplingParams,
+    Script,
+    StructuredOutputs,
+    Text,
+    Tokens,
+)
 
 if TYPE_CHECKING:
     from tutti.models.processor.media import MediaReader  # NumPy: who sends text alone never waits for it
@@ -51,6 +62,7 @@ class Processor:
     generation_defaults: dict[str, Any]
     vocab_size: int
     media: MediaReader | None = None
+    narrator: Narrator | None = None
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -70,14 +82,16 @@ class Processor:
     def prepare(self, request: Request, *, context: int | None = None) -> Request:
         """`request` with its parts turned into one `Tokens` part and a `MediaInput` for each medium.
 
+        A `Script` becomes the prompt that has it read aloud, and the reply where that is the text itself.
         Works long on long text and on media: not for an event loop. With `context`, text that cannot fit in so many
         tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
+        request = self._staged(request, context)
         ids: list[int] = []
         media = [part for part in request.parts if isinstance(part, Media)]
         self._check_media(media)
         for part in request.parts:
-            if not isinstance(part, Media | MediaInput):
+            if isinstance(part, Text | Tokens | Chat):
                 ids += self._tokenize(part, context)
         if not ids:
             raise InvalidRequest("the prompt is empty: it must have at least one token", param="prompt")
@@ -86,6 +100,35 @@ class Processor:
             assert self.media is not None
             ids, inputs = self.media.insert(ids, media)
         return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
+
+    def _staged(self, request: Request, context: int | None) -> Request:
+        """`request` with its script, if it has one, as the narrator has it read."""
+        script = next((part for part in request.parts if isinstance(part, Script)), None)
+        if script is None:
+            return request
+        if context is not None:
+            self.tokenizer.check_length(script.text, context)
+        if self.narrator is None:
+            raise InvalidRequest("this model does not read texts aloud", param="model")
+        parts, reply = self.narrator.stage(script, request.voice)
+        said = tuple(self.tokenizer.encode(reply, False)) if reply else ()
+        return msgspec.structs.replace(request, parts=parts, reply=said)
+
+    def readings(self, request: Request, context: int) -> list[Request]:
+        """The requests that speak the script of `request` one after the other, on a model of `context` tokens.
+
+        A short text is one of them. Long texts take long: not for an event loop. Raises InvalidRequest.
+        """
+        script = next(part for part in request.parts if isinstance(part, Script))
+        texts = pieces(script.text, lambda piece: len(self.tokenizer.encode(piece, False)), context)
+        if not texts:
+            raise InvalidRequest("there is nothing to say: the text is empty", param="input")
+        return [
+            msgspec.structs.replace(
+                request, id=f"{request.id}-{number}", parts=(msgspec.structs.replace(script, text=text),)
+            )
+            for number, text in enumerate(texts)
+        ]
 
     def _check_media(self, media: Sequence[Media]) -> None:
         for part in media:
@@ -152,7 +195,11 @@ def load_processor(
     tokens_folder = Path(tokenizer) if tokenizer is not None else folder
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
-    media = _media_reader(folder, config)
+    graph = (
+        find_graph(config) if config.get("architectures") else None
+    )  # None: a folder with a tokenizer only
+    media = None if graph is None or graph.media is None else resolve(graph.media)(folder, config)
+    narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
     modalities = frozenset() if media is None else media.modalities
     templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities)
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
@@ -169,15 +216,8 @@ def load_processor(
         generation_defaults=_generation_defaults(folder, generation_config),
         vocab_size=max(size for size in sizes if isinstance(size, int)),
         media=media,
+        narrator=narrator,
     )
-
-
-def _media_reader(folder: Path, config: dict[str, Any]) -> MediaReader | None:
-    """The media reader of the graph that serves this checkpoint, if it takes media."""
-    if not config.get("architectures"):
-        return None  # a folder with a tokenizer only
-    target = find_graph(config).media
-    return None if target is None else resolve(target)(folder, config)
 
 
 def _generation_defaults(folder: Path, source: str) -> dict[str, Any]:

@@ -34,4 +34,5 @@ GRAPH = Graph(
         Edge("talker", "token2wav", f"{_HOME}.token2wav:collect"),
     ),
     media=f"{_HOME}.media:reader",
+    narrator=f"{_HOME}.narrator:narrator",
 )
