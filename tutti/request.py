@@ -223,3 +223,5 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     deadline: float | None = None
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
+    call: str = ""  # the id of the HTTP call it came by
+    traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of

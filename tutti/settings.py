@@ -48,6 +48,12 @@ def format_size(size: float) -> str:
         size, unit = size / 1000, larger
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 999.5 else f"{size:.3g} {unit}"
 
+_FOREIGN = {  # fields that other programs have a variable for
+    "hf_endpoint": "HF_ENDPOINT",
+    "hf_token": "HF_TOKEN",
+    "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+}
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the environment says. `TUTTI_HOST` sets `host`, and so on for every field."""
@@ -67,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_max_redirects: int = 3
     media_allow_private: bool = False  # True: also fetch from addresses that are not public
     media_local_paths: str = ""  # folders whose files callers may name, separated like PATH; none: no files
+    traces: int = 256  # requests whose traces are kept; 0: none are made
+    otlp_endpoint: str | None = None  # where they are sent as spans, too; also OTEL_EXPORTER_OTLP_ENDPOINT
 
     @property
     def home_path(self) -> Path:
@@ -87,8 +95,8 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     found = {}
     for field in Settings.__struct_fields__:
         value = environment.get(f"TUTTI_{field.upper()}")
-        if value is None and field.startswith("hf_"):
-            value = environment.get(field.upper())
+        if value is None:
+            value = environment.get(_FOREIGN.get(field, ""))
         if value is not None:
             found[field] = value
     try:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
-from tutti.api import system
+from tutti.api import system, traces
 from tutti.api.endpoint import MAX_BODY, Endpoint
 from tutti.api.errors import internal_error, routing_error
 from tutti.api.openai.chat import chat_completions
@@ -37,6 +37,8 @@ _ROUTES = (
     ("/tokenize", "POST", tokenize, True),
     ("/detokenize", "POST", detokenize, True),
     ("/reset_prefix_cache", "POST", system.reset_prefix_cache, True),
+    ("/v1/traces", "GET", traces.list_traces, True),
+    ("/v1/traces/{request:path}", "GET", traces.get_traces, True),
     ("/metrics", "GET", system.metrics, False),
     ("/health", "GET", system.health, False),
     ("/ping", "GET", system.ping, False),

@@ -8,10 +8,12 @@ nobody listens any more.
 from __future__ import annotations
 
 import asyncio
+import re
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tutti.api.errors import error_response
 from tutti.errors import PayloadTooLarge, TuttiError
@@ -21,6 +23,7 @@ from tutti.media.fetch import FetchLimits
 from tutti.settings import format_size
 
 MAX_BODY = 64_000_000  # bytes
+_PLAIN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +66,23 @@ class Endpoint:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
         chunks = _body(receive)
+        name = _call_id(scope)
         try:
             try:
                 caller = self._gateway.authorize(_bearer(scope)) if self._guarded else ANYONE
                 body = await _join(chunks, self._max_body)
             except TuttiError as error:
                 await _discard(chunks, self._max_body)
-                await error_response(error)(scope, receive, send)
+                await error_response(error)(scope, receive, _naming(send, name))
                 return
         except ClientGone:
             return
+        parent = _header(scope, b"traceparent")
+        caller = replace(caller, call=name, traceparent=parent and parent.decode("latin-1"))
         kind = _header(scope, b"content-type") or b""
         path = scope.get("path_params", {})
         call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))
-        await _until_disconnect(self._answer(call, scope, receive, send), receive)
+        await _until_disconnect(self._answer(call, scope, receive, _naming(send, name)), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -84,6 +90,24 @@ class Endpoint:
         except TuttiError as error:
             response = error_response(error)
         await response(scope, receive, send)
+
+
+def _call_id(scope: Scope) -> str:
+    """The caller's own `x-request-id`, if it is a plain word, or a new one."""
+    given = (_header(scope, b"x-request-id") or b"").decode("latin-1")
+    return given if _PLAIN.fullmatch(given) else uuid.uuid4().hex
+
+
+def _naming(send: Send, name: str) -> Send:
+    """`send` with the header `x-request-id` in every answer."""
+
+    async def named(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = [*message.get("headers", ()), (b"x-request-id", name.encode("latin-1"))]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return named
 
 
 async def _until_disconnect(answer: Awaitable[None], receive: Receive) -> None:

@@ -44,6 +44,7 @@ _COUNTERS = (
     ("media_items", "mm_cache_queries", "Pictures and recordings that encoders were asked for."),
     ("media_hits", "mm_cache_hits", "Those of them that an encoder had seen before."),
     ("audio_underruns", None, "Times that the player of a listener ran dry."),
+    ("audio_underrun_seconds", None, "Seconds for which players were dry."),
 )
 # our name, its kind, what it is; one value for each stage of the model's graph
 _STAGES = (
@@ -181,6 +182,7 @@ def _counters(served: Served, stats: EngineStats | None) -> dict[str, float]:
             "media_items": stats.media_items,
             "media_hits": stats.media_hits,
             "audio_underruns": stats.underruns,
+            "audio_underrun_seconds": stats.seconds_dry,
             "preemptions": stats.preemptions,
             "engine_steps": stats.steps,
             "engine_step_seconds": stats.step_time,

@@ -19,7 +19,7 @@ from tutti.engine.kv.cache import KVCache
 from tutti.engine.players import FILE, Players
 from tutti.engine.rows import MediaRows, StreamedRows, TokenRows
 from tutti.engine.scheduler import Scheduled, Scheduler
-from tutti.engine.sequence import Sequence, Timing
+from tutti.engine.sequence import Sequence, State, Timing
 from tutti.engine.stage import Ending, Failure, TokenOutput
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
@@ -169,8 +169,8 @@ class Autoregress:
 
     @property
     def waiting(self) -> int:
-        """See `stage.Runner`."""
-        return self.scheduler.waiting
+        """See `stage.Runner`. Who waits for rows of another stage does not wait for this one."""
+        return sum(one.ready for one in self._sequences.values() if one.state is State.WAITING)
 
     def plan(self) -> list[Scheduled]:
         """See `stage.Runner`."""

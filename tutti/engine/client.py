@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 
 from tutti.engine.wire import (
@@ -23,10 +23,12 @@ from tutti.engine.wire import (
     Reply,
     Submit,
     ToEngine,
+    Traced,
 )
 from tutti.errors import Busy, EngineDied, InvalidRequest, TuttiError
 from tutti.events import Done, ErrorValue, Event, Failed
 from tutti.request import Request
+from tutti.trace import Trace
 
 
 class EngineClient(ABC):
@@ -36,6 +38,7 @@ class EngineClient(ABC):
         self._streams: dict[str, asyncio.Queue[Event]] = {}
         self._calls: dict[int, asyncio.Future[EngineStats]] = {}
         self._numbers = itertools.count()
+        self.traced: Callable[[Trace], None] = lambda trace: None  # takes the trace of each request that ends
         self._ready: asyncio.Future[EngineInfo] = asyncio.get_running_loop().create_future()
 
     @abstractmethod
@@ -124,6 +127,8 @@ class EngineClient(ABC):
                     stream = self._streams.get(event.request)
                     if stream is not None:
                         stream.put_nowait(event)
+            case Traced(trace):
+                self.traced(trace)
             case Reply():
                 answer = self._calls.get(message.number)
                 if answer is not None and not answer.done():

@@ -36,6 +36,7 @@ from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.models.protocols import CausalModel, FollowsRows
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions, read_settings
+from tutti.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +52,9 @@ class Engine:
         options: EngineOptions,
         emit: Callable[[list[Event]], None],
         reply: Callable[[Reply], None] = lambda reply: None,
+        traced: Callable[[Trace], None] | None = None,
     ) -> None:
+        """`traced` takes the trace of each request that ends; without it none is made."""
         start = time.monotonic()
         self.options = options
         self.device = choose_device(options.device)
@@ -71,7 +74,7 @@ class Engine:
         runners = {runner.name: runner for runner in stages}
         models = {name: runner.model for name, runner in runners.items()}
         bridges = bridges_to(models, self.graph, self.checkpoint)
-        self.loop = Loop(self.graph, runners, bridges, emit, self._answer, self.players)
+        self.loop = Loop(self.graph, runners, bridges, emit, self._answer, self.players, traced)
         self._reply = reply
         self.load_time = time.monotonic() - start
 
@@ -126,6 +129,7 @@ class Engine:
             media_items=sum(once.kept.queries for once in self.encoders),
             media_hits=sum(once.kept.hits for once in self.encoders),
             underruns=self.players.underruns,
+            seconds_dry=self.players.seconds_dry,
             stages=tuple(
                 StageStats(
                     stage.name,

@@ -7,10 +7,10 @@ import logging
 import threading
 
 from tutti.engine.client import EngineClient
-from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine
+from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine, Traced
 from tutti.errors import EngineDied, TuttiError
 from tutti.events import ErrorValue
-from tutti.settings import EngineOptions, calm_threads
+from tutti.settings import EngineOptions, calm_threads, read_settings
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,12 @@ class LocalEngine(EngineClient):
             calm_threads()
             from tutti.engine.core import Engine
 
-            engine = Engine(options, lambda events: self._post(Events(tuple(events))), self._post)
+            engine = Engine(
+                options,
+                lambda events: self._post(Events(tuple(events))),
+                self._post,
+                (lambda trace: self._post(Traced(trace))) if read_settings().traces else None,
+            )
             with self._lock:
                 for message in self._inbox:
                     engine.loop.inbox.put(message)

@@ -19,11 +19,13 @@ from tutti.engine.bridges import Bridge, Ends
 from tutti.engine.outputs import events_of
 from tutti.engine.players import Players
 from tutti.engine.stage import Failure, Runner, TokenOutput
+from tutti.engine.tracing import Tracing
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
 from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Usage
 from tutti.graph import Chunk, Edge, Graph
 from tutti.request import MediaInput, Request
+from tutti.trace import Trace
 
 log = logging.getLogger(__name__)
 
@@ -69,14 +71,16 @@ class Loop:
         emit: Callable[[list[Event]], None],
         answer: Callable[[Call], None] = lambda call: None,
         players: Players | None = None,
+        traced: Callable[[Trace], None] | None = None,
     ) -> None:
-        """`players` are the clocks that the runners look at, too."""
+        """`players` are the clocks that the runners look at, too; `traced` takes the trace of each request that ends."""
         self.graph = graph
         self.players = players or Players()
         self.runners = runners
         self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
         self.stats = LoopStats({name: Steps() for name in runners})
         self._emit = emit
+        self._tracing = Tracing(traced)
         self._answer = answer
         self._routes: dict[str, Route] = {}
         # Of stages that are due at once, the one nearer to the listener goes first: it has what others made for it.
@@ -108,7 +112,9 @@ class Loop:
             batch = runner.plan()
             if batch:
                 start, steps = time.monotonic(), self.stats.steps[name]
-                events = [event for chunk in self._step(runner, batch) for event in self._route(chunk)]
+                chunks = self._step(runner, batch)
+                self._tracing.stepped(name, batch, start, time.monotonic(), chunks)
+                events = [event for chunk in chunks for event in self._route(chunk)]
                 steps.count += 1
                 steps.items += len(batch)
                 steps.time += time.monotonic() - start
@@ -122,6 +128,7 @@ class Loop:
         self.stats.requests += 1
         try:
             graph = self.graph.prune(request.modalities, _inputs(request))
+            self._tracing.begin(request, graph)
             outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
             unknown = sorted(set(request.stage_sampling) - set(self.runners))
             if unknown:
@@ -156,7 +163,9 @@ class Loop:
         for name, payload in closing.items():
             if payload is not None:
                 events += events_of(Chunk(request_id, name, payload, final=True))
-        self._forget(request_id)
+        for event in events:
+            self._tracing.leave(event)
+        self._forget(request_id, "cancelled")
         self._emit([*events, Done(request_id, "cancelled")])
 
     # --- messages -----------------------------------------------------------------------------------------------
@@ -224,8 +233,10 @@ class Loop:
             return []
         events = events_of(chunk)
         for event in events:
-            if isinstance(event, AudioDelta):
-                self.players.deliver(chunk.request, event.seconds)
+            dry = (
+                self.players.deliver(chunk.request, event.seconds) if isinstance(event, AudioDelta) else 0.0
+            )
+            self._tracing.leave(event, dry)
         if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:
@@ -234,21 +245,24 @@ class Loop:
                 if route.account is not None and "text" not in route.request.modalities:
                     events.append(route.account)
                 events.append(route.done)
-                self._forget(chunk.request)  # nothing more to come: every stage lets go
+                self._forget(chunk.request, route.done.reason)  # nothing more to come: every stage lets go
         return events
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
         ends = (edge.source, edge.destination)
         crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {"request": route.request}))
         if crossed is not None:
+            self._tracing.fed(chunk.request, edge.destination)
             self.runners[edge.destination].feed(crossed)
 
     def _failed(self, request_id: str, error: TuttiError) -> Failed:
         self.stats.failures += 1
-        self._forget(request_id)
-        return Failed(request_id, ErrorValue.of(error))
+        value = ErrorValue.of(error)
+        self._forget(request_id, "error", value)
+        return Failed(request_id, value)
 
-    def _forget(self, request_id: str) -> None:
+    def _forget(self, request_id: str, outcome: str, error: ErrorValue | None = None) -> None:
+        self._tracing.end(request_id, outcome, error)
         self._routes.pop(request_id, None)
         self.players.end(request_id)
         for runner in self.runners.values():

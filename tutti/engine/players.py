@@ -23,7 +23,6 @@ class Player:
     asked: float
     started: float | None = None
     delivered: float = 0.0  # seconds of sound
-    underruns: int = 0
 
     @property
     def dry(self) -> float:
@@ -36,6 +35,7 @@ class Players:
 
     def __init__(self) -> None:
         self.underruns = 0  # times that a player ran dry
+        self.seconds_dry = 0.0  # for how long, all together
         self._players: dict[str, Player] = {}
 
     def begin(self, request: Request) -> None:
@@ -43,19 +43,25 @@ class Players:
         if request.live and "audio" in request.modalities:
             self._players[request.id] = Player(time.monotonic())
 
-    def deliver(self, request_id: str, seconds: float) -> None:
-        """`seconds` of sound go to a listener, who may have run dry before: then the clock starts anew."""
+    def deliver(self, request_id: str, seconds: float) -> float:
+        """`seconds` of sound go to a listener, who may have run dry before: then the clock starts anew.
+
+        Returns for how long they had been dry, in seconds.
+        """
         player = self._players.get(request_id)
         if player is None:
-            return
+            return 0.0
         now = time.monotonic()
+        dry = 0.0
         if player.started is None:
             player.started = now
         elif now > player.dry:
-            player.underruns += 1
+            dry = now - player.dry
             self.underruns += 1
+            self.seconds_dry += dry
             player.started = now - player.delivered
         player.delivered += seconds
+        return dry
 
     def deadline(self, request_id: str) -> float | None:
         """When the request's listener runs dry; None when nobody listens."""

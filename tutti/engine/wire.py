@@ -9,6 +9,7 @@ import msgspec
 
 from tutti.events import ErrorValue, Event
 from tutti.request import Request
+from tutti.trace import Trace
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -93,6 +94,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     media_items: int = 0  # pictures and recordings that encoders were asked for
     media_hits: int = 0  # of those, the ones they had seen before
     underruns: int = 0  # times that a listener's player ran dry
+    seconds_dry: float = 0.0  # for how long, all together
     stages: tuple[StageStats, ...] = ()
 
 
@@ -100,6 +102,12 @@ class Events(msgspec.Struct, frozen=True, tag="events"):
     """What a turn of the loop produced."""
 
     events: tuple[Event, ...]
+
+
+class Traced(msgspec.Struct, frozen=True, tag="traced"):
+    """How a request went that ends now; it comes before its last events."""
+
+    trace: Trace
 
 
 class Reply(msgspec.Struct, frozen=True, tag="reply"):
@@ -116,4 +124,4 @@ class Fatal(msgspec.Struct, frozen=True, tag="fatal"):
     error: ErrorValue
 
 
-FromEngine = EngineInfo | Events | Reply | Fatal
+FromEngine = EngineInfo | Events | Traced | Reply | Fatal

@@ -17,7 +17,7 @@ from queue import SimpleQueue
 import msgspec
 
 from tutti.engine.frames import pack, receive
-from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine
+from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine, Traced
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
 from tutti.logs import configure
@@ -60,7 +60,12 @@ def main(descriptor: int) -> int:
 def _serve(connection: socket.socket, options: EngineOptions, outbox: SimpleQueue[FromEngine | None]) -> None:
     from tutti.engine.core import Engine  # torch, only here
 
-    engine = Engine(options, lambda events: outbox.put(Events(tuple(events))), outbox.put)
+    engine = Engine(
+        options,
+        lambda events: outbox.put(Events(tuple(events))),
+        outbox.put,
+        (lambda trace: outbox.put(Traced(trace))) if read_settings().traces else None,
+    )
     inbox = engine.loop.inbox
     threading.Thread(target=_receive_all, args=(connection, inbox), name="from-front", daemon=True).start()
     outbox.put(engine.info)

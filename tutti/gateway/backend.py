@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from tutti.events import Event
+from tutti.gateway.traces import Traces
 from tutti.request import Request
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ class Backend(Protocol):
     @property
     def processor(self) -> Processor:
         """The model's tokenizer, chat template and output parsers."""
+        ...
+
+    @property
+    def traces(self) -> Traces | None:
+        """Those of the latest requests; None where none are kept."""
         ...
 
     def models(self) -> tuple[BackendModel, ...]:

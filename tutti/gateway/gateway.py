@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tutti.errors import ConfigError, ModelNotFound, TuttiError
 from tutti.events import Event
 from tutti.gateway.backend import Backend, BackendModel
@@ -19,6 +21,7 @@ from tutti.gateway.keys import ANYONE, ApiKeys, Caller
 from tutti.gateway.limits import Admission, Limits
 from tutti.gateway.merge import merge
 from tutti.gateway.metrics import ModelMetrics, Watch
+from tutti.gateway.traces import Traces
 from tutti.request import Request
 
 if TYPE_CHECKING:
@@ -93,7 +96,7 @@ class Gateway:
         window = min(len(requests), max(served.admission.limits.max_num_seqs // n, 1))
         with served.admission.places(window * n):
             watch = Watch(served.metrics, sum(request.sampling.n for request in requests))
-            sources = [partial(served.backend.generate, request) for request in requests]
+            sources = [partial(served.backend.generate, _signed(request, caller)) for request in requests]
             try:
                 async with aclosing(merge(sources, window)) as events:
                     async for prompt, event in events:
@@ -108,6 +111,10 @@ class Gateway:
     async def stats(self) -> Mapping[str, EngineStats]:
         """What each backend's engine is doing, by its main model's name. Raises EngineDied."""
         return {served.name: await served.backend.stats() for served in self.served}
+
+    def traces(self) -> list[Traces]:
+        """The traces of the requests that each backend answered lately, where it keeps any."""
+        return [served.backend.traces for served in self.served if served.backend.traces is not None]
 
     async def reset_prefix_cache(self) -> None:
         """Forget cached prefixes everywhere."""
@@ -125,3 +132,10 @@ class Gateway:
             names = ", ".join(self._by_name) or "none"
             raise ModelNotFound(f"The model {name!r} is not served here. Served: {names}.", param="model")
         return found
+
+
+def _signed(request: Request, caller: Caller) -> Request:
+    """`request` with the call it came by, where it came by one."""
+    if not caller.call:
+        return request
+    return msgspec.structs.replace(request, call=caller.call, traceparent=caller.traceparent)

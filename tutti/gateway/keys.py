@@ -16,9 +16,14 @@ from tutti.errors import ConfigError, Unauthorized
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls. `key` is a short digest that is safe to log, or None where no keys are asked for."""
+    """Who calls. `key` is a short digest that is safe to log, or None where no keys are asked for.
+
+    `call` is the id of this HTTP call, `traceparent` the W3C trace that the caller has it belong to.
+    """
 
     key: str | None = None
+    call: str = ""
+    traceparent: str | None = None
 
 
 ANYONE = Caller()

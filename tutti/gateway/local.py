@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tutti.errors import ContextOverflow, InvalidRequest
+from tutti.errors import ContextOverflow, InvalidRequest, TuttiError
 from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
+from tutti.gateway.traces import Traces
 from tutti.request import Chat, Media, Request, Script, Text, Tokens
+from tutti.settings import read_settings
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
@@ -47,6 +49,8 @@ class LocalBackend:
         """
         self.engine = engine
         self.info = info
+        self.traces = Traces(read_settings().traces)
+        engine.traced = self.traces.complete
         self._processor = processor
         self._models = tuple(
             BackendModel(name, root or info.model, info.context, int(time.time()), info.outputs, info.voices)
@@ -99,7 +103,7 @@ class LocalBackend:
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """See `Backend`."""
-        request = await self.prepare(request)
+        request = await self._read(request)
         if request.sampling.n == 1:
             async with aclosing(self._output(request, request, 0)) as events:
                 async for event in events:
@@ -110,14 +114,33 @@ class LocalBackend:
             async for _, event in merged:
                 yield event
 
+    async def _read(self, request: Request) -> Request:
+        """`prepare`, with its part of the request's trace."""
+        self.traces.open(request)
+        start = time.time()
+        try:
+            prepared = await self.prepare(request)
+        except TuttiError as error:
+            self.traces.close(request.id, "error", error)
+            raise
+        except asyncio.CancelledError:
+            self.traces.close(request.id, "cancelled")
+            raise
+        outputs = () if request.sampling.n == 1 else tuple(part.id for part in output_requests(request))
+        self.traces.read(request.id, start, time.time(), outputs)
+        return prepared
+
     async def _output(self, request: Request, part: Request, index: int) -> AsyncGenerator[Event, None]:
         """The events of one output: `part` is what the engine is asked, `request` what the caller knows."""
         decoder = OutputDecoder(self._processor, part, request.id, index)
         async with aclosing(self.engine.generate(part)) as events:
             async for event in events:
+                if isinstance(event, Failed):
+                    self.traces.close(part.id, "error", event.error)  # if its engine could not any more
                 for ours in decoder.decode(event):
                     yield ours
                 if decoder.stopped and not decoder.ended:
+                    self.traces.stop(part.id)
                     self.engine.cancel(part.id)  # its stream ends with what the request has cost
         if not decoder.ended:
             for ours in decoder.close():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -87,7 +88,7 @@ class ChatJob:
             model=job.model.name,
             cache_salt=fields.cache_salt,
             priority=fields.priority or 0,
-            arrival=float(job.created),
+            arrival=time.time(),
         )
         encoder = LogprobEncoder(
             job.processor.tokenizer, fields.top_logprobs or 0, bool(fields.return_tokens_as_token_ids)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -78,6 +79,7 @@ class CompletionJob:
         job = Job.of(call, fields, "cmpl")
         silent = bool(fields.echo) and fields.max_tokens == 0
         n = 1 if fields.n is None else fields.n
+        arrival = time.time()
         sampling = _sampling(job, fields, silent)
         requests = [
             Request(
@@ -87,7 +89,7 @@ class CompletionJob:
                 model=job.model.name,
                 cache_salt=fields.cache_salt,
                 priority=fields.priority or 0,
-                arrival=float(job.created),
+                arrival=arrival,
             )
             for part in _parts(fields)
         ]

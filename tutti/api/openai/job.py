@@ -44,7 +44,7 @@ class Job:
         model = call.gateway.model(fields.model or "")
         processor = call.gateway.backend(model.name).processor
         return cls(
-            call, model, processor, f"{prefix}-{fields.request_id or uuid.uuid4().hex}", int(time.time())
+            call, model, processor, f"{prefix}-{fields.request_id or call.caller.call}", int(time.time())
         )
 
     def request_id(self) -> str:

@@ -1,0 +1,204 @@
+"""Records what the loop does for each request, and gives the record away at the request's end.
+
+A record is bounded: a stage keeps at most `_LIMIT` entries, and when they are full, neighbours are joined and every
+later entry takes twice as many steps. So a step costs a look-up and a few additions for each of its requests, however
+long their answers are. Where nobody takes traces, nothing is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tutti.engine.stage import Failure, Item, TokenOutput
+from tutti.events import AudioDelta, ErrorValue, Event, TextDelta, Usage
+from tutti.graph import Chunk, Graph
+from tutti.request import MediaInput, Request
+from tutti.trace import Mark, StageTrace, Steps, Trace
+
+_LIMIT = 64  # entries of a stage
+_MARKS = 64  # marks of a request
+
+
+@dataclass(slots=True)
+class _Entry:
+    """Some successive steps. Times are monotonic."""
+
+    start: float
+    end: float
+    busy: float
+    count: int
+    batch: int  # the sum over the steps
+    made: int
+
+    def add(self, other: _Entry) -> None:
+        """Take the steps that follow."""
+        self.end = other.end
+        self.busy += other.busy
+        self.count += other.count
+        self.batch += other.batch
+        self.made += other.made
+
+
+@dataclass(slots=True)
+class _Stage:
+    """One request in one stage."""
+
+    kind: str
+    entered: float | None = None
+    made: float | None = None
+    width: int = 1  # steps of an entry
+    entries: list[_Entry] = field(default_factory=list)
+
+    def step(self, start: float, end: float, batch: int) -> None:
+        """It was in a step."""
+        if self.entered is None:
+            self.entered = start
+        if self.entries and self.entries[-1].count < self.width:
+            last = self.entries[-1]
+            last.end = end
+            last.busy += end - start
+            last.count += 1
+            last.batch += batch
+            return
+        if len(self.entries) == _LIMIT:
+            for first, second in zip(self.entries[::2], self.entries[1::2], strict=True):
+                first.add(second)
+            del self.entries[1::2]
+            self.width *= 2
+        self.entries.append(_Entry(start, end, end - start, 1, batch, 0))
+
+    def give(self, count: int, now: float) -> None:
+        """The step made so many tokens or items for it."""
+        if count and self.entries:
+            self.made = self.made or now
+            self.entries[-1].made += count
+
+
+@dataclass(slots=True)
+class _Record:
+    """One request under way."""
+
+    request: Request
+    submitted: float
+    stages: dict[str, _Stage]
+    marks: list[Mark] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)  # names of marks
+    sound: float = 0.0
+    underruns: int = 0
+    usage: Usage | None = None
+
+
+class Tracing:
+    """The records of one loop's requests. See the module."""
+
+    def __init__(self, give: Callable[[Trace], None] | None) -> None:
+        """`give` takes each trace at its end; without it nothing is recorded."""
+        self._give = give
+        self._records: dict[str, _Record] = {}
+        self._epoch = time.time() - time.monotonic()
+
+    def begin(self, request: Request, graph: Graph) -> None:
+        """A request comes in and goes through `graph`."""
+        if self._give is None:
+            return
+        now = time.monotonic()
+        stages = {
+            stage.name: _Stage(str(stage.kind), now if stage.inputs else None) for stage in graph.stages
+        }
+        self._records[request.id] = _Record(request, now, stages)
+
+    def fed(self, request_id: str, stage: str) -> None:
+        """An edge brought something to `stage`."""
+        record = self._records.get(request_id)
+        if record is not None and (entry := record.stages.get(stage)) is not None and entry.entered is None:
+            entry.entered = time.monotonic()
+
+    def stepped(
+        self, stage: str, batch: Sequence[Item], start: float, end: float, chunks: Sequence[Chunk]
+    ) -> None:
+        """`stage` computed `batch` between two monotonic times, and made `chunks`."""
+        if not self._records:
+            return
+        for request_id in dict.fromkeys(item.request_id for item in batch):
+            record = self._records.get(request_id)
+            if record is not None and stage in record.stages:
+                record.stages[stage].step(start, end, len(batch))
+        for chunk in chunks:
+            record = self._records.get(chunk.request)
+            if record is not None and stage in record.stages:
+                record.stages[stage].give(_made(chunk.payload), end)
+
+    def leave(self, event: Event, dry: float = 0.0) -> None:
+        """An event leaves the graph; the listener's player had been dry for so many seconds."""
+        record = self._records.get(event.request)
+        if record is None:
+            return
+        if isinstance(event, TextDelta):
+            self._mark_first(record, "first_text")
+        elif isinstance(event, AudioDelta):
+            self._mark_first(record, "first_sound")
+            record.sound += event.seconds
+            if dry:
+                record.underruns += 1
+                if len(record.marks) < _MARKS:
+                    record.marks.append(Mark("underrun", self._epoch + time.monotonic(), dry))
+        elif isinstance(event, Usage):
+            record.usage = event
+
+    def end(self, request_id: str, outcome: str, error: ErrorValue | None = None) -> None:
+        """A request is over: its trace is given away."""
+        record = self._records.pop(request_id, None)
+        if record is not None and self._give is not None:
+            self._give(self._trace(record, outcome, error))
+
+    def _mark_first(self, record: _Record, name: str) -> None:
+        if name not in record.seen:
+            record.seen.add(name)
+            record.marks.append(Mark(name, self._epoch + time.monotonic()))
+
+    def _trace(self, record: _Record, outcome: str, error: ErrorValue | None) -> Trace:
+        request, usage = record.request, record.usage or Usage(record.request.id, 0, 0, 0)
+        media = {part.modality for part in request.parts if isinstance(part, MediaInput)}
+        return Trace(
+            request=request.id,
+            model=request.model,
+            inputs=("text", *sorted(media)),
+            outputs=request.modalities,
+            arrival=request.arrival,
+            submitted=self._epoch + record.submitted,
+            ended=self._epoch + time.monotonic(),
+            outcome=outcome,
+            error=error,
+            prompt_tokens=usage.prompt_tokens,
+            cached_tokens=usage.cached_tokens,
+            completion_tokens=usage.completion_tokens,
+            sound=record.sound,
+            underruns=record.underruns,
+            marks=tuple(record.marks),
+            stages=tuple(self._stage(name, stage) for name, stage in record.stages.items()),
+        )
+
+    def _stage(self, name: str, stage: _Stage) -> StageTrace:
+        epoch = self._epoch
+        return StageTrace(
+            name,
+            stage.kind,
+            None if stage.entered is None else epoch + stage.entered,
+            None if stage.made is None else epoch + stage.made,
+            tuple(
+                Steps(
+                    epoch + one.start, epoch + one.end, one.busy, one.count, one.batch / one.count, one.made
+                )
+                for one in stage.entries
+            ),
+        )
+
+
+def _made(payload: Any) -> int:
+    """How many tokens or items a chunk is."""
+    if isinstance(payload, Failure):
+        return 0
+    return len(payload.tokens) if isinstance(payload, TokenOutput) else 1
