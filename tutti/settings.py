@@ -48,6 +48,7 @@ def format_size(size: float) -> str:
         size, unit = size / 1000, larger
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 999.5 else f"{size:.3g} {unit}"
 
+
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",

@@ -1,7 +1,8 @@
 """A request's trace: when it waited, when each stage computed for it, when its listener heard something.
 
 Values only. The engine's loop makes one at a request's end (`engine.tracing`), the front adds what happened there
-(`gateway.traces`), the doors show it: as JSON, as a picture, as OpenTelemetry's spans. Times are seconds since the epoch.
+(`gateway.traces`), the doors show it: as JSON, as a picture, as OpenTelemetry's spans. Times are in seconds since the
+epoch.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class StageTrace(msgspec.Struct, frozen=True):
     """A request's passage through one stage.
 
     `entered` is when there was first something to do for it; `made` when it first gave something; both None if that
-    was never reached. `steps` are joined where there were many, evenly over time.
+    was never reached. `steps` are joined where there were many, over the shortest pauses.
     """
 
     name: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -94,7 +95,7 @@ def test_a_spoken_answer_shows_its_passage_through_the_stages(server: Serving, c
         assert [phase.name for phase in phases] == (
             ["queue", "prefill", "decode"] if stage.kind == "autoregress" else ["queue", "compute"]
         )
-        assert all(a.end == b.start for a, b in zip(phases, phases[1:], strict=False))
+        assert all(a.end == b.start for a, b in pairwise(phases))
 
 
 def test_a_request_for_text_alone_never_meets_the_talker(server: Serving, client: openai.OpenAI) -> None:

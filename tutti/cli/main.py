@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import tutti
-from tutti.cli import bench, doctor, fit, run, serve, speak
+from tutti.cli import bench, doctor, fit, run, serve, speak, trace
 from tutti.errors import TuttiError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ app.command(cls=run.RunCommand)(run.run)
 app.command(cls=serve.ServeCommand)(serve.serve)
 app.command()(speak.speak)
 app.add_typer(bench.app, name="bench")
+app.command()(trace.trace)
 app.command()(fit.fit)
 app.command()(doctor.doctor)
 

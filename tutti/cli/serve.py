@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -20,7 +21,10 @@ from tutti.cli.vllm_flags import translate
 from tutti.errors import ConfigError
 from tutti.settings import publish_settings, read_settings
 
+log = logging.getLogger(__name__)
+
 if TYPE_CHECKING:
+    from tutti.gateway.spans import SpanExport
     from tutti.settings import EngineOptions
 
 
@@ -54,6 +58,17 @@ def serve(
         str | None, typer.Option("--log-level", "--uvicorn-log-level", help="debug, info, warning, error.")
     ] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json.")] = None,
+    traces: Annotated[
+        int | None, typer.Option(min=0, help="Keep the traces of so many requests (see tutti trace).")
+    ] = None,
+    otlp_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--otlp-endpoint",
+            "--otlp-traces-endpoint",
+            help="Send them as OpenTelemetry's spans to this URL.",
+        ),
+    ] = None,
 ) -> None:
     """Serve a model over HTTP, to any program written for OpenAI's API."""
     from tutti import logs
@@ -65,14 +80,43 @@ def serve(
     level, form = log_level or settings.log_level, log_format or settings.log_format
     logs.configure(level, form)
     publish_settings(log_level=level, log_format=form)  # the engine's process logs alike
+    if traces is not None:
+        publish_settings(traces=str(traces))
     if allowed_local_media_path:
         publish_settings(media_local_paths=os.pathsep.join(allowed_local_media_path))
     keys = list(api_key or ([settings.api_key] if settings.api_key else []))
     options = engine.options(name, tuple(served_model_name or ()))
-    asyncio.run(_serve(options, keys, host or settings.host, settings.port if port is None else port))
+    spans = _span_export(otlp_endpoint)
+    at = (host or settings.host, settings.port if port is None else port)
+    try:
+        asyncio.run(_serve(options, keys, *at, spans))
+    finally:
+        if spans is not None:
+            spans.close()
 
 
-async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) -> None:
+def _span_export(flag: str | None) -> SpanExport | None:
+    """Where spans go, if anywhere. A variable may be meant for other programs: without the extra it warns."""
+    from tutti.gateway.spans import SpanExport
+
+    settings = read_settings()
+    endpoint = flag or settings.otlp_endpoint
+    if endpoint is None:
+        return None
+    if flag is not None and not settings.traces:
+        raise ConfigError("--otlp-endpoint: there is nothing to send with --traces 0", param="otlp_endpoint")
+    try:
+        return SpanExport(endpoint)
+    except ConfigError as error:
+        if flag is not None:
+            raise
+        log.warning("no spans are sent to %s: %s", endpoint, error.message)
+        return None
+
+
+async def _serve(
+    options: EngineOptions, keys: list[str], host: str, port: int, spans: SpanExport | None = None
+) -> None:
     """Start the engine, then listen, until the process is told to end."""
     from tutti.api.app import create_app
     from tutti.api.server import bind, make_server
@@ -87,6 +131,8 @@ async def _serve(options: EngineOptions, keys: list[str], host: str, port: int) 
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:
+        if spans is not None:
+            llm.backend.traces.exporter = spans.put
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
         with _signals_are_the_servers():
             app = create_app(gateway, fetching=FetchLimits.of(read_settings()))

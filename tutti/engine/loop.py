@@ -73,7 +73,7 @@ class Loop:
         players: Players | None = None,
         traced: Callable[[Trace], None] | None = None,
     ) -> None:
-        """`players` are the clocks that the runners look at, too; `traced` takes the trace of each request that ends."""
+        """`players` are the clocks that the runners look at, too; `traced` takes each request's trace at its end."""
         self.graph = graph
         self.players = players or Players()
         self.runners = runners
@@ -233,9 +233,7 @@ class Loop:
             return []
         events = events_of(chunk)
         for event in events:
-            dry = (
-                self.players.deliver(chunk.request, event.seconds) if isinstance(event, AudioDelta) else 0.0
-            )
+            dry = self.players.deliver(chunk.request, event.seconds) if isinstance(event, AudioDelta) else 0.0
             self._tracing.leave(event, dry)
         if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)

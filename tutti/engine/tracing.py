@@ -1,8 +1,8 @@
 """Records what the loop does for each request, and gives the record away at the request's end.
 
-A record is bounded: a stage keeps at most `_LIMIT` entries, and when they are full, neighbours are joined and every
-later entry takes twice as many steps. So a step costs a look-up and a few additions for each of its requests, however
-long their answers are. Where nobody takes traces, nothing is recorded.
+A record is bounded: a stage keeps at most `_LIMIT` entries. When they are full, those with the shortest pauses between
+them are joined, and later ones take twice as many steps. So a step costs a look-up and a few additions for each of its
+requests, however long their answers are. Where nobody takes traces, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ class _Entry:
     batch: int  # the sum over the steps
     made: int
 
+    def takes(self, start: float, width: int) -> bool:
+        """Whether a step that starts at `start` may join it: no longer a pause before it than a step takes."""
+        return self.count < width and start - self.end <= self.busy / self.count
+
     def add(self, other: _Entry) -> None:
         """Take the steps that follow."""
         self.end = other.end
@@ -49,14 +53,14 @@ class _Stage:
     kind: str
     entered: float | None = None
     made: float | None = None
-    width: int = 1  # steps of an entry
+    width: int = 1  # steps that an entry takes
     entries: list[_Entry] = field(default_factory=list)
 
     def step(self, start: float, end: float, batch: int) -> None:
         """It was in a step."""
         if self.entered is None:
             self.entered = start
-        if self.entries and self.entries[-1].count < self.width:
+        if self.entries and self.entries[-1].takes(start, self.width):
             last = self.entries[-1]
             last.end = end
             last.busy += end - start
@@ -64,11 +68,23 @@ class _Stage:
             last.batch += batch
             return
         if len(self.entries) == _LIMIT:
-            for first, second in zip(self.entries[::2], self.entries[1::2], strict=True):
-                first.add(second)
-            del self.entries[1::2]
-            self.width *= 2
+            self._join()
         self.entries.append(_Entry(start, end, end - start, 1, batch, 0))
+
+    def _join(self) -> None:
+        """Halve the entries: those with the shortest pauses between them become one."""
+        pauses = [
+            after.start - before.end for before, after in zip(self.entries, self.entries[1:], strict=False)
+        ]
+        joined = set(sorted(range(len(pauses)), key=pauses.__getitem__)[: _LIMIT // 2])
+        kept = self.entries[:1]
+        for place, entry in enumerate(self.entries[1:]):
+            if place in joined:
+                kept[-1].add(entry)
+            else:
+                kept.append(entry)
+        self.entries = kept
+        self.width *= 2
 
     def give(self, count: int, now: float) -> None:
         """The step made so many tokens or items for it."""
@@ -82,6 +98,7 @@ class _Record:
     """One request under way."""
 
     request: Request
+    epoch: float  # what monotonic time 0 was, in seconds since the epoch
     submitted: float
     stages: dict[str, _Stage]
     marks: list[Mark] = field(default_factory=list)
@@ -98,7 +115,6 @@ class Tracing:
         """`give` takes each trace at its end; without it nothing is recorded."""
         self._give = give
         self._records: dict[str, _Record] = {}
-        self._epoch = time.time() - time.monotonic()
 
     def begin(self, request: Request, graph: Graph) -> None:
         """A request comes in and goes through `graph`."""
@@ -108,7 +124,7 @@ class Tracing:
         stages = {
             stage.name: _Stage(str(stage.kind), now if stage.inputs else None) for stage in graph.stages
         }
-        self._records[request.id] = _Record(request, now, stages)
+        self._records[request.id] = _Record(request, time.time() - now, now, stages)
 
     def fed(self, request_id: str, stage: str) -> None:
         """An edge brought something to `stage`."""
@@ -137,14 +153,14 @@ class Tracing:
         if record is None:
             return
         if isinstance(event, TextDelta):
-            self._mark_first(record, "first_text")
+            _mark_first(record, "first_text")
         elif isinstance(event, AudioDelta):
-            self._mark_first(record, "first_sound")
+            _mark_first(record, "first_sound")
             record.sound += event.seconds
             if dry:
                 record.underruns += 1
                 if len(record.marks) < _MARKS:
-                    record.marks.append(Mark("underrun", self._epoch + time.monotonic(), dry))
+                    record.marks.append(Mark("underrun", record.epoch + time.monotonic(), dry))
         elif isinstance(event, Usage):
             record.usage = event
 
@@ -152,49 +168,49 @@ class Tracing:
         """A request is over: its trace is given away."""
         record = self._records.pop(request_id, None)
         if record is not None and self._give is not None:
-            self._give(self._trace(record, outcome, error))
+            self._give(_trace(record, outcome, error))
 
-    def _mark_first(self, record: _Record, name: str) -> None:
-        if name not in record.seen:
-            record.seen.add(name)
-            record.marks.append(Mark(name, self._epoch + time.monotonic()))
 
-    def _trace(self, record: _Record, outcome: str, error: ErrorValue | None) -> Trace:
-        request, usage = record.request, record.usage or Usage(record.request.id, 0, 0, 0)
-        media = {part.modality for part in request.parts if isinstance(part, MediaInput)}
-        return Trace(
-            request=request.id,
-            model=request.model,
-            inputs=("text", *sorted(media)),
-            outputs=request.modalities,
-            arrival=request.arrival,
-            submitted=self._epoch + record.submitted,
-            ended=self._epoch + time.monotonic(),
-            outcome=outcome,
-            error=error,
-            prompt_tokens=usage.prompt_tokens,
-            cached_tokens=usage.cached_tokens,
-            completion_tokens=usage.completion_tokens,
-            sound=record.sound,
-            underruns=record.underruns,
-            marks=tuple(record.marks),
-            stages=tuple(self._stage(name, stage) for name, stage in record.stages.items()),
-        )
+def _mark_first(record: _Record, name: str) -> None:
+    if name not in record.seen:
+        record.seen.add(name)
+        record.marks.append(Mark(name, record.epoch + time.monotonic()))
 
-    def _stage(self, name: str, stage: _Stage) -> StageTrace:
-        epoch = self._epoch
-        return StageTrace(
-            name,
-            stage.kind,
-            None if stage.entered is None else epoch + stage.entered,
-            None if stage.made is None else epoch + stage.made,
-            tuple(
-                Steps(
-                    epoch + one.start, epoch + one.end, one.busy, one.count, one.batch / one.count, one.made
-                )
-                for one in stage.entries
-            ),
-        )
+
+def _trace(record: _Record, outcome: str, error: ErrorValue | None) -> Trace:
+    request, usage = record.request, record.usage or Usage(record.request.id, 0, 0, 0)
+    media = {part.modality for part in request.parts if isinstance(part, MediaInput)}
+    return Trace(
+        request=request.id,
+        model=request.model,
+        inputs=("text", *sorted(media)),
+        outputs=request.modalities,
+        arrival=request.arrival,
+        submitted=record.epoch + record.submitted,
+        ended=record.epoch + time.monotonic(),
+        outcome=outcome,
+        error=error,
+        prompt_tokens=usage.prompt_tokens,
+        cached_tokens=usage.cached_tokens,
+        completion_tokens=usage.completion_tokens,
+        sound=record.sound,
+        underruns=record.underruns,
+        marks=tuple(record.marks),
+        stages=tuple(_stage_trace(name, stage, record.epoch) for name, stage in record.stages.items()),
+    )
+
+
+def _stage_trace(name: str, stage: _Stage, epoch: float) -> StageTrace:
+    return StageTrace(
+        name,
+        stage.kind,
+        None if stage.entered is None else epoch + stage.entered,
+        None if stage.made is None else epoch + stage.made,
+        tuple(
+            Steps(epoch + one.start, epoch + one.end, one.busy, one.count, one.batch / one.count, one.made)
+            for one in stage.entries
+        ),
+    )
 
 
 def _made(payload: Any) -> int:

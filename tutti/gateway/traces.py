@@ -33,7 +33,9 @@ class Traces:
             Trace(
                 request=request.id,
                 model=request.model,
-                operation="chat" if any(isinstance(part, Chat) for part in request.parts) else "text_completion",
+                operation="chat"
+                if any(isinstance(part, Chat) for part in request.parts)
+                else "text_completion",
                 inputs=("text", *sorted(media)),
                 outputs=request.modalities,
                 call=request.call,
