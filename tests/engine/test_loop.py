@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from tutti.errors import InvalidMedia
 from tutti.events import AudioDelta, Done, Event, Failed
 from tutti.graph import Chunk, Edge, Graph, Kind, Stage
 from tutti.request import Array, MediaInput, Request
+from tutti.trace import Trace
 
 SIZE = 8
 
@@ -115,7 +117,7 @@ GRAPH = Graph(
 class Bench:
     """A loop with its stages, and what it emitted."""
 
-    def __init__(self) -> None:
+    def __init__(self, traced: Callable[[Trace], None] | None = None) -> None:
         torch.manual_seed(0)
         self.encoder, self.denoiser = Encoder(), Denoiser()
         self.events: list[Event] = []
@@ -124,7 +126,7 @@ class Bench:
         self.sing = Once("sing", Vocoder(), budget=4)
         runners = {"see": self.see, "dream": self.dream, "sing": self.sing}
         bridges = {("see", "dream"): as_it_is, ("dream", "sing"): name_it}
-        self.loop = Loop(GRAPH, runners, bridges, self.events.extend)
+        self.loop = Loop(GRAPH, runners, bridges, self.events.extend, traced=traced)
 
     def submit(self, name: str, picture: bytes, modality: str = "audio") -> None:
         digest = hashlib.sha256(picture).hexdigest()

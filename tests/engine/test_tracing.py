@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.test_loop import GRAPH, Bench, picture
-from tutti.engine.loop import Loop
-from tutti.engine.once import OnceItem
 from tutti.engine.tracing import Tracing
 from tutti.events import Failed
 from tutti.graph import Chunk
@@ -16,13 +16,19 @@ from tutti.request import Request
 from tutti.trace import Trace
 
 
+@dataclass(frozen=True)
+class Share:
+    """A request's share of a batch."""
+
+    request_id: str
+
+
 class Traced(Bench):
     """The toy graph's loop, with its traces."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.traces: list[Trace] = []
-        self.loop = Loop(GRAPH, self.loop.runners, self.events.extend, traced=self.traces.append)
+        super().__init__(self.traces.append)
 
 
 @given(st.lists(st.tuples(st.floats(0, 2), st.floats(0.001, 1), st.integers(1, 9)), min_size=1, max_size=500))
@@ -34,7 +40,7 @@ def test_a_record_is_bounded_and_its_sums_are_those_of_all_steps(
     tracing.begin(Request(id="r", parts=(), modalities=("audio",)), GRAPH)
     now = 0.0
     for pause, length, batch in steps:
-        items = [OnceItem("r" if n == 0 else f"other{n}", None, False, 0.0) for n in range(batch)]
+        items = [Share("r" if n == 0 else f"other{n}") for n in range(batch)]
         tracing.stepped(
             "sing",
             items,
@@ -72,6 +78,16 @@ def test_each_request_of_a_loop_gets_its_trace_before_its_last_event() -> None:
         assert see.batch == 3 and [phase.name for phase in dream.phases(0)] == ["queue", "compute"]
         assert see.steps[-1].end <= dream.steps[0].start and dream.steps[-1].end <= sing.steps[0].start
         assert dream.entered is not None and dream.entered >= see.steps[-1].end
+
+
+def test_who_shares_a_picture_with_another_sees_it_computed_too() -> None:
+    bench = Traced()
+    bench.submit("a", picture(1))
+    bench.submit("b", picture(1))
+    bench.run()
+    assert bench.encoder.batches == [1]
+    assert [trace.stages[0].outputs for trace in bench.traces] == [1, 1]
+    assert [trace.stages[0].count for trace in bench.traces] == [1, 1]
 
 
 def test_a_cancelled_request_has_a_trace_of_what_it_had() -> None:

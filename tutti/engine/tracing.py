@@ -135,10 +135,10 @@ class Tracing:
     def stepped(
         self, stage: str, batch: Sequence[Item], start: float, end: float, chunks: Sequence[Chunk]
     ) -> None:
-        """`stage` computed `batch` between two monotonic times, and made `chunks`."""
+        """`stage` computed `batch` between two monotonic times, and made `chunks`: also for who shared an item."""
         if not self._records:
             return
-        for request_id in dict.fromkeys(item.request_id for item in batch):
+        for request_id in {item.request_id for item in batch} | {chunk.request for chunk in chunks}:
             record = self._records.get(request_id)
             if record is not None and stage in record.stages:
                 record.stages[stage].step(start, end, len(batch))
