@@ -78,7 +78,7 @@ class Endpoint:
         except ClientGone:
             return
         parent = _header(scope, b"traceparent")
-        caller = replace(caller, call=name, traceparent=parent and parent.decode("latin-1"))
+        caller = replace(caller, call=name, traceparent=None if parent is None else parent.decode("latin-1"))
         kind = _header(scope, b"content-type") or b""
         path = scope.get("path_params", {})
         call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))

@@ -77,8 +77,8 @@ def _rows(trace: Trace, ended: float) -> list[Row]:
     rows = []
     if trace.reading is not None:
         start, end = (moment - zero for moment in trace.reading)
-        phases = (Phase("queue", 0.0, start), Phase("reading", start, end))
-        rows.append(Row("front", (Bar("reading", start, end, 1.0, 1, 1, 1),), ((0.0, start),), phases, ""))
+        reading = (Phase("queue", 0.0, start), Phase("reading", start, end))
+        rows.append(Row("front", (Bar("reading", start, end, 1.0, 1, 1, 1),), ((0.0, start),), reading, ""))
     for stage in trace.stages:
         phases = tuple(
             Phase(phase.name, phase.start - zero, phase.end - zero) for phase in stage.phases(ended)
