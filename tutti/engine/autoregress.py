@@ -27,6 +27,7 @@ from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
 from tutti.models.protocols import (
     CausalModel,
+    CompletesTokens,
     EmitsRows,
     FollowsRows,
     PlacesTokens,
@@ -51,6 +52,7 @@ class Computed:
     errors: list[TuttiError | None]
     prompt_logprobs: dict[str, list[Any]]
     rows: Tensor | None = None
+    codes: list[tuple[int, ...]] | None = None
 
 
 class Autoregress:
@@ -196,6 +198,8 @@ class Autoregress:
             if error is not None:
                 chunks.append(self._fail(item.sequence, error))
             else:
+                if computed.codes is not None:
+                    item.sequence.codes.append(computed.codes[row])
                 chunks.append(self._accept(item.sequence, computed.tokens[row], computed.logprobs[row], now))
         return chunks
 
@@ -213,7 +217,8 @@ class Autoregress:
     def _compute(self, batch: Items[Scheduled], sampling: Items[Scheduled]) -> Computed:
         """Everything that can fail, before anything is changed."""
         self._remember(batch)
-        inputs = forward_inputs(batch, self.cache, self.device)
+        further = self.model.further if isinstance(self.model, CompletesTokens) else 0
+        inputs = forward_inputs(batch, self.cache, self.device, further)
         masks = self._begin_masks(sampling)
         rows: Tensor | None = None
         if isinstance(self.model, EmitsRows) and any(item.sequence.emits for item in batch):
@@ -226,7 +231,8 @@ class Autoregress:
         ends = inputs.batches[0].query_starts[1:] - 1
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
-        logits = self.model.logits(hidden[ends.long()])
+        hidden = hidden[ends.long()]
+        logits = self.model.logits(hidden)
         if isinstance(self.model, ShapesLogits):
             sequences = [item.sequence for item in sampling]
             logits = self.model.shape_logits(
@@ -240,7 +246,19 @@ class Autoregress:
             else error
             for item, error in zip(sampling, result.errors, strict=True)
         ]
-        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows)
+        codes = self._complete(sampling, hidden, result.tokens)
+        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows, codes)
+
+    def _complete(
+        self, sampling: Items[Scheduled], hidden: Tensor, tokens: list[int]
+    ) -> list[tuple[int, ...]] | None:
+        """The codes that go with the sampled tokens, if the model completes its tokens."""
+        if not isinstance(self.model, CompletesTokens):
+            return None
+        uniforms = [item.sequence.sampler.further(self.model.further) for item in sampling]
+        chosen = torch.tensor(tokens, device=self.device).clamp(min=0)  # -1 where sampling failed
+        numbers = torch.tensor(uniforms, dtype=torch.float64, device=self.device)
+        return [tuple(row) for row in self.model.complete(hidden, chosen, numbers).tolist()]
 
     def _remember(self, batch: Items[Scheduled]) -> None:
         """Make the memories of those who begin to run."""
@@ -340,6 +358,7 @@ class Autoregress:
             if sequence.outputs == 1 and sequence.sampling.prompt_logprobs is not None
             else None,
             self._ending(sequence, token),
+            codes=tuple(sequence.codes[-1:]),
         )
         if output.ending is not None:
             self.release(sequence.id)

@@ -17,8 +17,10 @@ from tutti.kernels.paged import PagedBatch
 from tutti.models.protocols import ForwardInputs
 
 
-def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.device) -> ForwardInputs:
-    """The model's inputs for `batch`."""
+def forward_inputs(
+    batch: Items[Scheduled], books: BlockBooks, device: torch.device, further: int = 0
+) -> ForwardInputs:
+    """The model's inputs for `batch`; `further` codes go with each token of the output."""
     counts = np.array([item.count for item in batch], dtype=np.int64)
     starts = np.array([item.sequence.computed for item in batch], dtype=np.int64)
     query_starts = np.zeros(len(batch) + 1, dtype=np.int32)
@@ -54,11 +56,12 @@ def forward_inputs(batch: Items[Scheduled], books: BlockBooks, device: torch.dev
         embeds,
         mask,
         None if memories[0] is None else memories,
+        _codes(batch, further, device) if further else None,
     )
 
 
 def _placed(batch: Items[Scheduled]) -> np.ndarray:
-    """Positions on all axes, int64 [axes, tokens]."""
+    """Positions on all axes, [axes, tokens]."""
     return np.concatenate([item.sequence.placed(item.count) for item in batch], axis=1)
 
 
@@ -73,6 +76,19 @@ def _visible(batch: Items[Scheduled], device: torch.device) -> torch.Tensor | No
     return torch.from_numpy(np.concatenate([item.sequence.visible(item.count) for item in batch])).to(device)
 
 
+def _codes(batch: Items[Scheduled], further: int, device: torch.device) -> torch.Tensor:
+    """The codes that go with the tokens, int64 [tokens, further]; -1 with those of prompts."""
+    codes = np.full((sum(item.count for item in batch), further), -1, dtype=np.int64)
+    end = 0
+    for item in batch:
+        end += item.count
+        first = item.sequence.computed - item.sequence.prompt_length  # in the output
+        known = item.sequence.codes[max(0, first) : first + item.count]
+        if known:
+            codes[end - len(known) : end] = known
+    return torch.from_numpy(codes).to(device)
+
+
 def _rows(
     batch: Items[Scheduled], query_starts: np.ndarray, device: torch.device
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
@@ -85,11 +101,11 @@ def _rows(
             found += [(first + token - sequence.computed, rows) for token, rows in pieces]
     if not found:
         return None, None
-    total, sample = int(query_starts[-1]), found[0][1]
-    embeds = torch.zeros(total, sample.shape[1], dtype=sample.dtype, device=device)
+    total, width = int(query_starts[-1]), max(rows.shape[1] for _, rows in found)
+    embeds = torch.zeros(total, width, dtype=found[0][1].dtype, device=device)
     mask = torch.zeros(total, dtype=torch.bool, device=device)
     for first, rows in found:
-        embeds[first : first + len(rows)] = rows
+        embeds[first : first + len(rows), : rows.shape[1]] = rows  # an ear's rows are narrower than an eye's
         mask[first : first + len(rows)] = True
     return embeds, mask
 

@@ -55,6 +55,7 @@ class Sequence:
     sampler: Any = None  # layers.sampling.SamplerState
     grammar: Any = None  # layers.grammar.GrammarState
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
+    codes: list[tuple[int, ...]] = field(default_factory=list)  # that go with each token of the output
     rows: TokenRows | None = None  # what other stages computed for its tokens
     emits: bool = False  # whether other stages want rows of its tokens
     emitted: int = 0  # tokens whose rows they have

@@ -90,7 +90,8 @@ class TokenOutput:
     """What one step of an autoregressive stage emits for one request.
 
     `rows` [tokens, width] are those of the tokens that were computed in the step (not of those it sampled), where other
-    stages want them; there may be rows without new tokens, while a prompt is computed.
+    stages want them; there may be rows without new tokens, while a prompt is computed. `codes` are those that go
+    with each token, if the model completes its tokens.
     """
 
     tokens: tuple[int, ...]
@@ -98,6 +99,7 @@ class TokenOutput:
     prompt_logprobs: tuple[TokenLogprob, ...] | None = None
     ending: Ending | None = None
     rows: Tensor | None = None
+    codes: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

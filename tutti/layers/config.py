@@ -177,11 +177,15 @@ class RouterConfig:
 
 @dataclass(frozen=True, slots=True)
 class MixtureConfig:
-    """A mixture of experts, each an `expert`; `shared` is one more that every token passes."""
+    """A mixture of experts, each an `expert`; `shared` is one more that every token passes.
+
+    `shared_gate`: the shared expert's result is multiplied by the sigmoid of a number that each token gives itself.
+    """
 
     router: RouterConfig
     expert: FeedForwardConfig
     shared: FeedForwardConfig | None = None
+    shared_gate: bool = False
 
     @property
     def activations(self) -> int:

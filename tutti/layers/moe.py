@@ -15,6 +15,7 @@ from torch import Tensor
 from tutti.kernels.weights import Weight, dequantize
 from tutti.layers.config import MixtureConfig, RouterConfig
 from tutti.layers.feed_forward import FeedForward
+from tutti.layers.linear import Linear
 from tutti.layers.parameters import LoadOptions, Named, TensorSpec, prefixed
 
 
@@ -64,14 +65,17 @@ class Mixture:
         self.router = Router(hidden, config.router)
         self.experts = [FeedForward(hidden, config.expert) for _ in range(config.router.experts)]
         self.shared = None if config.shared is None else FeedForward(hidden, config.shared)
+        self.shared_gate = Linear(hidden, 1, quantize=False) if config.shared_gate else None
 
     def parameters(self) -> Named:
-        """`router`, `experts.N.up`, `experts.N.down` and, where there is one, `shared.up`, `shared.down`."""
+        """`router`, `experts.N.up`, `experts.N.down` and, where they are, `shared.up`, `shared.down`, `shared_gate`."""
         yield "router", self.router
         for index, expert in enumerate(self.experts):
             yield from prefixed(f"experts.{index}", expert.parameters())
         if self.shared is not None:
             yield from prefixed("shared", self.shared.parameters())
+        if self.shared_gate is not None:
+            yield "shared_gate", self.shared_gate
 
     def __call__(self, x: Tensor) -> Tensor:
         """`x` [tokens, hidden] -> [tokens, hidden]."""
@@ -81,7 +85,10 @@ class Mixture:
         for place in range(1, experts.shape[1]):
             total.addcmul_(results[:, place].float(), weights[:, place : place + 1])
         mixed = total.to(x.dtype)
-        return mixed if self.shared is None else mixed + self.shared(x)
+        if self.shared is None:
+            return mixed
+        shared = self.shared(x)
+        return mixed + (shared if self.shared_gate is None else self.shared_gate(x).sigmoid() * shared)
 
     def _expert_results(self, x: Tensor, experts: Tensor) -> Tensor:
         """What each of its `experts` [tokens, active] makes of a token: [tokens, active, hidden].

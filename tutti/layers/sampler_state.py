@@ -6,6 +6,7 @@ tensor work is in `sampling`, `penalties` and `candidates`.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
 
@@ -15,6 +16,7 @@ from tutti.errors import InvalidRequest
 from tutti.request import SamplingParams
 
 _MASK = (1 << 64) - 1
+_FURTHER = 0xD1B54A32D192ED03  # tells the codes' stream from the tokens'
 _GAMMA = 0x9E3779B97F4A7C15  # 2**64 / golden ratio, the increment of SplitMix64
 
 # vLLM's bounds: below the first a temperature means greedy, between the two it counts as the second.
@@ -135,6 +137,13 @@ class SamplerState:
     def uniform(self) -> float:
         """The random number in [0, 1) of the next token."""
         return uniform(self.seed, self.position)
+
+    def further(self, count: int) -> list[float]:
+        """Random numbers in [0, 1) for `count` codes that go with the next token; NaN where nothing is drawn."""
+        if self.greedy:
+            return [math.nan] * count
+        first = self.position * count
+        return [uniform(self.seed ^ _FURTHER, first + place) for place in range(count)]
 
     def forbidden(self) -> Iterator[int]:
         """Tokens that must not come next: ends held back by `min_tokens`, and ends of bad words."""

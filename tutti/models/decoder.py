@@ -62,30 +62,41 @@ class Decoder:
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
         """Hidden states after the last norm, [tokens, hidden]; writes the step's keys and values to `caches`."""
+        return self.run(inputs, caches)[0]
+
+    def run(
+        self, inputs: ForwardInputs, caches: Sequence[LayerCache], tap: int | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What `forward` gives, and what the first `tap` layers gave, [tokens, hidden]; the last layer's is normed."""
         x = self.begin(inputs)
+        tapped = x.clone() if tap == 0 else None
         rotations = [rope(inputs.positions) for rope in self.ropes]
         residual: Tensor | None = None
         features = iter(self.features(inputs))
-        for block, rope, group, cache in zip(self.blocks, self._rope_of, self._group_of, caches, strict=True):
+        layers = zip(self.blocks, self._rope_of, self._group_of, caches, strict=True)
+        for number, (block, rope, group, cache) in enumerate(layers, 1):
             rotation = None if rope is None else rotations[rope]
             x, residual = block(x, residual, rotation, inputs.batches[group], cache)
+            if number == tap:
+                tapped = x + residual
             if (feature := next(features, None)) is not None:
                 x = x + feature.to(x.dtype)
-        return self.norm.add(x, residual)[0]
+        hidden = self.norm.add(x, residual)[0]
+        return hidden, hidden if tap == len(self.blocks) else tapped
 
     def begin(self, inputs: ForwardInputs) -> Tensor:
         """The first layer's input [tokens, hidden]: embeddings, with other stages' rows in their places."""
         x = self.embed(inputs.tokens)
         if inputs.embeds is None or inputs.embed_mask is None:
             return x
-        rows = inputs.embeds.chunk(1 + self.config.deepstack, dim=1)[0]
+        rows = inputs.embeds[:, : self.config.hidden]
         return torch.where(inputs.embed_mask[:, None], rows.to(x.dtype), x)
 
     def features(self, inputs: ForwardInputs) -> list[Tensor]:
         """What is added after each of the first layers, [tokens, hidden]; zeros where no encoder's row stands."""
         if inputs.embeds is None or not self.config.deepstack:
             return []
-        return list(inputs.embeds.chunk(1 + self.config.deepstack, dim=1)[1:])
+        return list(inputs.embeds.split(self.config.hidden, dim=1)[1:])
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:

@@ -23,25 +23,27 @@ class GridDecoder(Decoder):
 
 
 def grid_positions(length: int, media: list[MediaInput]) -> np.ndarray:
-    """Positions int64 [3, length] of a prompt with these media.
+    """Positions [3, length] of a prompt with these media: int64, or float64 where one of them is `exact`.
 
     A medium's `grid` is (frames, rows, columns) of its tokens, and the attribute `interval` how far apart in time its
     frames are; what follows it stands `advance` positions further, or the longer side of the grid. A medium without a
     grid (a recording) is a line, like text.
     """
-    places = np.empty((3, length), dtype=np.int64)
-    token = position = 0
+    exact = any("exact" in medium.attributes for medium in media)
+    places = np.empty((3, length))
+    token, position = 0, 0.0
     for medium in sorted(media, key=lambda one: one.spans[0]):
         if not medium.grid:
             continue
         start = medium.spans[0][0]
-        places[:, token:start] = np.arange(position, position + start - token)
+        places[:, token:start] = position + np.arange(start - token)
         position += start - token
         frames, rows, columns = medium.grid
-        times = (np.arange(frames) * medium.attributes.get("interval", 1)).astype(np.int64)
+        times = np.arange(frames) * medium.attributes.get("interval", 1.0)
+        times = times if exact else np.floor(times)
         grid = np.stack(np.meshgrid(times, np.arange(rows), np.arange(columns), indexing="ij")).reshape(3, -1)
         token = start + grid.shape[1]
         places[:, start:token] = grid + position
-        position += int(medium.attributes.get("advance", max(rows, columns)))
-    places[:, token:] = np.arange(position, position + length - token)
-    return places
+        position += medium.attributes.get("advance", max(rows, columns))
+    places[:, token:] = position + np.arange(length - token)
+    return places if exact else places.astype(np.int64)

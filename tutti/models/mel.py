@@ -19,6 +19,11 @@ def log_mel(samples: Tensor, bands: int) -> Tensor:
     return _log_mel(F.pad(samples, (0, frames * HOP - len(samples) + WINDOW)), bands, frames)
 
 
+def cut_log_mel(samples: Tensor, bands: int) -> Tensor:
+    """`samples` float32 [samples] at 16 kHz -> float32 [bands, whole frames]; nothing follows the recording."""
+    return _log_mel(samples, bands, len(samples) // HOP)
+
+
 def window_log_mel(samples: Tensor, bands: int, length: int) -> Tensor:
     """`samples` float32 [samples], with silence up to `length` samples -> float32 [bands, length // HOP]."""
     return _log_mel(F.pad(samples, (0, length - len(samples))), bands, length // HOP)

@@ -22,11 +22,12 @@ from tutti.request import MediaInput, Request, SamplingParams
 class ForwardInputs:
     """The tokens of one step, of all its requests, flattened.
 
-    `tokens` int64 [tokens]; `positions` int64 [tokens], or [axes, tokens] for a model that places tokens (see
-    `PlacesTokens`); `batches` one `PagedBatch` per entry of the model's `groups`; `embeds` [tokens, width] are the rows
-    that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the embedding, what a
+    `tokens` int64 [tokens]; `positions` int64 [tokens], or [axes, tokens] of any number type for a model that places
+    tokens (see `PlacesTokens`); `batches` one `PagedBatch` per entry of the model's `groups`; `embeds` [tokens, width]
+    are the rows that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the embedding, what a
     model makes of a language model's is its own matter. `memories`, one per request, are what a model that remembers
-    made of its requests' media (see `Remembers`).
+    made of its requests' media (see `Remembers`). `codes` int64 [tokens, further] are the codes that go with tokens of
+    the output, -1 with those of the prompt, for a model that completes its tokens (see `CompletesTokens`).
     """
 
     tokens: Tensor
@@ -35,6 +36,7 @@ class ForwardInputs:
     embeds: Tensor | None = None
     embed_mask: Tensor | None = None
     memories: tuple[Any, ...] | None = None
+    codes: Tensor | None = None
 
 
 class CausalModel(Protocol):
@@ -62,7 +64,10 @@ class PlacesTokens(Protocol):
     """A causal model whose tokens have positions on several axes (M-RoPE), which media decide."""
 
     def positions(self, request: Request) -> np.ndarray:
-        """Positions int64 [axes, tokens] of the prompt; what follows goes on from the largest, on all axes."""
+        """Positions [axes, tokens] of the prompt; what follows goes on from the largest, on all axes.
+
+        int64, or float64 where a video's frames stand between whole positions.
+        """
         ...
 
 
@@ -87,6 +92,25 @@ class ShapesLogits(Protocol):
         """Float32 `logits` [rows, vocab_size], which may be changed in place, after the model's rules.
 
         Row i continues `tokens[i]`, of which the first `prompts[i]` are the prompt.
+        """
+        ...
+
+
+@runtime_checkable
+class CompletesTokens(Protocol):
+    """A causal model each of whose output tokens stands for several codes: itself and `further` more.
+
+    Codecs with several codebooks need them: the token is the first codebook's code, and what the model embeds in the
+    next step is made of all of them (`ForwardInputs.codes`).
+    """
+
+    further: int
+
+    def complete(self, hidden: Tensor, tokens: Tensor, uniforms: Tensor) -> Tensor:
+        """The codes int64 [rows, further] that go with `tokens` int64 [rows], chosen from `hidden` [rows, hidden].
+
+        All requests that sampled in a step come together. `uniforms` float64 [rows, further] in [0, 1) are what codes
+        are drawn by; a row of NaN takes the likeliest ones.
         """
         ...
 

@@ -32,17 +32,21 @@ def load_tower(
     config: Mapping[str, Any],
     prefixes: Sequence[str],
     attention: str = "sdpa",
+    settings: str | None = None,
 ) -> nn.Module:
     """The module `target` ("transformers.models.x.modeling_x:Class") of its section `config` of config.json.
 
-    Its tensors are those under the first of `prefixes` that the checkpoint has. Raises CheckpointError naming the
+    Its tensors are those under the first of `prefixes` that the checkpoint has. `settings` is the class of its
+    configuration, a name in its module, where the class itself does not say. Raises CheckpointError naming the
     tensors that are missing or of the wrong shape.
     """
     from transformers.initialization import no_init_weights
 
     module_name, _, class_name = target.partition(":")
-    kind = getattr(importlib.import_module(module_name), class_name)
-    parsed = kind.config_class.from_dict({key: value for key, value in config.items() if key != "dtype"})
+    home = importlib.import_module(module_name)
+    kind = getattr(home, class_name)
+    config_class = kind.config_class if settings is None else getattr(home, settings)
+    parsed = config_class.from_dict({key: value for key, value in config.items() if key != "dtype"})
     with no_init_weights():  # buffers are computed, weights stay untouched memory until they are replaced
         tower: nn.Module = kind._from_config(parsed, attn_implementation=attention)
     prefix = next(

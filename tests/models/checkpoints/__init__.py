@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from tests.models.checkpoints import hearing, mllama, omni, sight, text
+from tests.models.checkpoints import hearing, mllama, omni, omni3, sight, text
 from tests.models.checkpoints.base import (
     AUDIO,
     BASE,
@@ -77,7 +77,7 @@ __all__ = [
     "tokenizer_json",
 ]
 
-KINDS = (text, sight, mllama, hearing, omni)  # importing them registered their recipes
+KINDS = (text, sight, mllama, hearing, omni, omni3)  # importing them registered their recipes
 
 
 def names(kind: str) -> tuple[str, ...]:

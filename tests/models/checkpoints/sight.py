@@ -62,7 +62,7 @@ def _qwen2_5_vl() -> PreTrainedModel:
 
 
 # A tower of four layers, of which two speak to the decoder; positions learned on a grid of 6 x 6.
-_DEEP_VISION = {
+DEEP_VISION = {
     "depth": 4,
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -76,7 +76,7 @@ _DEEP_VISION = {
 
 @sighted("qwen3_vl")
 def _qwen3_vl() -> PreTrainedModel:
-    return _vision_language("Qwen3VL", _DEEP_VISION, [5, 4, 3], head_dim=24)
+    return _vision_language("Qwen3VL", DEEP_VISION, [5, 4, 3], head_dim=24)
 
 
 @sighted("qwen3_vl_moe")
@@ -88,7 +88,7 @@ def _qwen3_vl_moe() -> PreTrainedModel:
         "moe_intermediate_size": 40,
         "mlp_only_layers": [1],
     }
-    return _vision_language("Qwen3VLMoe", _DEEP_VISION, [5, 4, 3], head_dim=24, **experts)
+    return _vision_language("Qwen3VLMoe", DEEP_VISION, [5, 4, 3], head_dim=24, **experts)
 
 
 _TILE = 16  # pixels

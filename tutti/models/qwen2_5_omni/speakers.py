@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from tutti.errors import CheckpointError, InvalidRequest
 
 FILE = "spk_dict.pt"
+Voice = TypeVar("Voice")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,7 @@ def load_speakers(folder: Path) -> dict[str, Speaker]:
     return speakers
 
 
-def choose(speakers: Mapping[str, Speaker], name: str | None) -> Speaker:
+def choose(speakers: Mapping[str, Voice], name: str | None) -> Voice:
     """The voice called `name`, however it is capitalized; None: the first. Raises InvalidRequest."""
     if name is None:
         return next(iter(speakers.values()))

@@ -8,7 +8,7 @@ from typing import Any
 
 from tutti.models.processor.media import place
 from tutti.models.processor.speech import HOP, RATE
-from tutti.models.qwen2_5_omni.media import hear
+from tutti.models.qwen2_5_omni.media import audio_tokens, hear
 from tutti.models.qwen2_audio.config import audio_config
 from tutti.models.reading import require
 from tutti.models.whisper.config import window_frames
@@ -27,7 +27,9 @@ class Reader:
 
     def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
-        return place(ids, frozenset({self.placeholder}), [hear(one, self.most_seconds) for one in media])
+        return place(
+            ids, frozenset({self.placeholder}), [hear(one, audio_tokens, self.most_seconds) for one in media]
+        )
 
 
 def reader(folder: Path, config: dict[str, Any]) -> Reader:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -74,14 +74,21 @@ def fitted(height: int, width: int, factor: int, least: int, most: int) -> tuple
 class Sight:
     """Reads pictures and videos."""
 
-    def __init__(self, how: Pixels, positions_per_second: float | None, *, past_time: bool = False) -> None:
+    def __init__(
+        self,
+        how: Pixels,
+        positions_per_second: float | None,
+        *,
+        follows: Literal["whole", "exactly"] | None = None,
+    ) -> None:
         """`positions_per_second` says how far apart in time a video's frames stand; None: one after the other.
 
-        `past_time`: what follows a video stands behind its last frame, and not only behind its longer side.
+        `follows`: what follows a video stands behind its last frame, and not only behind its longer side; its frames
+        stand at whole positions, or exactly where their times are.
         """
         self.how = how
         self.positions_per_second = positions_per_second
-        self.past_time = past_time
+        self.follows = follows
 
     def read(self, medium: Media) -> ReadMedium:
         """The medium as frames uint8 [frames, height, width, 3] of a size the tower takes. Raises InvalidMedia."""
@@ -93,8 +100,11 @@ class Sight:
             frames.shape[2] // how.patch // how.merge,
         )
         attributes = {"interval": interval}
-        if self.past_time:
-            attributes["advance"] = max(*grid[1:], int((grid[0] - 1) * interval) + 1)
+        last = (grid[0] - 1) * interval
+        if self.follows == "whole":
+            attributes["advance"] = max(*grid[1:], int(last) + 1)
+        elif self.follows == "exactly":
+            attributes |= {"advance": max(*grid[1:], last + 1), "exact": 1.0}
         return ReadMedium(medium.modality, {"frames": array(frames)}, math.prod(grid), grid, attributes)
 
     def _frames(self, medium: Media) -> tuple[np.ndarray, float]:

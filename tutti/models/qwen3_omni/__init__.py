@@ -1,0 +1,35 @@
+"""Qwen3-Omni (Alibaba, arXiv 2509.17765): sees and hears, writes and speaks; mixtures of experts.
+
+The thinker reads text, pictures, videos and sound and writes text; the talker follows the words that it writes and
+makes frames of speech, several codes each; code2wav makes sound of the frames, without looking ahead.
+"""
+
+from tutti.graph import Edge, Graph, Kind, Stage
+
+_HOME = "tutti.models.qwen3_omni"
+
+
+def _stage(
+    name: str, kind: Kind, module: str, inputs: tuple[str, ...] = (), output: str | None = None
+) -> Stage:
+    return Stage(name, kind, f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}", output, inputs)
+
+
+GRAPH = Graph(
+    "qwen3_omni",
+    ("Qwen3OmniMoeForConditionalGeneration",),
+    (
+        _stage("audio", Kind.ONCE, "hearing", ("audio",)),
+        _stage("vision", Kind.ONCE, "sight", ("image", "video")),
+        _stage("thinker", Kind.AUTOREGRESS, "thinker", ("text",), "text"),
+        _stage("talker", Kind.AUTOREGRESS, "talker"),
+        _stage("code2wav", Kind.ONCE, "code2wav", output="audio"),
+    ),
+    (
+        Edge("audio", "thinker"),
+        Edge("vision", "thinker"),
+        Edge("thinker", "talker", f"{_HOME}.following:follow"),
+        Edge("talker", "code2wav", f"{_HOME}.code2wav:collect"),
+    ),
+    media=f"{_HOME}.media:reader",
+)

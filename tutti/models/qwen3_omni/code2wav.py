@@ -1,0 +1,134 @@
+"""Frames of codes to sound, as they come: windows of an answer, each going on where the one before ended.
+
+Windows grow: a listener's first ones are short, so that sound comes soon. However an answer is cut, it sounds the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from tutti.errors import StageFailed
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions, Chunk
+from tutti.models.protocols import Sound
+from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen3_omni.talker import Talker
+from tutti.models.qwen3_omni.waveform import Memory, Waveform
+from tutti.models.towers import load_tower
+
+TARGET = "transformers.models.qwen3_omni_moe.modeling_qwen3_omni_moe:Qwen3OmniMoeCode2Wav"
+SETTINGS = "Qwen3OmniMoeCode2WavConfig"
+RATE = 24_000
+SIZES = (
+    (0, 4),
+    (4, 8),
+    (12, 12),
+    (24, 24),
+)  # from which frame on how many are sounded at a time, 12.5 a second
+FILE_SIZE = 48  # where nobody listens meanwhile
+
+Frame = tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Answer:
+    """What is remembered of an answer between its windows."""
+
+    memory: Memory | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """The next frames of an answer."""
+
+    frames: tuple[Frame, ...]
+    answer: Answer = field(default_factory=Answer)
+
+
+class Code2Wav:
+    """Implements `models.protocols.OnceModel`."""
+
+    def __init__(self, waveform: Waveform, device: torch.device) -> None:
+        self.waveform = waveform
+        self.device = device
+
+    def take(self, part: Any) -> Any:
+        """Codes come by an edge only."""
+        raise StageFailed("code2wav takes no part of a request")
+
+    def cost(self, item: Window) -> int:
+        """See `OnceModel.cost`: frames."""
+        return len(item.frames)
+
+    def bucket(self, item: Window) -> Hashable:
+        """See `OnceModel.bucket`: windows of one length, all of answers that begin or all of others."""
+        return len(item.frames), item.answer.memory is None
+
+    def run(self, items: list[Window]) -> list[Sound]:
+        """One `Sound` per item; no frames are no sound. Answers remember only when all went well."""
+        sounds: dict[int, Sound] = {}
+        memories: dict[Answer, Memory] = {}
+        waiting = list(enumerate(items))
+        while waiting:
+            waiting = self._pass(waiting, sounds, memories)
+        for answer, memory in memories.items():
+            answer.memory = memory
+        return [sounds[place] for place in range(len(items))]
+
+    def _pass(
+        self, waiting: list[tuple[int, Window]], sounds: dict[int, Sound], memories: dict[Answer, Memory]
+    ) -> list[tuple[int, Window]]:
+        """Compute what can be computed together with the first window; returns the rest."""
+        found: dict[Answer, tuple[int, Window]] = {}
+        rest = []
+        for place, window in waiting:
+            known = memories.get(window.answer, window.answer.memory)
+            first = next(iter(found.values()), (place, window))[1]
+            begun = memories.get(first.answer, first.answer.memory)
+            alike = len(window.frames) == len(first.frames) and (known is None) == (begun is None)
+            if alike and window.answer not in found:
+                found[window.answer] = place, window
+            else:
+                rest.append((place, window))
+        if not next(iter(found.values()))[1].frames:
+            sounds.update({place: Sound(torch.zeros(0), RATE) for place, _ in found.values()})
+            return rest
+        codes = torch.tensor([window.frames for _, window in found.values()], device=self.device).transpose(
+            1, 2
+        )
+        past = [memories.get(answer, answer.memory) for answer in found]
+        samples, after = self.waveform.samples(codes, past)
+        for (answer, (place, _)), row, memory in zip(found.items(), samples, after, strict=True):
+            sounds[place], memories[answer] = Sound(row, RATE), memory
+        return rest
+
+
+def collect(talker: Talker, code2wav: Code2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+    """The bridge: frames become windows as soon as there are enough."""
+
+    def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
+        answer: Answer = state.setdefault("answer", Answer())
+        frames: list[Frame] = state.setdefault("frames", [])
+        for token, codes in zip(chunk.payload.tokens, chunk.payload.codes, strict=True):
+            if token not in talker.eos_ids:
+                frames.append((token, *codes))
+        done: int = state.get("done", 0)
+        live = state["request"].live
+        size = next(size for start, size in reversed(SIZES) if done >= start) if live else FILE_SIZE
+        if not chunk.final and len(frames) < size:
+            return None
+        state["done"], state["frames"] = done + len(frames), []
+        return Chunk(chunk.request, chunk.stage, Window(tuple(frames), answer), chunk.final)
+
+    return bridge
+
+
+def build(checkpoint: Checkpoint, options: BuildOptions) -> Code2Wav:
+    """The network with its weights."""
+    config = part(checkpoint.config, "code2wav_config")
+    module = load_tower(checkpoint, options, TARGET, config, ("code2wav.",), settings=SETTINGS)
+    return Code2Wav(Waveform(module), torch.device(options.device))
