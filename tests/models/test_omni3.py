@@ -26,7 +26,7 @@ from tutti.settings import EngineOptions
 
 NAME = "qwen3_omni"
 NEW, FRAMES = 8, 12
-LONG = np.concatenate([TONE] * 4)
+LONG = np.concatenate([TONE] * 5)  # longer than what hears itself together
 
 Piece = int | tuple[str, Any]
 SYSTEM: list[Piece] = [START, *b"system\n", *words(20, 7), EOS, 10]

@@ -24,10 +24,10 @@ class ForwardInputs:
 
     `tokens` int64 [tokens]; `positions` int64 [tokens], or [axes, tokens] of any number type for a model that places
     tokens (see `PlacesTokens`); `batches` one `PagedBatch` per entry of the model's `groups`; `embeds` [tokens, width]
-    are the rows that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the embedding, what a
-    model makes of a language model's is its own matter. `memories`, one per request, are what a model that remembers
-    made of its requests' media (see `Remembers`). `codes` int64 [tokens, further] are the codes that go with tokens of
-    the output, -1 with those of the prompt, for a model that completes its tokens (see `CompletesTokens`).
+    are the rows that other stages gave, present where `embed_mask` bool [tokens] is set: an encoder's replace the
+    embedding, what a model makes of a language model's is its own matter. `memories`, one per request, are what a model
+    that remembers made of its requests' media (see `Remembers`). `codes` int64 [tokens, further] are the codes that go
+    with tokens of the output, -1 with those of the prompt, for a model that completes its tokens (`CompletesTokens`).
     """
 
     tokens: Tensor

@@ -32,4 +32,5 @@ GRAPH = Graph(
         Edge("talker", "code2wav", f"{_HOME}.code2wav:collect"),
     ),
     media=f"{_HOME}.media:reader",
+    narrator=f"{_HOME}.narrator:narrator",
 )

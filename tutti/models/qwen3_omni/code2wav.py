@@ -6,7 +6,7 @@ Windows grow: a listener's first ones are short, so that sound comes soon. Howev
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, Chunk
 from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
-from tutti.models.qwen3_omni.talker import Talker
 from tutti.models.qwen3_omni.waveform import Memory, Waveform
 from tutti.models.towers import load_tower
 
@@ -43,10 +42,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """The next frames of an answer."""
+    """The next frames of an answer, from its frame `first` on."""
 
     frames: tuple[Frame, ...]
-    answer: Answer = field(default_factory=Answer)
+    first: int
+    answer: Answer
 
 
 class Code2Wav:
@@ -65,56 +65,32 @@ class Code2Wav:
         return len(item.frames)
 
     def bucket(self, item: Window) -> Hashable:
-        """See `OnceModel.bucket`: windows of one length, all of answers that begin or all of others."""
-        return len(item.frames), item.answer.memory is None
+        """See `OnceModel.bucket`: windows of one length, of answers that all begin or all go on; each in its turn."""
+        memory = item.answer.memory
+        if item.first != (0 if memory is None else memory.frames):
+            return item
+        return len(item.frames), memory is None
 
     def run(self, items: list[Window]) -> list[Sound]:
         """One `Sound` per item; no frames are no sound. Answers remember only when all went well."""
-        sounds: dict[int, Sound] = {}
-        memories: dict[Answer, Memory] = {}
-        waiting = list(enumerate(items))
-        while waiting:
-            waiting = self._pass(waiting, sounds, memories)
-        for answer, memory in memories.items():
-            answer.memory = memory
-        return [sounds[place] for place in range(len(items))]
-
-    def _pass(
-        self, waiting: list[tuple[int, Window]], sounds: dict[int, Sound], memories: dict[Answer, Memory]
-    ) -> list[tuple[int, Window]]:
-        """Compute what can be computed together with the first window; returns the rest."""
-        found: dict[Answer, tuple[int, Window]] = {}
-        rest = []
-        for place, window in waiting:
-            known = memories.get(window.answer, window.answer.memory)
-            first = next(iter(found.values()), (place, window))[1]
-            begun = memories.get(first.answer, first.answer.memory)
-            alike = len(window.frames) == len(first.frames) and (known is None) == (begun is None)
-            if alike and window.answer not in found:
-                found[window.answer] = place, window
-            else:
-                rest.append((place, window))
-        if not next(iter(found.values()))[1].frames:
-            sounds.update({place: Sound(torch.zeros(0), RATE) for place, _ in found.values()})
-            return rest
-        codes = torch.tensor([window.frames for _, window in found.values()], device=self.device).transpose(
-            1, 2
-        )
-        past = [memories.get(answer, answer.memory) for answer in found]
-        samples, after = self.waveform.samples(codes, past)
-        for (answer, (place, _)), row, memory in zip(found.items(), samples, after, strict=True):
-            sounds[place], memories[answer] = Sound(row, RATE), memory
-        return rest
+        if not items[0].frames:
+            return [Sound(torch.zeros(0), RATE) for _ in items]
+        codes = torch.tensor([item.frames for item in items], device=self.device).transpose(1, 2)
+        samples, memories = self.waveform.samples(codes, [item.answer.memory for item in items])
+        for item, memory in zip(items, memories, strict=True):
+            item.answer.memory = memory
+        return [Sound(row, RATE) for row in samples]
 
 
-def collect(talker: Talker, code2wav: Code2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+def collect(source: Checkpoint, code2wav: Code2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
     """The bridge: frames become windows as soon as there are enough."""
+    end = part(source.config, "talker_config")["codec_eos_token_id"]
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         answer: Answer = state.setdefault("answer", Answer())
         frames: list[Frame] = state.setdefault("frames", [])
         for token, codes in zip(chunk.payload.tokens, chunk.payload.codes, strict=True):
-            if token not in talker.eos_ids:
+            if token != end:
                 frames.append((token, *codes))
         done: int = state.get("done", 0)
         live = state["request"].live
@@ -122,7 +98,7 @@ def collect(talker: Talker, code2wav: Code2Wav) -> Callable[[Chunk, dict[str, An
         if not chunk.final and len(frames) < size:
             return None
         state["done"], state["frames"] = done + len(frames), []
-        return Chunk(chunk.request, chunk.stage, Window(tuple(frames), answer), chunk.final)
+        return Chunk(chunk.request, chunk.stage, Window(tuple(frames), done, answer), chunk.final)
 
     return bridge
 

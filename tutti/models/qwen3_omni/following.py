@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
 from tutti.models.protocols import Rows
 from tutti.models.qwen3_omni.talker import Talker
-from tutti.models.qwen3_omni.thinker import Thinker
 from tutti.models.qwen3_omni.turns import OPENING, Turns, read
 
 _PADS = 4  # while the talker is told how to speak
@@ -33,19 +33,20 @@ class _Signs:
     silence: Tensor
 
 
-def follow(thinker: Thinker, talker: Talker) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
+def follow(source: Checkpoint, talker: Talker) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
     """The bridge."""
     with torch.inference_mode():
-        signs = _signs(thinker, talker)
+        signs = _signs(source.tensor("thinker.model.embed_tokens.weight"), talker)
+    own = talker.embed.table
 
     @torch.inference_mode()
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
         turns: Turns = state.get("turns") or read(state["request"], talker.marks)
         state["turns"] = turns
         first: int = state.get("read", 0)
-        rows: Tensor | None = chunk.payload.rows
         pieces: list[Tensor] = []
-        if rows is not None:
+        if chunk.payload.rows is not None:
+            rows: Tensor = chunk.payload.rows.to(own)
             state["read"] = first + len(rows)
             pieces += _heard(rows, first, turns, talker) + _answer(rows, first, turns, talker, signs)
         if chunk.final:
@@ -86,7 +87,8 @@ def _answer(rows: Tensor, first: int, turns: Turns, talker: Talker, signs: _Sign
     return [said[:opening], signs.begin, said[opening:]]
 
 
-def _signs(thinker: Thinker, talker: Talker) -> _Signs:
-    tokens = torch.tensor(talker.signs, device=talker.device)
-    begin, end, silence = talker.text_projection(thinker.embed(tokens)).split(1)
+def _signs(table: Tensor, talker: Talker) -> _Signs:
+    """From the thinker's `table` of embeddings."""
+    embedded = table[torch.tensor(talker.signs)].to(talker.embed.table)
+    begin, end, silence = talker.text_projection(embedded).split(1)
     return _Signs(torch.cat([silence.expand(_PADS, -1), begin]), end, silence)

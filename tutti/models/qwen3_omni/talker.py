@@ -78,7 +78,6 @@ class Talker(GridDecoder):
         self.text_projection, self.hidden_projection = Projection(width, text), Projection(width, text)
         self.further = require(section, "num_code_groups") - 1
         self.predictor = CodePredictor(predictor_config(whole), self.further, device)
-        self.device = device
         self.marks = marks(whole)
         self.signs = [
             int(require(whole, f"tts_{name}_token_id")) for name in ("bos", "eos", "pad")
