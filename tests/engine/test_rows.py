@@ -62,7 +62,7 @@ def test_media_that_stand_nowhere_give_all_their_rows_and_decide_every_block() -
         assert rows.available == 0
         rows.put(part, numbers(10 * part, count))
     assert rows.available > 1000
-    assert [piece[:, 0].tolist() for piece in rows.unplaced] == [[10, 11], [40, 41, 42, 43, 44, 45, 46]]
+    assert [piece[:, 0].tolist() for _, piece in rows.unplaced] == [[10, 11], [40, 41, 42, 43, 44, 45, 46]]
     assert placed(rows, 0, 9) == {2: 30}
 
 
