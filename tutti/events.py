@@ -41,6 +41,14 @@ class PromptLogprobs(msgspec.Struct, frozen=True, tag="prompt_logprobs"):
     index: int = 0
 
 
+class TokenTimes(msgspec.Struct, frozen=True, tag="times"):
+    """When each token of an output was said: seconds since the beginning of the recording, one for each token."""
+
+    request: str
+    seconds: tuple[float, ...]
+    index: int = 0
+
+
 class AudioDelta(msgspec.Struct, frozen=True, tag="audio"):
     """Sound: 16-bit little-endian mono PCM at `rate` Hz."""
 
@@ -133,4 +141,15 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     index: int = 0
 
 
-Event = TextDelta | PromptLogprobs | AudioDelta | ImageDone | VideoDelta | Embedding | Usage | Done | Failed
+Event = (
+    TextDelta
+    | PromptLogprobs
+    | TokenTimes
+    | AudioDelta
+    | ImageDone
+    | VideoDelta
+    | Embedding
+    | Usage
+    | Done
+    | Failed
+)

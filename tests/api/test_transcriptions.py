@@ -42,6 +42,8 @@ def client(hearing: Serving) -> Iterator[openai.OpenAI]:
 
 
 def ask(client: openai.OpenAI, recording: tuple[str, bytes] = SHORT, **options: Any) -> Any:
+    """Nearly greedy: at temperature 0, a model of random weights doubts all that it says and tries again and again."""
+    options = {"temperature": 1e-4} | options
     return client.audio.transcriptions.create(model="tiny", file=recording, **options)
 
 
@@ -49,6 +51,11 @@ def test_a_recording_becomes_text(client: openai.OpenAI) -> None:
     answer = ask(client, LONG, language="en")
     assert answer.text and answer.usage.seconds == 40
     assert ask(client, LONG, language="en", response_format="text") == f"{answer.text}\n"
+
+
+def test_at_temperature_zero_what_is_doubtful_is_tried_again(client: openai.OpenAI) -> None:
+    (segment, *_) = ask(client, temperature=0.0, language="en", response_format="verbose_json").segments
+    assert segment.temperature == 1.0 and 0 < segment.no_speech_prob < 0.6
 
 
 def test_text_that_came_before_matters(client: openai.OpenAI) -> None:
@@ -66,6 +73,16 @@ def test_segments_cover_a_long_recording_in_order(client: openai.OpenAI) -> None
         clock = segment.end
     assert answer.segments[-1].seek > 0  # more than one window
     assert "".join(segment.text for segment in answer.segments).strip() == answer.text
+
+
+def test_words_have_times_inside_of_the_recording(client: openai.OpenAI) -> None:
+    options = {"language": "en", "response_format": "verbose_json"}
+    answer = ask(client, LONG, **options, timestamp_granularities=["word", "segment"])
+    words = "".join(word.word for word in answer.words)
+    assert words == "".join(answer.text.split()) and answer.segments
+    assert all(0 <= word.start <= word.end <= 40.0 for word in answer.words)
+    assert max(word.end for word in answer.words) > 10
+    assert ask(client, LONG, **options).words is None
 
 
 def test_subtitles_have_the_times_of_the_segments(client: openai.OpenAI) -> None:
@@ -87,7 +104,9 @@ def test_a_stream_gives_the_same_text_segment_by_segment(client: openai.OpenAI) 
 
 
 def test_a_translation_is_another_task(client: openai.OpenAI) -> None:
-    answer = client.audio.translations.create(model="tiny", file=LONG, response_format="text")
+    answer = client.audio.translations.create(
+        model="tiny", file=LONG, response_format="text", temperature=1e-4
+    )
     assert answer.strip() not in ("", ask(client, LONG, language="en").text)
 
 
@@ -110,7 +129,8 @@ def test_a_client_who_leaves_ends_the_work(hearing: Serving, client: openai.Open
     [
         ({"language": "tlh"}, "does not know the language 'tlh'; it knows en, fr"),
         ({"response_format": "pdf"}, "response_format: 'pdf' is not one of"),
-        ({"timestamp_granularities": ["word"], "response_format": "verbose_json"}, "times of words"),
+        ({"timestamp_granularities": ["word"]}, "ask for response_format verbose_json"),
+        ({"timestamp_granularities": ["line"], "response_format": "verbose_json"}, "neither 'word' nor"),
         ({"temperature": "hot"}, "temperature: expected a number"),
         ({"recording": ("a.wav", b"RIFF....WAVEnothing")}, "recording"),
         ({"recording": ("a.wav", b"")}, "recording"),

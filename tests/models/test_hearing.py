@@ -15,7 +15,7 @@ from tests.models.checkpoints import AUDIO, END, EOS, PAD, START, WHISPER, WHISP
 from tests.models.test_sight import tokens, words
 from tutti import LLM, SamplingParams
 from tutti.errors import InvalidMedia, InvalidRequest
-from tutti.events import Done, Event, Failed, TextDelta
+from tutti.events import Done, Event, Failed, TextDelta, TokenTimes
 from tutti.request import Media, Request, Tokens
 
 NEW = 10
@@ -221,6 +221,36 @@ def test_equal_prompts_about_other_recordings_share_nothing_and_the_same_recordi
     assert again.num_cached_tokens > 0
     assert said([again]) == said([first]) != said([other])
     assert llm.engine.encoders[0].items == 2
+
+
+def test_tokens_are_said_when_transformers_says_so() -> None:
+    llm = make("whisper", max_num_batched_tokens=24)
+    events: list[Event] = []
+    llm.engine.loop._emit = events.extend
+    for index, asked in enumerate(ASKED):
+        parts = (Tokens(tuple(prompt(*asked, True))), Media("audio", _file(RECORDINGS[index])))
+        request = Request(id=str(index), parts=parts, sampling=FREE, modalities=("text", "times"))
+        llm.engine.loop.submit(llm.processor.prepare(request))
+    ended = lambda: sum(isinstance(event, Done | Failed) for event in events)  # noqa: E731
+    llm.engine.loop.run_until(lambda: ended() == len(ASKED))
+    found = {event.request: event.seconds for event in events if isinstance(event, TokenTimes)}
+    for index, (language, task) in enumerate(ASKED):
+        model: Any = checkpoints.reference("whisper")
+        out = model.generate(
+            features(index),
+            language=language,
+            task=task,
+            return_timestamps=True,
+            return_token_timestamps=True,
+            attention_mask=(torch.arange(3000) < -(-len(RECORDINGS[index]) // 160)).long()[None],
+            force_unique_generate_call=True,
+            max_new_tokens=40,
+            do_sample=False,
+        )
+        length = len(prompt(language, task, True))
+        wanted = out["token_timestamps"][0][length:]
+        torch.testing.assert_close(torch.tensor(found[str(index)]), wanted.float(), atol=1e-4, rtol=0)
+    assert max(found["1"]) > 1.0
 
 
 def test_a_transcript_without_a_recording_is_refused() -> None:

@@ -12,18 +12,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import GenerationConfig, WhisperTimeStampLogitsProcessor
-from transformers.models.whisper.generation_whisper import WhisperGenerationMixin
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin, _dynamic_time_warping
 
 from tests.models import checkpoints
 from tests.models.checkpoints import EOS, WHISPER, WHISPER_TIMES
 from tutti.errors import InvalidRequest, StageFailed
-from tutti.events import Done, ErrorValue, Event, Failed, TextDelta
+from tutti.events import Done, ErrorValue, Event, Failed, TextDelta, TokenLogprob
 from tutti.models.processor import load_processor
 from tutti.models.processor.media import unpack
 from tutti.models.processor.speech import Task, Transcriber, Transcription, transcribe
+from tutti.models.whisper.align import path
 from tutti.models.whisper.rules import shape_logits
 from tutti.models.whisper.tokens import SpeechTokens, read_tokens
 from tutti.models.whisper.transcribe import cut
+from tutti.models.whisper.words import words_of
 from tutti.request import MediaInput, Request, Tokens
 
 SPECIAL = SpeechTokens(
@@ -64,7 +66,7 @@ def test_windows_go_on_and_their_pieces_follow_each_other_inside_of_them(
         assert clock <= piece.start <= piece.end <= length
         clock = piece.end
     said = [token for token in tokens if token < EOS]
-    found = [token for piece in pieces for token in piece.tokens]
+    found = [tokens[place] for piece in pieces for place in piece.places]
     assert found == said[: len(found)]
     if advance == length and (not tokens or tokens[-1] < WHISPER_TIMES):
         assert len(found) == len(said) or clock == length
@@ -88,7 +90,7 @@ def test_windows_are_cut_where_transformers_cuts_them(tokens: list[int]) -> None
     )
     pieces, advance = cut(tokens, SPECIAL, LENGTH)
     assert 2 * advance == int(offset)
-    assert [list(piece.tokens) for piece in pieces] == [
+    assert [[tokens[place] for place in piece.places] for piece in pieces] == [
         [token for token in segment["tokens"].tolist() if token < EOS] for segment in segments
     ]
     theirs = [(float(segment["start"]), float(segment["end"])) for segment in segments]
@@ -110,6 +112,38 @@ def test_what_may_come_next_is_what_transformers_allows(output: list[int], seed:
     wanted = rule(torch.tensor([prompt + output]), logits)
     got = shape_logits(SPECIAL, logits.clone(), [prompt + output], [len(prompt)])
     torch.testing.assert_close(got, wanted)
+
+
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 2**32 - 1))
+def test_the_cheapest_path_is_that_of_transformers(rows: int, columns: int, seed: int) -> None:
+    costs = np.random.default_rng(seed).standard_normal((rows, columns))
+    texts, places = _dynamic_time_warping(costs)
+    assert (
+        path(costs).tolist()
+        == places[np.pad(np.diff(texts), (1, 0), constant_values=1).astype(bool)].tolist()
+    )
+
+
+def test_tokens_become_words_with_their_punctuation_and_times() -> None:
+    pieces = [" He", "llo", ",", ' "', "wor", "ld", '"', "!", " I", "'m", " -", "x"]
+    found = words_of(
+        range(12), [0.5 * n for n in range(13)], lambda ids: "".join(pieces[i] for i in ids), "en"
+    )
+    assert [(word.text, word.start, word.end) for word in found] == [
+        ("Hello,", 0, 1.5), ('"world"!', 1.5, 4), ("I'm", 4, 5), ("-x", 5, 6),
+    ]  # fmt: skip
+
+
+def test_characters_that_are_split_are_one_and_where_no_spaces_are_written_each_is_a_word() -> None:
+    data = "你好。".encode()
+    found = words_of(
+        range(9),
+        [float(n) for n in range(10)],
+        lambda ids: bytes(data[i] for i in ids).decode("utf-8", "replace"),
+        "zh",
+    )
+    assert [(word.text, word.start, word.end) for word in found] == [("你", 0, 3), ("好。", 3, 9)]
+    assert words_of((), (0.0,), lambda ids: "", "en") == ()
 
 
 def test_suppressed_tokens_never_come_and_times_only_where_they_are_asked_for() -> None:
@@ -143,8 +177,11 @@ def test_the_checkpoints_own_tokens_are_read() -> None:
 class Answering:
     """Answers each window by its number, and remembers what it was asked."""
 
-    def __init__(self, *answers: Sequence[int]) -> None:
+    def __init__(self, *answers: Sequence[int], sure: float = -0.1) -> None:
+        """`sure` is the log-probability of each token, but that of answers to be told by their first words."""
         self.answers = list(answers)
+        self.sure = sure
+        self.sampled: list[float] = []
         self.prompts: list[list[int]] = []
         self.windows: list[np.ndarray] = []
 
@@ -156,9 +193,16 @@ class Answering:
         if not self.answers:
             yield Failed(request.id, ErrorValue.of(StageFailed("nothing more to say")))
             return
-        yield TextDelta(request.id, tuple(self.answers.pop(0)))
+        self.sampled.append(request.sampling.temperature)
+        said = tuple(self.answers.pop(0))
+        sure = 0.0 if said == NOBODY or b"surely" in bytes(token % 256 for token in said) else self.sure
+        logprobs = tuple(TokenLogprob(token, sure, 1) for token in said)
+        yield TextDelta(request.id, said, logprobs=logprobs)
         yield TextDelta(request.id, (EOS,))
         yield Done(request.id, "stop")
+
+
+NOBODY = (WHISPER["<|nospeech|>"],)
 
 
 def times(*values: int) -> list[int]:
@@ -200,3 +244,24 @@ def test_silence_has_no_segments_and_a_window_that_fails_fails_the_recording() -
     assert hear(Answering([]), 2.0, Task("en")).segments == ()
     with pytest.raises(StageFailed, match="nothing more"):
         hear(Answering(), 2.0, Task("en"))
+
+
+def test_what_is_doubtful_is_heard_again_at_higher_temperatures() -> None:
+    model = Answering([*b" mumble"], [*b"x"], [*b" and on" * 12], [*b" surely"], sure=-2.0)
+    with_silence = [list(SPECIAL.prompt("en", "transcribe", False)), [SPECIAL.start]]
+    model.answers[1] = [5]  # nobody speaks? exp(-2) says no
+    heard = hear(model, 2.0, Task("en"))
+    assert heard.text == "surely" and model.prompts == [*with_silence, with_silence[0], with_silence[0]]
+    assert model.sampled == [0.0, 0.0, 0.2, 0.4]
+    (segment,) = heard.segments
+    assert segment.temperature == 0.4 and segment.silence == pytest.approx(np.exp(-2.0))
+    once = Answering([*b" mumble"], [5], sure=-2.0)
+    assert hear(once, 2.0, Task("en", temperature=0.7)).text == "mumble"  # the caller chose
+    assert once.sampled == [0.7, 0.0]
+
+
+def test_where_nobody_speaks_nothing_is_heard_and_the_next_window_follows() -> None:
+    made_up = [*times(0), *b" thanks", *times(100, 100), *b" for"]
+    model = Answering(made_up, NOBODY, [*times(0), *b" surely", *times(50)], sure=-2.0)
+    heard = hear(model, 31.0, Task("en"))
+    assert [(one.text, one.start, one.end) for one in heard.segments] == [(" surely", 30, 31)]

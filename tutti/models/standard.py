@@ -60,7 +60,7 @@ EXPERTS: dict[str, str | tuple[str, ...]] = {
 
 def text_graph(family: str, *architectures: str) -> Graph:
     """The graph of a plain language model in the folder `family`: one stage, text to text."""
-    return Graph(family, architectures, (_language_stage("llm", family),))
+    return Graph(family, architectures, (language_stage("llm", family),))
 
 
 def encoder_graph(
@@ -81,11 +81,12 @@ def encoder_graph(
     sees = Stage(
         encoder, Kind.ONCE, f"{home}.{module}:build", f"{home}.config:describe_{encoder}", inputs=inputs
     )
-    says = _language_stage(answers, language or family)
+    says = language_stage(answers, language or family)
     return Graph(family, architectures, (sees, says), (Edge(encoder, answers),), media=f"{home}.media:reader")
 
 
-def _language_stage(name: str, family: str) -> Stage:
+def language_stage(name: str, family: str) -> Stage:
+    """The stage `name` that writes text, of the folder `family`."""
     home = f"tutti.models.{family}"
     return Stage(
         name,

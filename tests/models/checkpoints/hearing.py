@@ -63,6 +63,7 @@ def _whisper_generation() -> transformers.GenerationConfig:
         suppress_tokens=[7, 11, PAD, BOS, *(WHISPER[name] for name in _UNSAID)],
         begin_suppress_tokens=[32, EOS],
         max_initial_timestamp_index=50,
+        alignment_heads=[[1, 0], [2, 3], [2, 1]],
     )
     config._from_model_config = False  # or what is Whisper's own would not be saved
     return config

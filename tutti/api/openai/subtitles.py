@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from typing import Any
 
-from tutti.models.processor.speech import Segment, Task, Transcription
+from tutti.models.processor.speech import Segment, Task, Transcription, compression
 
 
 def srt(segments: Sequence[Segment]) -> str:
@@ -26,7 +25,7 @@ def vtt(segments: Sequence[Segment]) -> str:
 
 
 def verbose(answer: Transcription, task: Task) -> dict[str, Any]:
-    """OpenAI's `verbose_json`. Whether a segment is no speech at all is not estimated."""
+    """OpenAI's `verbose_json`; `no_speech_prob` is estimated where the model was unsure of what it heard."""
     segments = [
         {
             "id": number,
@@ -35,12 +34,17 @@ def verbose(answer: Transcription, task: Task) -> dict[str, Any]:
             "end": round(one.end, 3),
             "text": one.text,
             "tokens": one.tokens,
-            "temperature": task.temperature,
+            "temperature": one.temperature,
             "avg_logprob": one.logprob,
-            "compression_ratio": _compression(one.text),
-            "no_speech_prob": None,
+            "compression_ratio": compression(one.text),
+            "no_speech_prob": one.silence,
         }
         for number, one in enumerate(answer.segments)
+    ]
+    words = [
+        {"word": word.text, "start": round(word.start, 3), "end": round(word.end, 3)}
+        for one in answer.segments
+        for word in one.words
     ]
     return {
         "task": task.name,
@@ -48,13 +52,8 @@ def verbose(answer: Transcription, task: Task) -> dict[str, Any]:
         "duration": answer.seconds,
         "text": answer.text,
         "segments": segments,
+        **({"words": words} if task.words else {}),
     }
-
-
-def _compression(text: str) -> float:
-    """How much shorter the text gets by compression; what repeats itself does much."""
-    data = text.encode()
-    return len(data) / len(zlib.compress(data))
 
 
 def _clock(seconds: float, mark: str) -> str:

@@ -75,15 +75,11 @@ class _Work:
             raise InvalidRequest(
                 f"response_format: {format!r} is not one of {', '.join(_FORMATS)}.", param="response_format"
             )
-        if "word" in form.values("timestamp_granularities"):
-            raise InvalidRequest(
-                "timestamp_granularities: times of words are not given; ask for segments.",
-                param="timestamp_granularities",
-            )
         task = Task(
             form.value("language") or None,
             name,
             format in _TIMED,
+            _words(form, format),
             form.value("prompt"),
             form.number("temperature", 0.0),
         )
@@ -132,6 +128,20 @@ class _Work:
 
     def _usage(self) -> dict[str, object]:
         return {"type": "duration", "seconds": math.ceil(len(self.samples) / self.transcriber.rate)}
+
+
+def _words(form: Form, format: str) -> bool:
+    """Whether the times of words are asked for. Raises InvalidRequest."""
+    asked = form.values("timestamp_granularities")
+    unknown = [one for one in asked if one not in ("word", "segment")]
+    if unknown or (asked and format != "verbose_json"):
+        raise InvalidRequest(
+            f"timestamp_granularities: {unknown[0]!r} is neither 'word' nor 'segment'."
+            if unknown
+            else "timestamp_granularities: ask for response_format verbose_json with it.",
+            param="timestamp_granularities",
+        )
+    return "word" in asked
 
 
 def _text(text: str) -> Response:

@@ -5,6 +5,7 @@ A media reader (`models.processor.media`) whose model can do so is a `Transcribe
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -32,21 +33,33 @@ class Task:
     """What is wanted of a recording.
 
     `language` is a code ("en"), None where it is not known; `name` "transcribe" or "translate" (to English);
-    `timestamps` asks for segments with their times; `prompt` is text that could have come before.
+    `timestamps` asks for segments with their times, `words` for those of words, too; `prompt` is text that could have
+    come before. `temperature` is that of the first attempt; at 0, what is doubtful is tried again at higher ones.
     """
 
     language: str | None = None
     name: str = "transcribe"
     timestamps: bool = False
+    words: bool = False
     prompt: str = ""
     temperature: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """A piece of what was said: `text` from `start` to `end` (seconds), and its `tokens`.
+class Word:
+    """A word, with the punctuation that belongs to it, from `start` to `end` (seconds)."""
 
-    `logprob` is the mean log-probability of the tokens of its window, `window` where that begins (seconds).
+    text: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A piece of what was said: `text` from `start` to `end` (seconds), its `tokens`, and its `words` if asked for.
+
+    `logprob` is the mean log-probability of the tokens of its window, `window` where that begins (seconds),
+    `temperature` how it was sampled, `silence` the probability that nobody speaks there, if that was in doubt.
     """
 
     start: float
@@ -55,6 +68,9 @@ class Segment:
     tokens: tuple[int, ...]
     logprob: float
     window: float
+    temperature: float = 0.0
+    silence: float | None = None
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,3 +113,9 @@ async def transcribe(
 def joined(segments: Sequence[Segment]) -> str:
     """The text of all segments."""
     return "".join(segment.text for segment in segments).strip()
+
+
+def compression(text: str) -> float:
+    """How much shorter the text gets by compression; what repeats itself does much."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0

@@ -1,15 +1,30 @@
 """Whisper (OpenAI, Radford et al. 2022): an encoder over windows of 30 seconds, and a decoder that writes what is said.
 
-A recording comes beside the prompt, not in it: every token of the decoder looks at all rows of the encoder.
+A recording comes beside the prompt, not in it: every token of the decoder looks at all rows of the encoder. Who wants
+to know when each token was said gets it from the aligner ("times").
 """
 
-from tutti.models.standard import encoder_graph
+from tutti.graph import Edge, Graph, Kind, Stage
+from tutti.models.standard import language_stage
 
-GRAPH = encoder_graph(
+_HOME = "tutti.models.whisper"
+
+GRAPH = Graph(
     "whisper",
-    "WhisperForConditionalGeneration",
-    encoder="encoder",
-    module="hearing",
-    inputs=("audio",),
-    answers="decoder",
+    ("WhisperForConditionalGeneration",),
+    (
+        Stage(
+            "encoder",
+            Kind.ONCE,
+            f"{_HOME}.hearing:build",
+            f"{_HOME}.config:describe_encoder",
+            inputs=("audio",),
+        ),
+        language_stage("decoder", "whisper"),
+        Stage(
+            "aligner", Kind.ONCE, f"{_HOME}.align:build", f"{_HOME}.config:describe_aligner", output="times"
+        ),
+    ),
+    (Edge("encoder", "decoder"), Edge("decoder", "aligner", f"{_HOME}.align:watch")),
+    media=f"{_HOME}.media:reader",
 )

@@ -86,3 +86,8 @@ def describe_encoder(config: Config) -> StageShape:
     """See `Stage.describe`; the encoder of an architecture that has its kind, too."""
     rows = RECORDINGS_A_STEP * window_frames(config)
     return StageShape((), 0, config.get("d_model", 1280), config.get("encoder_ffn_dim", 5120), 0, rows)
+
+
+def describe_aligner(config: Config) -> StageShape:
+    """See `Stage.describe`; it has no layers, and works on one window at a time."""
+    return StageShape((), 0, window_rows(config), 0, 0, config.get("max_target_positions") or 448)

@@ -5,7 +5,7 @@ The keys and values of a recording are computed when its request begins to run, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -28,7 +28,7 @@ from tutti.models.protocols import ForwardInputs
 from tutti.models.weights import DenseSource, load
 from tutti.models.whisper.config import SpeechDecoderConfig, decoder_config
 from tutti.models.whisper.rules import shape_logits
-from tutti.models.whisper.tokens import SpeechTokens, read_tokens
+from tutti.models.whisper.tokens import SpeechTokens, alignment_heads, read_tokens
 from tutti.request import MediaInput
 
 _LAYER = "model.decoder.layers.{}"
@@ -83,9 +83,25 @@ class RecordingAttention:
         both = self.key_value(rows).view(len(rows), 2, self.heads, -1).permute(1, 2, 0, 3).contiguous()
         return KeyValue(both[0], both[1])
 
+    def look(
+        self, x: Tensor, recordings: Sequence[KeyValue], starts: Sequence[int], heads: Sequence[int]
+    ) -> Tensor:
+        """How much each token looks at each row in some `heads`: float32 [tokens, heads, rows]."""
+        queries = self._queries(x)[list(heads)]
+        seen = [
+            (queries[:, first:last] @ one.key[list(heads)].transpose(1, 2) * self.scale).softmax(
+                -1, torch.float32
+            )
+            for one, first, last in zip(recordings, starts[:-1], starts[1:], strict=True)
+        ]
+        return torch.cat(seen, 1).transpose(0, 1)
+
+    def _queries(self, x: Tensor) -> Tensor:
+        return self.query(x).view(len(x), self.heads, -1).transpose(0, 1)
+
     def __call__(self, x: Tensor, recordings: Sequence[KeyValue], starts: Sequence[int]) -> Tensor:
         """`x` [tokens, hidden], of which those from `starts[i]` to `starts[i + 1]` look at `recordings[i]`."""
-        queries = self.query(x).view(len(x), self.heads, -1).transpose(0, 1)
+        queries = self._queries(x)
         seen = [
             F.scaled_dot_product_attention(
                 queries[None, :, first:last], one.key[None], one.value[None], scale=self.scale
@@ -122,20 +138,36 @@ class Layer:
         cache: LayerCache,
         recordings: Sequence[KeyValue],
         starts: Sequence[int],
+        watched: Sequence[int],
+        looks: list[Tensor],
     ) -> Tensor:
-        """`x` [tokens, hidden] -> [tokens, hidden]; without recordings, nothing is looked at."""
+        """`x` [tokens, hidden] -> [tokens, hidden]; without recordings, nothing is looked at.
+
+        What the `watched` heads look at is added to `looks`.
+        """
         x = x + self.attention(self.attention_norm(x), None, batch, cache)
         if recordings:
-            x = x + self.recording(self.recording_norm(x), recordings, starts)
+            normed = self.recording_norm(x)
+            if watched:
+                looks.append(self.recording.look(normed, recordings, starts, watched))
+            x = x + self.recording(normed, recordings, starts)
         return x + self.feed_forward(self.feed_forward_norm(x))
 
 
 class SpeechDecoder:
-    """Implements `models.protocols.CausalModel`, `Remembers` and `ShapesLogits`."""
+    """Implements `models.protocols.CausalModel`, `Remembers`, `ShapesLogits` and `EmitsRows`."""
 
-    def __init__(self, config: SpeechDecoderConfig, tokens: SpeechTokens, context: int | None = None) -> None:
+    def __init__(
+        self,
+        config: SpeechDecoderConfig,
+        tokens: SpeechTokens,
+        heads: Sequence[tuple[int, int]],
+        context: int | None = None,
+    ) -> None:
+        """`heads` (layer, head) are those whose looks others want; see `align`."""
         self.config = config
         self.tokens = tokens
+        self.watched = heads
         self.groups = (config.group,)
         self.vocab_size = config.vocab
         self.context = min(config.context, context or config.context)
@@ -166,13 +198,28 @@ class SpeechDecoder:
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
         """See `CausalModel.forward`; without memories (when its memory is measured) nothing is heard."""
+        return self._run(inputs, caches, {})[0]
+
+    @torch.inference_mode()
+    def forward_emitting(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> tuple[Tensor, Tensor]:
+        """See `EmitsRows.forward_emitting`: what the watched heads look at, float32 [tokens, heads * rows]."""
+        layers = sorted({layer for layer, _ in self.watched})
+        heads = {layer: [head for at, head in self.watched if at == layer] for layer in layers}
+        hidden, looks = self._run(inputs, caches, heads)
+        return hidden, torch.cat(looks, 1).flatten(1)
+
+    def _run(
+        self, inputs: ForwardInputs, caches: Sequence[LayerCache], watched: Mapping[int, Sequence[int]]
+    ) -> tuple[Tensor, list[Tensor]]:
         (batch,) = inputs.batches
         recordings: Sequence[Recording] = inputs.memories or ()
         starts = batch.query_starts.tolist()
+        looks: list[Tensor] = []
         x = self.embed(inputs.tokens) + self.places.tensor[inputs.positions]
         for index, (layer, cache) in enumerate(zip(self.layers, caches, strict=True)):
-            x = layer(x, batch, cache, [one[index] for one in recordings], starts)
-        return self.norm(x)
+            heard = [one[index] for one in recordings]
+            x = layer(x, batch, cache, heard, starts, watched.get(index, ()), looks)
+        return self.norm(x), looks
 
     @torch.inference_mode()
     def logits(self, hidden: Tensor) -> Tensor:
@@ -215,7 +262,9 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> SpeechDecoder:
             f"quantization {options.quantization!r} is not known; known: int8", param="quantization"
         )
     config = decoder_config(checkpoint.config)
-    decoder = SpeechDecoder(config, read_tokens(checkpoint.path, checkpoint.config), options.context)
+    tokens = read_tokens(checkpoint.path, checkpoint.config)
+    heads = alignment_heads(checkpoint.path, checkpoint.config)
+    decoder = SpeechDecoder(config, tokens, heads, options.context)
     ignored = (r"model\.encoder\..*", *((r"proj_out\.weight",) if config.tied else ()))
     loading = LoadOptions(torch.device(options.device), getattr(torch, options.dtype), options.quantization)
     load(decoder.parameters(), TABLE, _Source(checkpoint), loading, ignored)

@@ -22,10 +22,12 @@ _NEVER = float("-inf")
 def shape_logits(
     special: SpeechTokens, logits: Tensor, tokens: Sequence[Sequence[int]], prompts: Sequence[int]
 ) -> Tensor:
-    """See `models.protocols.ShapesLogits`; changes `logits` in place."""
-    logits[:, list(special.suppressed)] = _NEVER
+    """See `models.protocols.ShapesLogits`; changes `logits` in place. Who does not ask for words is free."""
     for row, known, length in zip(logits, tokens, prompts, strict=True):
+        if not special.whole(known[:length]):
+            continue
         output = known[length:]
+        row[list(special.suppressed)] = _NEVER
         if not output:
             row[list(special.suppressed_first)] = _NEVER
         if special.wants_times(known[:length]):

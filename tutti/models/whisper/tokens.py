@@ -36,6 +36,11 @@ class SpeechTokens:
         """The token of the time 0; beyond every vocabulary where the model has no times."""
         return (1 << 40) if self.no_timestamps is None else self.no_timestamps + 1
 
+    @property
+    def nobody(self) -> int | None:
+        """The token that says that nobody speaks, where the prompt is the start token alone; None if that is whole."""
+        return None if self.no_timestamps is None or not self.tasks else self.no_timestamps - 1
+
     def prompt(
         self, language: str | None, task: str, timestamps: bool, before: Sequence[int] = ()
     ) -> list[int]:
@@ -68,20 +73,26 @@ class SpeechTokens:
             raise InvalidRequest(f"the model cannot {name}; it can {', '.join(sorted(self.tasks))}")
         return self.tasks[name]
 
+    def whole(self, prompt: Sequence[int]) -> bool:
+        """Whether the prompt asks for words, and not only what may stand in their place (a language, silence)."""
+        if self.start not in prompt:
+            return False
+        return not self.tasks or any(task in self._said(prompt) for task in self.tasks.values())
+
     def wants_times(self, prompt: Sequence[int]) -> bool:
         """Whether the prompt asks for timestamps: it is whole, and does not forbid them."""
-        if self.no_timestamps is None or self.start not in prompt:
+        if self.no_timestamps is None or not self.whole(prompt):
             return False
-        begin = len(prompt) - 1 - list(reversed(prompt)).index(self.start)
-        said = prompt[begin:]
-        whole = not self.tasks or any(task in said for task in self.tasks.values())
-        return whole and self.no_timestamps not in said
+        return self.no_timestamps not in self._said(prompt)
+
+    def _said(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The prompt from its start token on."""
+        return prompt[len(prompt) - 1 - list(reversed(prompt)).index(self.start) :]
 
 
 def read_tokens(folder: Path, config: Config) -> SpeechTokens:
     """The tokens that generation_config.json names, else config.json. Raises CheckpointError."""
-    file = folder / "generation_config.json"
-    found: Mapping[str, Any] = read_json(file) if file.exists() else config
+    found = _generation(folder, config)
     end = found.get("eos_token_id", config.get("eos_token_id"))
     multilingual = found.get("is_multilingual", True)
     languages = found.get("lang_to_id") or {} if multilingual else {}
@@ -96,3 +107,21 @@ def read_tokens(folder: Path, config: Config) -> SpeechTokens:
         suppressed_first=tuple(found.get("begin_suppress_tokens") or ()),
         latest_first=found.get("max_initial_timestamp_index"),
     )
+
+
+def alignment_heads(folder: Path, config: Config) -> tuple[tuple[int, int], ...]:
+    """(layer, head) of the decoder's attention that follow the voice.
+
+    Where generation_config.json does not name them, all heads of the upper half of the layers (OpenAI's way).
+    """
+    named = _generation(folder, config).get("alignment_heads")
+    if named:
+        return tuple((int(layer), int(head)) for layer, head in named)
+    layers, heads = require(config, "decoder_layers"), require(config, "decoder_attention_heads")
+    return tuple((layer, head) for layer in range(layers // 2, layers) for head in range(heads))
+
+
+def _generation(folder: Path, config: Config) -> Mapping[str, Any]:
+    """generation_config.json; older checkpoints have it all in config.json."""
+    file = folder / "generation_config.json"
+    return read_json(file) if file.exists() else config
