@@ -20,6 +20,7 @@ from tests.models.test_sight import SMALL, TALL, png, words
 from tutti import Omni
 from tutti.engine.core import Engine
 from tutti.events import AudioDelta, Done, Event, Failed, TextDelta
+from tutti.media.pcm import from_pcm16
 from tutti.models.mel import log_mel
 from tutti.models.processor import load_processor
 from tutti.request import Media, Part, Request, SamplingParams, Tokens
@@ -140,7 +141,7 @@ class Served:
         assert not [event for event in mine if isinstance(event, Failed)], mine
         tokens = [token for event in mine if isinstance(event, TextDelta) for token in event.tokens]
         pcm = b"".join(event.pcm for event in mine if isinstance(event, AudioDelta))
-        return tokens, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+        return tokens, from_pcm16(pcm)
 
 
 WAYS: dict[str, dict[str, Any]] = {"as it comes": {}, "chunks of 7": {"max_num_batched_tokens": 7}}

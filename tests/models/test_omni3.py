@@ -20,6 +20,7 @@ from tests.models.test_sight import SMALL, TALL, WIDE, png, words
 from tutti import Omni
 from tutti.engine.core import Engine
 from tutti.events import AudioDelta, Done, Event, Failed, TextDelta
+from tutti.media.pcm import from_pcm16
 from tutti.models.processor import load_processor
 from tutti.request import Media, Part, Request, SamplingParams, Tokens
 from tutti.settings import EngineOptions
@@ -95,7 +96,7 @@ class Served:
         assert not [event for event in mine if isinstance(event, Failed)], mine
         tokens = [token for event in mine if isinstance(event, TextDelta) for token in event.tokens]
         pcm = b"".join(event.pcm for event in mine if isinstance(event, AudioDelta))
-        return tokens, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+        return tokens, from_pcm16(pcm)
 
 
 def media(name: str) -> list[tuple[str, Any]]:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import singledispatch
 from typing import Any
 
-import torch
-
 from tutti.engine.stage import TokenOutput
 from tutti.events import AudioDelta, Event, PromptLogprobs, TextDelta, Usage
 from tutti.graph import Chunk
+from tutti.media.pcm import to_pcm16
 from tutti.models.protocols import Sound
 
 
@@ -26,8 +25,7 @@ def _encode(payload: Any, chunk: Chunk) -> list[Event]:
 
 @_encode.register
 def _(payload: Sound, chunk: Chunk) -> list[Event]:
-    samples = (payload.samples.float().clamp(-1, 1) * 32767).round().to(torch.int16)
-    return [AudioDelta(chunk.request, samples.cpu().numpy().astype("<i2").tobytes(), payload.rate)]
+    return [AudioDelta(chunk.request, to_pcm16(payload.samples.float().cpu().numpy()), payload.rate)]
 
 
 @_encode.register

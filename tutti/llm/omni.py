@@ -24,6 +24,7 @@ from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.local import OutputDecoder
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import media_of
+from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
 from tutti.models.processor import load_processor
 from tutti.request import Chat, Part, Request, SamplingParams, Script, Text
@@ -89,8 +90,7 @@ class Omni:
         rate = sounds[0].rate if sounds else 0
         audio = None
         if "audio" in prompt.get("modalities", ()):
-            pcm = b"".join(sound.pcm for sound in sounds)
-            audio = np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+            audio = from_pcm16(b"".join(sound.pcm for sound in sounds))
         return OmniOutput(text, tokens, audio, rate, reason, usage)
 
     def speak(self, text: str, *, speed: float = 1.0, **manner: Any) -> Speech:
