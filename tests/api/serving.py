@@ -7,7 +7,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -17,6 +17,7 @@ import openai
 
 from tests.models.checkpoints import make
 from tutti.api.app import create_app
+from tutti.api.realtime.limits import RealtimeLimits
 from tutti.api.server import Server, listen, make_server
 from tutti.engine.client import EngineClient
 from tutti.engine.local import LocalEngine
@@ -94,9 +95,11 @@ def serving(
     make_engine: Callable[[EngineOptions], EngineClient] = LocalEngine,
     max_body: int = 64_000_000,
     fetching: FetchLimits | None = None,
+    realtime: RealtimeLimits | None = None,
+    beside: Mapping[str, str] | None = None,
     **options: Any,
 ) -> Iterator[Serving]:
-    """A server; `options` are `EngineOptions`."""
+    """A server; `options` are `EngineOptions`. `beside` are other models that it serves: checkpoints by name."""
     settings = {"model": str(checkpoint()), "served_model_name": ("tiny", "alias"), "dtype": "float32"}
     settings |= {"kv_cache_memory_bytes": 64_000_000, "threads": 1, "device": "cpu", **options}
     engine_options = EngineOptions(**settings)
@@ -107,17 +110,22 @@ def serving(
 
     async def main() -> None:
         engine = make_engine(engine_options)
-        backend = await LocalBackend.open(
-            load_processor(engine_options.model), engine, engine_options.served_model_name
-        )
-        gateway = Gateway([backend], ApiKeys(keys), limits)
+        backends = [
+            await LocalBackend.open(
+                load_processor(engine_options.model), engine, engine_options.served_model_name
+            )
+        ]
+        for name, path in (beside or {}).items():
+            other = EngineOptions(**(settings | {"model": path, "served_model_name": (name,)}))
+            backends.append(await LocalBackend.open(load_processor(path), make_engine(other), (name,)))
+        gateway = Gateway(backends, ApiKeys(keys), limits)
         loop = asyncio.get_running_loop()
 
         def announce(url: str) -> None:
             started.append(Serving(loop, url, gateway, engine))
             ready.set()
 
-        app = create_app(gateway, max_body=max_body, fetching=fetching)
+        app = create_app(gateway, max_body=max_body, fetching=fetching, realtime=realtime)
         servers.append(make_server(app, drain=2, ready=announce))
         await servers[0].serve([listen("127.0.0.1", 0)])
 

@@ -8,7 +8,7 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 from tutti.api import system, traces
 from tutti.api.endpoint import MAX_BODY, Endpoint
@@ -20,6 +20,8 @@ from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
 from tutti.api.openai.voices import list_speaking_models, list_voices
+from tutti.api.realtime.door import RealtimeDoor
+from tutti.api.realtime.limits import RealtimeLimits
 from tutti.gateway.gateway import Gateway
 from tutti.media.fetch import FetchLimits
 
@@ -49,11 +51,16 @@ _ROUTES = (
 
 
 def create_app(
-    gateway: Gateway, *, max_body: int = MAX_BODY, fetching: FetchLimits | None = None
+    gateway: Gateway,
+    *,
+    max_body: int = MAX_BODY,
+    fetching: FetchLimits | None = None,
+    realtime: RealtimeLimits | None = None,
 ) -> Starlette:
     """The application around `gateway`, which it closes when it shuts down.
 
-    `max_body` is in bytes; `fetching` limits what the URLs in requests may cost and reach.
+    `max_body` is in bytes; `fetching` limits what the URLs in requests may cost and reach, `realtime` what the
+    sessions of conversations may take.
     """
 
     @asynccontextmanager
@@ -64,8 +71,11 @@ def create_app(
     endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching)
     return Starlette(
         routes=[
-            Route(path, endpoint(handler, guarded=guarded), methods=[method])
-            for path, method, handler, guarded in _ROUTES
+            *(
+                Route(path, endpoint(handler, guarded=guarded), methods=[method])
+                for path, method, handler, guarded in _ROUTES
+            ),
+            WebSocketRoute("/v1/realtime", RealtimeDoor(gateway, realtime, fetching)),
         ],
         exception_handlers={HTTPException: routing_error, Exception: internal_error},
         lifespan=lifespan,

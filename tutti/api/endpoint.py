@@ -69,7 +69,7 @@ class Endpoint:
         name = _call_id(scope)
         try:
             try:
-                caller = self._gateway.authorize(_bearer(scope)) if self._guarded else ANYONE
+                caller = self._gateway.authorize(bearer(scope)) if self._guarded else ANYONE
                 body = await _join(chunks, self._max_body)
             except TuttiError as error:
                 await _discard(chunks, self._max_body)
@@ -161,7 +161,7 @@ async def _discard(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
             return
 
 
-def _bearer(scope: Scope) -> str | None:
+def bearer(scope: Scope) -> str | None:
     """The key of `Authorization: Bearer <key>`."""
     value = _header(scope, b"authorization")
     if value is None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import uvicorn
 from starlette.types import ASGIApp
 
+from tutti.api.realtime.limits import MAX_FRAME
 from tutti.errors import ConfigError
 
 _BACKLOG = 4096  # connections that may wait to be accepted
@@ -54,7 +55,9 @@ def make_server(
     config = uvicorn.Config(
         app,
         lifespan="on",
-        ws="none",
+        ws="websockets-sansio",
+        ws_max_size=MAX_FRAME,
+        ws_per_message_deflate=False,  # sound hardly shrinks, and what unpacks is a way to attack
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=int(drain),

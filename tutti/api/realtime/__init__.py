@@ -1,0 +1,1 @@
+"""Conversations over a WebSocket: `/v1/realtime`, in the events of OpenAI's Realtime API."""
