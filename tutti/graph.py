@@ -62,7 +62,7 @@ class Graph:
     `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
     `models.processor.media`); None for a model that takes text only. `narrator` names
     `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
-    None for a model that does not speak.
+    None for a model that does not speak. `folders` are those beside config.json with weights that stages open.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Graph:
     edges: tuple[Edge, ...] = ()
     media: str | None = None
     narrator: str | None = None
+    folders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

@@ -186,14 +186,10 @@ class Chat(msgspec.Struct, frozen=True, tag="chat"):
 
 
 class Script(msgspec.Struct, frozen=True, tag="script"):
-    """A text to be spoken as it stands, by a model that speaks; `instructions` say how ("whisper").
-
-    `language` is a code or a name ("en", "English"); None leaves it to the model.
-    """
+    """A text to be spoken as it stands, by a model that speaks; `instructions` say how ("whisper")."""
 
     text: str
     instructions: str = ""
-    language: str | None = None
 
 
 Part = Text | Tokens | Media | MediaInput | Chat | Script
@@ -217,6 +213,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     modalities: tuple[str, ...] = ("text",)
     live: bool = False  # whether somebody listens to its sound while it comes
     voice: str | None = None  # that speaks, where modalities ask for audio; None: the model's first
+    language: str | None = (
+        None  # that a script is spoken in, a code or a name ("en", "English"); None: found out
+    )
     model: str = ""
     adapter: str | None = None
     cache_salt: str | None = None

@@ -48,8 +48,8 @@ def test_a_text_is_cut_at_sentences_then_clauses_then_words(text: str, expected:
 
 def test_a_script_becomes_a_conversation_whose_answer_is_the_text() -> None:
     processor = load_processor(roomy_omni())
-    script = Script("Good morning!", "Whisper.", "English")
-    prepared = processor.prepare(Request(id="r", parts=(script,)))
+    script = Script("Good morning!", "Whisper.")
+    prepared = processor.prepare(Request(id="r", parts=(script,), language="English"))
     (tokens,) = prepared.parts
     assert isinstance(tokens, Tokens)
     prompt = processor.tokenizer.decode(tokens.ids)

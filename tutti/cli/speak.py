@@ -62,11 +62,12 @@ def speak(
     check_speed(speed)
     request = Request(
         id=uuid.uuid4().hex,
-        parts=(Script(said, instructions, language),),
+        parts=(Script(said, instructions),),
         sampling=SamplingParams(max_tokens=None),
         modalities=("audio",),
         live=piped,
         voice=voice,
+        language=language,
         arrival=time.time(),
     )
     options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large

@@ -89,7 +89,7 @@ class Engine:
             outputs=tuple(sorted(self.graph.outputs)),
             voices=tuple(
                 voice
-                for runner in self.followers
+                for runner in (self.runner, *self.followers)
                 if isinstance(runner.model, FollowsRows)
                 for voice in runner.model.voices
             ),
@@ -162,10 +162,10 @@ class Engine:
         )
 
     def _build(self, stage: Stage) -> Autoregress:
-        """The stage that takes text, and with it the memory plan of all."""
+        """The main stage, and with it the memory plan of all."""
         available = available_bytes(self.device)  # before the weights take their share
         model = self._load(stage, self.plan.context)
-        if self.device.type == "cuda":
+        if self.device.type == "cuda" and not isinstance(model, FollowsRows):
             self.plan = self._measured_plan(model, available)
             log.info("%s", self.plan.text())
         most = self.plan.memories or self.options.max_num_seqs
@@ -286,6 +286,7 @@ def sketch_plan(
             f"--max-model-len {options.max_model_len}: this model's context is {shape.context} tokens",
             param="max_model_len",
         )
+    beside = sum(open_checkpoint(checkpoint.path / folder).nbytes for folder in graph.folders)
     if available is None:
         available = available_bytes(device)
     native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
@@ -299,6 +300,7 @@ def sketch_plan(
         available=available,
         encoders=encoders,
         followers=followers,
+        beside=beside,
         **wishes,
     )
 
@@ -319,8 +321,12 @@ def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
 
 
 def language_stage(graph: Graph) -> Stage:
-    """The autoregressive stage that takes text. Raises ConfigError when the graph is not of a kind that is served."""
-    found = [stage for stage in _of_kind(graph, Kind.AUTOREGRESS) if "text" in stage.inputs]
+    """The main stage: the autoregressive one that takes text, or the only one there is.
+
+    Raises ConfigError when the graph is not of a kind that is served.
+    """
+    steps = _of_kind(graph, Kind.AUTOREGRESS)
+    found = [stage for stage in steps if "text" in stage.inputs] or steps
     if len(found) != 1 or _of_kind(graph, Kind.DENOISE):
         raise ConfigError(f"graph {graph.name}: only graphs around one language model are served yet")
     return found[0]

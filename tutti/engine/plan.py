@@ -104,11 +104,12 @@ def make_plan(
     activations: int | None = None,
     encoders: Sequence[StageShape] = (),
     followers: Mapping[str, StageShape] | None = None,
+    beside: int = 0,
 ) -> MemoryPlan:
     """The plan for serving `checkpoint` on `device`, which has `available` bytes.
 
     `shape` is of the stage that takes text, `encoders` are those of the stages of one pass, `followers` those of the
-    autoregressive stages behind it.
+    autoregressive stages behind it; `beside` are the bytes of weights in folders beside the checkpoint's.
     `concurrency` asks for memory for that many requests of the full context instead of all there is; `activations` is
     a measurement that replaces the estimate. The plan says in `fits` whether the sum holds; see `require`.
     """
@@ -116,6 +117,8 @@ def make_plan(
     chunk = options.max_num_batched_tokens or default_token_budget(device)
     fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations)
     fixed += _encoder_rows(encoders, options, item)
+    if beside:
+        fixed.append(Row("more weights", beside, "in folders beside the others"))
     share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
     budget = options.memory if options.memory is not None else int(available * share)
     room = budget - sum(row.bytes for row in fixed)

@@ -117,12 +117,13 @@ class Omni:
         """
         request = Request(
             id=f"speech-{next(self._numbers)}",
-            parts=(Script(text, instructions, language),),
+            parts=(Script(text, instructions),),
             sampling=SamplingParams(max_tokens=None),
             stage_sampling=dict(stage_sampling or {}),
             modalities=("audio",),
             live=live,
             voice=voice,
+            language=language,
             arrival=time.time(),
         )
         for reading in self.processor.readings(request, self.engine.plan.context):

@@ -158,7 +158,7 @@ class SpeechJob:
 
 
 def _request(fields: SpeechFields, model: BackendModel) -> Request:
-    script = Script(fields.input, fields.instructions or "", fields.language or None)
+    script = Script(fields.input, fields.instructions or "")
     return Request(
         id=f"speech-{uuid.uuid4().hex}",
         parts=(script,),
@@ -167,6 +167,7 @@ def _request(fields: SpeechFields, model: BackendModel) -> Request:
         modalities=("audio",),
         live=fields.stream is not False,
         voice=fields.speaker,
+        language=fields.language or None,
         model=model.name,
         priority=fields.priority or 0,
         arrival=time.time(),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from tutti.request import Chat, Part, Script
+from tutti.request import Chat, Part, Request, Script
 
 _MOST_TOKENS = 200  # of a piece: about a minute of speech, which no voice loses its way in
 _SHARE = 12  # of the context that a piece may fill: prompt, reply and the codes of its sound take the rest
@@ -20,8 +20,8 @@ _CHARACTERS = re.compile(r".", re.DOTALL)
 class Narrator(Protocol):
     """A model's way of reading a text aloud."""
 
-    def stage(self, script: Script, voice: str | None) -> tuple[tuple[Part, ...], str]:
-        """The prompt that has `script` read by `voice`, and the model's reply, where that is given with it.
+    def stage(self, script: Script, request: Request) -> tuple[tuple[Part, ...], str]:
+        """The prompt that has the `script` of `request` read, and the model's reply, where that is given with it.
 
         Raises InvalidRequest on instructions or a language that the model has no way to heed.
         """
@@ -37,10 +37,10 @@ class ChatNarrator:
 
     system: str = ""
 
-    def stage(self, script: Script, voice: str | None) -> tuple[tuple[Part, ...], str]:
+    def stage(self, script: Script, request: Request) -> tuple[tuple[Part, ...], str]:
         """See `Narrator.stage`."""
-        manner = [f"in {script.language}"] if script.language else []
-        asked = f"Read the following text aloud{' '.join(['', *manner])}, word for word."
+        language = f" in {request.language}" if request.language else ""
+        asked = f"Read the following text aloud{language}, word for word."
         if script.instructions:
             asked += f" {script.instructions}"
         opening = [{"role": "system", "content": self.system}] if self.system else []

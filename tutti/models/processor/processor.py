@@ -110,7 +110,7 @@ class Processor:
             self.tokenizer.check_length(script.text, context)
         if self.narrator is None:
             raise InvalidRequest("this model does not read texts aloud", param="model")
-        parts, reply = self.narrator.stage(script, request.voice)
+        parts, reply = self.narrator.stage(script, request)
         said = tuple(self.tokenizer.encode(reply, False)) if reply else ()
         return msgspec.structs.replace(request, parts=parts, reply=said)
 

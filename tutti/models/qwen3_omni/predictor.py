@@ -21,7 +21,14 @@ from tutti.models.config import DecoderConfig
 from tutti.models.decoder import Decoder
 from tutti.models.protocols import ForwardInputs
 
-TOP_K, TOP_P = 50, 0.8  # of what is drawn
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How codes are drawn; a temperature of 0 takes the likeliest ones always."""
+
+    top_k: int = 50
+    top_p: float = 0.8
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,28 +42,41 @@ class _Step:
 class CodePredictor(Decoder):
     """A decoder with a head and an embedding for each of the `further` codes of a frame."""
 
-    def __init__(self, config: DecoderConfig, further: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: DecoderConfig,
+        further: int,
+        device: torch.device,
+        width: int | None = None,
+        drawing: Drawing | None = None,
+    ) -> None:
+        """`width` is that of the talker, in which codes are embedded, where it is another."""
         super().__init__(config, device, further + 1)
         self.further = further
         self.device = device
+        self.drawing = drawing or Drawing()
+        width = width or config.hidden
+        self.project = Linear(width, config.hidden, bias=True) if width != config.hidden else None
         self.heads = [Linear(config.hidden, config.vocab) for _ in range(further)]
-        self.tables = [Embedding(config.vocab, config.hidden) for _ in range(further)]
+        self.tables = [Embedding(config.vocab, width) for _ in range(further)]
         self._caches: list[LayerCache] = []
         self._steps: dict[int, list[_Step]] = {}  # by rows
 
     def parameters(self) -> Named:
-        """`layers.N.*`, `norm`, `heads.N.linear` and `tables.N.rows`."""
+        """`layers.N.*`, `norm`, `project`, `heads.N.linear` and `tables.N.rows`."""
         for name, parameter in super().parameters():
             if name not in ("embed", "head"):
                 yield name, parameter
+        if self.project is not None:
+            yield "project", self.project
         for number, (head, table) in enumerate(zip(self.heads, self.tables, strict=True)):
             yield from prefixed(f"heads.{number}", iter([("linear", head)]))
             yield from prefixed(f"tables.{number}", iter([("rows", table)]))
 
     def begin(self, inputs: ForwardInputs) -> Tensor:
-        """The first layer's input: what was embedded already."""
+        """The first layer's input: what was embedded already, in the predictor's own width."""
         assert inputs.embeds is not None
-        return inputs.embeds
+        return inputs.embeds if self.project is None else self.project(inputs.embeds)
 
     @torch.inference_mode()
     def predict(self, hidden: Tensor, first: Tensor, uniforms: Tensor) -> Tensor:
@@ -71,7 +91,9 @@ class CodePredictor(Decoder):
         for number, step in enumerate(steps):
             inputs = ForwardInputs(step.positions, step.positions, (step.batch,) * len(self.groups), x)
             state = self.forward(inputs, caches).view(rows, -1, self.config.hidden)[:, -1]
-            chosen = choose(self.heads[number](state.contiguous(), torch.float32), uniforms[:, number])
+            chosen = choose(
+                self.heads[number](state.contiguous(), torch.float32), uniforms[:, number], self.drawing
+            )
             codes.append(chosen)
             x = self.tables[number](chosen)
         return torch.stack(codes, dim=1)
@@ -116,21 +138,21 @@ class CodePredictor(Decoder):
         return _Step(places.repeat(rows).to(self.device), batch.to(self.device))
 
 
-def choose(logits: Tensor, uniforms: Tensor) -> Tensor:
+def choose(logits: Tensor, uniforms: Tensor, drawing: Drawing) -> Tensor:
     """A code int64 [rows] by float32 `logits` [rows, codes]: drawn by `uniforms` [rows], the likeliest where NaN."""
     likeliest = argmax(logits)
     drawn = ~uniforms.isnan()
-    if not bool(drawn.any()):
+    if not drawing.temperature or not bool(drawn.any()):
         return likeliest
-    shifted = logits[drawn] - logits[drawn].amax(-1, keepdim=True)
-    likeliest[drawn] = draw_filtered(shifted, _filters(shifted), uniforms[drawn])
+    shifted = (logits[drawn] - logits[drawn].amax(-1, keepdim=True)) / drawing.temperature
+    likeliest[drawn] = draw_filtered(shifted, _filters(shifted, drawing), uniforms[drawn])
     return likeliest
 
 
-def _filters(logits: Tensor) -> Filters:
+def _filters(logits: Tensor, drawing: Drawing) -> Filters:
     rows, vocab = logits.shape
     return Filters(
-        torch.full((rows,), min(TOP_K, vocab), device=logits.device),
-        torch.full((rows,), TOP_P, dtype=torch.float64, device=logits.device),
+        torch.full((rows,), min(drawing.top_k or vocab, vocab), device=logits.device),
+        torch.full((rows,), drawing.top_p, dtype=torch.float64, device=logits.device),
         torch.zeros(rows, dtype=torch.float64, device=logits.device),
     )

@@ -29,7 +29,7 @@ class Memory:
     tensors: tuple[Tensor, ...]
 
 
-class _Walk:
+class Walk:
     """One pass: what was remembered before, and what will be remembered."""
 
     def __init__(self, before: Sequence[Tensor]) -> None:
@@ -58,11 +58,10 @@ class Waveform:
 
         All memories are of answers that have begun, or none is (all None).
         """
-        walk = _Walk(_stacked(memories))
+        walk = Walk(_stacked(memories))
         before = [0 if one is None else one.frames for one in memories]
         module = self.module
-        hidden = module.code_embedding(codes + module.code_offset).mean(1)
-        x = self._transformer(hidden, before, walk).transpose(1, 2)
+        x = self._transformer(self._embed(codes, walk), before, walk).transpose(1, 2)
         for upsample, refine in module.upsample:
             x = self._refine(refine, self._upsample(upsample, x, walk), walk)
         first, *blocks, snake, last = module.decoder
@@ -76,9 +75,14 @@ class Waveform:
         ]
         return x[:, 0].float().clamp(-1, 1), after
 
+    def _embed(self, codes: Tensor, walk: Walk) -> Tensor:
+        """The transformer's input [answers, frames, hidden] of `codes` [answers, codebooks, frames]."""
+        embedded: Tensor = self.module.code_embedding(codes + self.module.code_offset).mean(1)
+        return embedded
+
     # --- the transformer ----------------------------------------------------------------------------------------
 
-    def _transformer(self, x: Tensor, before: Sequence[int], walk: _Walk) -> Tensor:
+    def _transformer(self, x: Tensor, before: Sequence[int], walk: Walk) -> Tensor:
         """`x` [answers, frames, hidden], `before` each answer's frames so far."""
         network = self.module.pre_transformer
         past = torch.tensor(before, device=x.device)[:, None]
@@ -97,7 +101,7 @@ class Waveform:
         return out
 
     def _attend(
-        self, attention: Any, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, walk: _Walk
+        self, attention: Any, x: Tensor, rotation: tuple[Tensor, Tensor], mask: Tensor, walk: Walk
     ) -> Tensor:
         q, k, v = (
             project(x).view(*x.shape[:2], -1, attention.head_dim).transpose(1, 2)
@@ -113,25 +117,25 @@ class Waveform:
 
     # --- convolutions: `x` [answers, channels, samples] ---------------------------------------------------------
 
-    def _convolve(self, layer: Any, x: Tensor, walk: _Walk) -> Tensor:
+    def _convolve(self, layer: Any, x: Tensor, walk: Walk) -> Tensor:
         past = layer.padding
         whole = walk.joined(x, past, past) if past else x
         out: Tensor = layer.conv(whole)
         return out
 
-    def _upsample(self, layer: Any, x: Tensor, walk: _Walk) -> Tensor:
+    def _upsample(self, layer: Any, x: Tensor, walk: Walk) -> Tensor:
         """Each sample becomes `stride`, which overlap the next one's: they are whole when that is there."""
         overlap = layer.left_pad
         whole = walk.joined(x, 0, 1) if overlap else x
         out: Tensor = layer.conv(whole)
         return out[..., overlap : out.shape[-1] - overlap] if overlap else out
 
-    def _refine(self, layer: Any, x: Tensor, walk: _Walk) -> Tensor:
+    def _refine(self, layer: Any, x: Tensor, walk: Walk) -> Tensor:
         y = self._convolve(layer.dwconv, x, walk).transpose(1, 2)
         y = layer.gamma * layer.pwconv2(layer.act(layer.pwconv1(layer.norm(y))))
         return x + y.transpose(1, 2)
 
-    def _block(self, layers: Any, x: Tensor, walk: _Walk) -> Tensor:
+    def _block(self, layers: Any, x: Tensor, walk: Walk) -> Tensor:
         snake, upsample, *units = layers
         x = self._upsample(upsample, self._snake(snake, x), walk)
         for unit in units:
