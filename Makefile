@@ -26,6 +26,8 @@ $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_PIP_ARGS) "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+# A reference that tests compare with; what it asks for (another transformers) is left out, and not needed.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "qwen-tts==0.1.1"
 	@touch $@
 
 native: $(STAMP)  ## build the optional native CPU kernels, where a C++ compiler is

@@ -34,12 +34,15 @@ CLUTTER = {
     "tiny.Q4_0.gguf": b"GGUF",
 }
 
+CODEC = {"speech_tokenizer/config.json": b"{}", "speech_tokenizer/model.safetensors": b"codec"}
+
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
     repos = {
         "org/tiny": CHECKPOINT | CLUTTER,
         "org/gated": dict(CHECKPOINT),
+        "org/speech": CHECKPOINT | CLUTTER | CODEC,
         "org/pickled": {"config.json": b"{}"},
     }
     with serve(Hub(repos, gated={"org/gated"})) as running:
@@ -74,6 +77,14 @@ def test_a_hub_id_fetches_the_files_a_model_needs_and_no_others(hub: Hub, tmp_pa
     path = resolve_model("org/tiny", Settings(hf_endpoint=hub.url), cache=tmp_path)
     assert {file.name: file.read_bytes() for file in path.iterdir()} == CHECKPOINT
     assert sorted(hub.fetched) == sorted(CHECKPOINT)
+
+
+def test_the_codec_of_a_model_that_speaks_comes_with_it(hub: Hub, tmp_path: Path) -> None:
+    path = resolve_model("org/speech", Settings(hf_endpoint=hub.url), cache=tmp_path)
+    assert {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()} == {
+        *CHECKPOINT,
+        *CODEC,
+    }
 
 
 def test_what_was_fetched_once_is_not_fetched_again_and_serves_offline(hub: Hub, tmp_path: Path) -> None:

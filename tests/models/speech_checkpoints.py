@@ -55,7 +55,11 @@ _TALKER = {
     "codec_think_eos_id": CODEBOOK + 14,
     "codec_pad_id": CODEBOOK + 15,
     "codec_bos_id": CODEBOOK + 16,
-    "codec_language_id": {"english": CODEBOOK + 30, "chinese": CODEBOOK + 31, "sichuan_dialect": CODEBOOK + 32},
+    "codec_language_id": {
+        "english": CODEBOOK + 30,
+        "chinese": CODEBOOK + 31,
+        "sichuan_dialect": CODEBOOK + 32,
+    },
     "spk_id": VOICES,
     "spk_is_dialect": {"ada": False, "bea": False, "cheng": "sichuan_dialect"},
     "rope_scaling": {"rope_type": "default", "mrope_section": [5, 4, 3], "interleaved": True},

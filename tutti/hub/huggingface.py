@@ -15,7 +15,7 @@ from pathlib import Path
 from tutti.errors import ModelNotFound, Unauthorized
 from tutti.settings import Settings
 
-# A checkpoint's top-level files: weights, configurations, tokenizer, chat template.
+# A checkpoint's files: weights, configurations, tokenizer, chat template, voices.
 WANTED = (
     "*.safetensors",
     "*.json",
@@ -25,9 +25,11 @@ WANTED = (
     "vocab.txt",
     "*.model",
     "*.tiktoken",
+    "spk_dict.pt",
 )
-# Folders hold other forms of the same weights; `consolidated` files repeat the sharded ones.
-UNWANTED = ("*/*", "consolidated*", "*.gguf", "*.onnx")
+# Folders hold other forms of the same weights, all but speech_tokenizer (the first two patterns; there is no "but" in
+# patterns); `consolidated` files repeat the sharded ones.
+UNWANTED = ("[!s]*/*", "s[!p]*/*", "consolidated*", "*.gguf", "*.onnx")
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 

@@ -72,7 +72,8 @@ class _Books(nn.Module):
     def tables(self) -> list[Tensor]:
         """Each book's vectors [size, width] behind the projection."""
         projection = self.output_proj.weight[:, :, 0]
-        return [layer._codebook.vectors() @ projection.T for layer in self.vq.layers]
+        layers: Any = self.vq.layers
+        return [layer._codebook.vectors() @ projection.T for layer in layers]
 
 
 class _Layer(nn.Module):
@@ -97,9 +98,9 @@ class Codec(Waveform):
 
     def __init__(self, module: Network) -> None:
         super().__init__(module)
-        self._tables = module.quantizer.tables()
-        count, size, width = self._tables.shape
-        self._vectors = self._tables.view(count * size, width)
+        tables = module.quantizer.tables()
+        count, size, width = tables.shape
+        self._vectors = tables.view(count * size, width)
         self._offsets = torch.arange(count, device=self._vectors.device)[:, None] * size
 
     def _embed(self, codes: Tensor, walk: Walk) -> Tensor:
@@ -128,11 +129,11 @@ def _settings(config: Config) -> dict[str, Any]:
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> Code2Wav:
-    """The decoder with its weights. Raises CheckpointError."""
+    """The decoder with its weights in float32, in which they are published. Raises CheckpointError."""
     from transformers.initialization import no_init_weights
 
     codec = open_checkpoint(checkpoint.path / FOLDER)
     with no_init_weights():
         network = Network(part(codec.config, "decoder_config"))
-    fill(network, codec, options, "decoder.")
+    fill(network, codec, BuildOptions(options.device, "float32"), "decoder.")
     return Code2Wav(Codec(network.to(options.device).eval()), torch.device(options.device))
