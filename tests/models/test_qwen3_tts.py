@@ -114,7 +114,7 @@ class Served:
         pcm = b"".join(event.pcm for event in mine if isinstance(event, AudioDelta))
         end = CODEBOOK + 10
         frames = [frame for frame in self.frames.get(name, []) if frame[0] != end]
-        return frames, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+        return frames, np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
 
 
 @pytest.fixture(scope="module", params=[512, 7])
