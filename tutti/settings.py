@@ -132,6 +132,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     memory: int | None = None  # bytes for everything on the device
     kv_cache_memory_bytes: int | None = None
     encoder_cache_memory_bytes: int = 256_000_000  # for what encoders made of pictures and sound
+    player_clock: bool = True  # False, for measuring: who came first is served first
     seed: int = 0
     threads: int | None = None
     chat_template: str | None = None

@@ -108,7 +108,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     request: str
     model: str = ""
-    operation: str = "chat"  # chat | text_completion
+    operation: str = "chat"  # chat | text_completion | speech
     inputs: tuple[str, ...] = ("text",)
     outputs: tuple[str, ...] = ("text",)
     call: str = ""

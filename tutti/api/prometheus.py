@@ -28,6 +28,7 @@ _GAUGES = (
     ("kv_usage", "kv_cache_usage_perc", "Used share of the KV cache, 0 to 1."),
     ("kv_blocks", None, "Blocks of the KV cache."),
     ("kv_blocks_free", None, "Blocks of the KV cache that are free or hold only cached prefixes."),
+    ("engine_memory_peak_bytes", None, "The most memory that the engine's process has held."),
     ("engine_up", None, "Whether the engine answers."),
     ("sequences_inside", None, "Sequences admitted by the gateway and not yet ended."),
 )
@@ -163,6 +164,7 @@ def _gauges(served: Served, stats: EngineStats | None) -> dict[str, float]:
             "kv_usage": stats.kv_usage,
             "kv_blocks": stats.blocks_total,
             "kv_blocks_free": stats.blocks_free,
+            "engine_memory_peak_bytes": stats.memory_peak,
         }
     return found
 

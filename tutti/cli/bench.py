@@ -1,6 +1,7 @@
-"""`tutti bench latency|throughput|serve`: a live table while it runs, then the numbers, and a JSON file if wanted.
+"""`tutti bench latency|throughput|serve|omni`: a live table while it runs, then the numbers, and a JSON file if wanted.
 
-`latency` and `throughput` measure the engine inside this process; `serve` measures any OpenAI server over HTTP.
+`latency` and `throughput` measure the engine inside this process; `serve` measures any OpenAI server over HTTP; `omni`
+(`bench_omni`) has answers spoken.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tutti.cli.bench_omni import omni
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.measure import Record, Summary
 from tutti.cli.report import live_table, print_summary, unseen, write_json
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from tutti.cli.load import Job
 
 app = typer.Typer(help="Measure latency and throughput.", rich_markup_mode=None)
+app.command()(omni)
 
 
 @app.callback(invoke_without_command=True)

@@ -63,6 +63,7 @@ class EngineFlags:
     max_queue: Annotated[int, _flag("Requests that may wait; more are answered 503.", min=0)] = 256
     block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
     enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True
+    player_clock: Annotated[bool, _flag("Serve the listener first whose player runs dry first.")] = True
     seed: Annotated[int, _flag("Seed of requests that bring none.")] = 0
     tokenizer: Annotated[str | None, _flag("Directory or id of another tokenizer.")] = None
     chat_template: Annotated[str | None, _flag("A Jinja file, or the template itself.")] = None

@@ -143,7 +143,7 @@ class HttpSender:
         try:
             async with self.client.stream("POST", self._path, json=self._body(job)) as response:
                 if response.status_code != 200:
-                    record.error = _message(response.status_code, await response.aread())
+                    record.error = message_of(response.status_code, await response.aread())
                     return
                 async for line in response.aiter_lines():
                     if line.startswith("data: ") and line != "data: [DONE]":
@@ -229,7 +229,7 @@ async def token_pool(client: httpx.AsyncClient, model: str) -> list[int] | None:
         return None
 
 
-def _message(status: int, body: bytes) -> str:
+def message_of(status: int, body: bytes) -> str:
     """A server's error as one line."""
     try:
         return f"HTTP {status}: {json.loads(body)['error']['message']}"

@@ -23,6 +23,7 @@ class Record:
     output_tokens: int = 0
     sent: float = 0.0
     pieces: list[float] = field(default_factory=list)
+    sounds: list[tuple[float, float]] = field(default_factory=list)  # (when a piece came, seconds of sound)
     ended: float | None = None
     error: str | None = None
 
@@ -30,6 +31,20 @@ class Record:
         """`tokens` came just now."""
         self.pieces.append(time.perf_counter())
         self.output_tokens += tokens
+
+    def sound(self, seconds: float) -> None:
+        """So many seconds of sound came just now."""
+        self.sounds.append((time.perf_counter(), seconds))
+
+    @property
+    def first_sound(self) -> float | None:
+        """Seconds to the first sound, if any came."""
+        return self.sounds[0][0] - self.sent if self.sounds else None
+
+    @property
+    def sound_seconds(self) -> float:
+        """How long all of it sounds."""
+        return sum(seconds for _, seconds in self.sounds)
 
     @property
     def ttft(self) -> float | None:

@@ -20,7 +20,7 @@ from tutti.engine.autoregress import Autoregress
 from tutti.engine.bridges import bridges_to
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.loop import Loop
-from tutti.engine.machine import available_memory, usable_cores
+from tutti.engine.machine import available_memory, peak_memory, usable_cores
 from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, compute_dtype, default_token_budget, make_plan, require
@@ -64,7 +64,7 @@ class Engine:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
         self.graph = find_graph(self.checkpoint.config)
-        self.players = Players()
+        self.players = Players(options.player_clock)
         self.plan = plan_for(self.checkpoint, self.graph, options, self.device)
         log.info("%s", self.plan.text())
         self.runner = self._build(language_stage(self.graph))
@@ -130,6 +130,7 @@ class Engine:
             media_hits=sum(once.kept.hits for once in self.encoders),
             underruns=self.players.underruns,
             seconds_dry=self.players.seconds_dry,
+            memory_peak=peak_memory(),
             stages=tuple(
                 StageStats(
                     stage.name,

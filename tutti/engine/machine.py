@@ -27,6 +27,16 @@ def available_memory() -> int:
     return free
 
 
+def peak_memory() -> int:
+    """The most bytes that this process has had in memory so far; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else peak * 1024
+
+
 def _total_memory() -> int:
     if platform.system() == "Windows":
         return (

@@ -14,7 +14,7 @@ import msgspec
 
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
-from tutti.request import Chat, Media, Request
+from tutti.request import Chat, Media, Request, Script
 from tutti.trace import RUNNING, Trace
 
 
@@ -33,9 +33,7 @@ class Traces:
             Trace(
                 request=request.id,
                 model=request.model,
-                operation="chat"
-                if any(isinstance(part, Chat) for part in request.parts)
-                else "text_completion",
+                operation=_operation(request),
                 inputs=("text", *sorted(media)),
                 outputs=request.modalities,
                 call=request.call,
@@ -105,3 +103,9 @@ class Traces:
         self._kept[trace.request] = trace
         while len(self._kept) > self.limit:
             self._kept.popitem(last=False)
+
+
+def _operation(request: Request) -> str:
+    """What is asked, in OpenTelemetry's words where it has one."""
+    kinds = {type(part) for part in request.parts}
+    return "chat" if Chat in kinds else "speech" if Script in kinds else "text_completion"
