@@ -1,8 +1,12 @@
-"""Speech, beside transformers: `python -m bench.omni [--rounds 3] [--tiny]`.
+"""Speech, beside transformers: `python -m bench.omni [--rounds 3] [--parts speech memory turns] [--tiny]`.
 
-Both answer the same prompts aloud from the same checkpoint (`checkpoint.SHAPE`), one after the other in every round,
-each in a fresh process. Reported are the times to the first text and the first sound, the real-time factor (time over
-the sound's length), and how often the player of a listener would have run dry for over 100 ms.
+`speech`: both answer the same prompts aloud from the same checkpoint (`checkpoint.SHAPE`), one after the other in every
+round, each in a fresh process. Reported are the times to the first text and the first sound, the real-time factor (time
+over the sound's length), and how often the player of a listener would have run dry for over 100 ms.
+
+`memory`: the peak memory of a process that answers in text about a recording of five minutes, and about a video of two.
+
+`turns`: the time to the first token of a second turn about the same picture, beside that of text alone.
 """
 
 from __future__ import annotations
@@ -13,36 +17,37 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bench.omni.checkpoint import SHAPE, make
+from bench.omni.media import LENGTHS, TINY, make_file
 
 RESULTS = Path("bench/results")
+MODELS = Path(".bench/models")
 
 
 def main() -> None:
-    """Every round, then the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.omni", description=__doc__)
+    """Every round, then the tables."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.omni", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--parts", nargs="+", choices=tuple(TABLES), default=list(TABLES))
     parser.add_argument("--tiny", action="store_true", help="a toy checkpoint, to see that everything runs")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16])
     options = parser.parse_args()
-    model = make(Path(".bench/models") / ("O1-tiny" if options.tiny else "O1"), tiny=options.tiny)
-    shared = ["--model", str(model), "--concurrency", *map(str, options.concurrency)]
-    if options.tiny:
-        shared += ["--codes", "60", "--text-tokens", "8"]
+    model = make(MODELS / ("O1-tiny" if options.tiny else "O1"), tiny=options.tiny)
     results: list[dict[str, Any]] = []
     for number in range(options.rounds):
-        for module in ("run_tutti", "run_hf"):
-            command = [sys.executable, "-m", f"bench.omni.{module}", *shared]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                sys.exit(f"{module} failed:\n{done.stderr[-2000:]}")
-            for line in done.stdout.splitlines():
-                results.append(json.loads(line) | {"round": number})
-                print(line, flush=True)
-    text = table(results)
+        for part in options.parts:
+            for command in PARTS[part](model, options):
+                for line in run(command):
+                    results.append({"what": "speech"} | json.loads(line) | {"round": number})
+                    print(line, flush=True)
+    tables = [TABLES[part]([one for one in results if one["what"] == part]) for part in options.parts]
+    text = "\n\n".join(tables)
     print(text)
     if not options.tiny:
         stem = RESULTS / f"{datetime.date.today()}-omni"
@@ -50,7 +55,38 @@ def main() -> None:
         stem.with_suffix(".md").write_text(f"# Speech, {datetime.date.today()}\n\n{SHAPE}\n\n{text}\n")
 
 
-def table(results: list[dict[str, Any]]) -> str:
+def run(command: list[str]) -> list[str]:
+    """The lines of JSON that a child prints; its failure ends the benchmark."""
+    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout.splitlines()
+
+
+def speech(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:
+    """The children of a round: ours, then theirs."""
+    shared = ["--model", str(model), "--concurrency", *map(str, options.concurrency)]
+    if options.tiny:
+        shared += ["--codes", "60", "--text-tokens", "8"]
+    for module in ("run_tutti", "run_hf"):
+        yield [f"bench.omni.{module}", *shared]
+
+
+def memory(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:
+    """For each medium ours, then theirs."""
+    for kind, seconds in (TINY if options.tiny else LENGTHS).items():
+        file = make_file(MODELS.parent / "media", kind, seconds)
+        for peer in ("tutti", "transformers"):
+            what = ["--peer", peer, "--kind", kind, "--file", str(file), "--model", str(model)]
+            yield ["bench.omni.run_memory", *what]
+
+
+def turns(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:
+    """Ours alone."""
+    yield ["bench.omni.run_turns", "--model", str(model)]
+
+
+def speech_table(results: list[dict[str, Any]]) -> str:
     """Medians of all rounds, with the ratio to transformers within each round."""
     lines = [
         "| | requests | first text s | first sound s | all s | RTF | sound/s of transformers | underruns |",
@@ -70,6 +106,48 @@ def table(results: list[dict[str, Any]]) -> str:
             f"{middle['total_s']:.1f} | {middle['rtf']:.2f} | {ratio:.1f}x | {middle['underruns']:.0f} |"
         )
     return "\n".join(lines)
+
+
+def memory_table(results: list[dict[str, Any]]) -> str:
+    """Medians of all rounds, and the share of transformers' memory that is not needed."""
+    lines = [
+        "| peak memory | prompt tokens | tutti | transformers | less | answer s | transformers' |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for kind in dict.fromkeys(one["kind"] for one in results):
+        middle = {
+            (peer, name): statistics.median(
+                one[name] for one in results if (one["kind"], one["peer"]) == (kind, peer)
+            )
+            for peer in ("tutti", "transformers")
+            for name in ("peak_bytes", "answer_s", "prompt_tokens")
+        }
+        ours, theirs = (middle[peer, "peak_bytes"] / 1e9 for peer in ("tutti", "transformers"))
+        lines.append(
+            f"| {kind} | {middle['tutti', 'prompt_tokens']:,.0f} | {ours:.2f} GB | {theirs:.2f} GB | "
+            f"{1 - ours / theirs:.0%} | {middle['tutti', 'answer_s']:.1f} | {middle['transformers', 'answer_s']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def turns_table(results: list[dict[str, Any]]) -> str:
+    """Medians of all conversations, in milliseconds."""
+    middle = {
+        name: statistics.median(one[name] for one in results) * 1000
+        for name in ("first_s", "second_s", "second_read_s", "text_first_s", "text_second_s")
+    }
+    return "\n".join(
+        (
+            "| first token, ms | first turn | second turn | of which reading the picture |",
+            "|---|---|---|---|",
+            f"| about a picture | {middle['first_s']:.0f} | {middle['second_s']:.0f} | {middle['second_read_s']:.0f} |",
+            f"| text alone, as many tokens | {middle['text_first_s']:.0f} | {middle['text_second_s']:.0f} | |",
+        )
+    )
+
+
+PARTS = {"speech": speech, "memory": memory, "turns": turns}
+TABLES = {"speech": speech_table, "memory": memory_table, "turns": turns_table}
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ zeros, so that they are never the likeliest.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,13 @@ from bench.peers.checkpoints import write_tokenizer
 SHAPE = "thinker 12 x 768, talker 12 x 384, flow 8 x 384, vocoder 256; vocabulary 32,768 and 8,448 codes"
 CODES = 8192  # that are sound; the special ones follow
 VOICE = "bench"
+PIXELS = {"min_pixels": 3136, "max_pixels": 12_845_056}  # of a picture, or of a video's frames, as published
 
 
 def make(folder: Path, *, tiny: bool = False) -> Path:
     """Writes the checkpoint to `folder`, unless it is there; `tiny` for checking that everything runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "preprocessor_config.json").write_text(json.dumps(PIXELS))
     if (folder / "spk_dict.pt").exists():
         return folder
     import transformers

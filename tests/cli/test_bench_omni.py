@@ -61,7 +61,9 @@ def test_the_curve_of_a_server_that_runs(server: Serving, tmp_path: Path) -> Non
     more = ("--image", str(picture), "--output-json", str(file))
     result = tutti("bench", "omni", "--base-url", server.url, *arguments, BODY, *more)
     assert result.returncode == 0, result.stderr
-    assert re.search(r"streams\s+text ms\s+sound ms\s+p90\s+RTF", result.stdout)
+    assert re.search(
+        r"streams\s+text ms\s+sound ms\s+RTF\s+sound/s\s+underruns\s+silent s\s+had one", result.stdout
+    )
     assert re.search(r"^\s*3 .* \d+%", result.stdout, re.MULTILINE)
     assert "talker" in result.stdout and "Peak memory of the engine's process" in result.stdout
     found = json.loads(file.read_text())

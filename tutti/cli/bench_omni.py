@@ -291,23 +291,29 @@ def _listeners(levels: Sequence[Level], *, rate: bool) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for title in ("requests" if rate else "streams", "text ms", "sound ms", "p90", "RTF", "sound s/s"):
-        table.add_column(title, justify="right")
-    for title in ("underruns", "silent s"):
-        table.add_column(title, justify="right")
-    table.add_column("streams with one")
+    titles = (
+        "requests" if rate else "streams",
+        "text ms",
+        "sound ms",
+        "RTF",
+        "sound/s",
+        "underruns",
+        "silent s",
+    )
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("had one", no_wrap=True)
     for level in levels:
         share = level.broken / max(level.requests - level.failed, 1)
         table.add_row(
             str(level.streams),
             _ms(level.text.percentiles[0]),
             _ms(level.sound.percentiles[0]),
-            _ms(level.sound.percentiles[1]),
             f"{level.rtf:.2f}",
             f"{level.rate:.2f}",
             str(level.underruns),
             f"{level.silent:.2f}",
-            f"{share:4.0%} {'█' * round(share * 20)}",
+            f"{share:4.0%} {'█' * round(share * 8)}",
         )
     return table
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TextIO
@@ -21,8 +21,9 @@ from tutti.cli.attach import content_of, media_in
 from tutti.cli.manner import Manner
 from tutti.cli.printer import Printer
 from tutti.cli.speech import SpeechFile
+from tutti.cli.waiting import waiting
 from tutti.errors import InvalidRequest
-from tutti.events import AudioDelta, Done, Failed, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
 from tutti.request import Chat, Part, Request, SamplingParams, Text
 from tutti.settings import EngineOptions
 
@@ -71,7 +72,7 @@ class Session:
         usage, reason = None, "cancelled"
         keep_special = parser is not None and parser.needs_special_tokens
         request = self._request(prompt, manner, keep_special=keep_special)
-        async with aclosing(self.backend.generate(request)) as events:
+        async with aclosing(self._events(request, chat)) as events:
             async for event in events:
                 match event:
                     case TextDelta():
@@ -90,6 +91,19 @@ class Session:
         if speech is not None:
             speech.close()
         return Answer("".join(said), usage, reason, time.monotonic() - start)
+
+    async def _events(self, request: Request, chat: Chat) -> AsyncGenerator[Event, None]:
+        """The answer's events; before the first one, media that take a while are named."""
+        with waiting(chat.messages) as sign:
+            if sign is not None:
+                sign.say("reading")
+                request = await self.backend.prepare(request)
+                sign.say("encoding")
+            async with aclosing(self.backend.generate(request)) as events:
+                async for event in events:
+                    if sign is not None:
+                        sign.end()
+                    yield event
 
     def message(self, text: str) -> dict[str, Any]:
         """What a person typed, with the files it names. Raises InvalidRequest on those the model cannot take."""
