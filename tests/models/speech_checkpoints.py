@@ -131,6 +131,6 @@ def qwen3_tts() -> Path:
     tensors = {f"decoder.{name}": tensor for name, tensor in codec.state_dict().items()}
     save_file(tensors, path / "speech_tokenizer" / "model.safetensors", {"format": "pt"})
     (path / "speech_tokenizer" / "config.json").write_text(json.dumps({"decoder_config": _CODEC}))
-    (path / "generation_config.json").write_text(json.dumps({"max_new_tokens": 60, "do_sample": True}))
+    (path / "generation_config.json").write_text(json.dumps({"max_new_tokens": 24, "do_sample": True}))
     checkpoints.add_tokenizer(path, (*checkpoints.SPECIALS, "assistant"))
     return path

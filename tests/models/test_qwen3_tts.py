@@ -117,9 +117,9 @@ class Served:
         return frames, np.frombuffer(pcm, "<i2").astype(np.float32) / 32768
 
 
-@pytest.fixture(scope="module", params=[512, 7])
-def served(request: pytest.FixtureRequest) -> Served:
-    return Served(max_num_batched_tokens=request.param)
+@pytest.fixture(scope="module")
+def served() -> Served:
+    return Served()
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -131,7 +131,9 @@ def test_codes_and_sound_are_those_of_the_reference(served: Served, name: str) -
     np.testing.assert_allclose(samples, their_samples, atol=1e-3)
 
 
-def test_texts_together_are_spoken_as_alone(served: Served) -> None:
+@pytest.mark.parametrize("tokens", [512, 7])
+def test_texts_together_and_in_chunks_are_spoken_as_alone(tokens: int) -> None:
+    served = Served(max_num_batched_tokens=tokens)
     for name, (frames, samples) in zip(TEXTS, served.say(*map(served.request, TEXTS)), strict=True):
         assert frames == theirs(name)[0]
         np.testing.assert_allclose(samples, theirs(name)[1], atol=1e-3)
@@ -180,13 +182,20 @@ def test_a_preempted_text_goes_on_with_the_frames_it_had(served: Served) -> None
     assert served.answer("plain")[0] == whole
 
 
+def test_speech_ends_where_the_talker_ends_it_but_not_at_once(served: Served) -> None:
+    ends = SamplingParams(temperature=0.0, logit_bias={CODEBOOK + 10: 100.0}, min_tokens=2, max_tokens=50)
+    ((frames, samples),) = served.say(served.request("plain", stage_sampling={"talker": ends}))
+    assert len(frames) == 2 and frames == theirs("plain")[0][:2]
+    np.testing.assert_allclose(samples, theirs("plain")[1][: 2 * 1920], atol=1e-3)
+
+
 def test_the_account_tells_tokens_of_text_and_frames(served: Served) -> None:
     served.say(served.request("plain", stage_sampling=endless(12)))
     *_, usage, done = served.events
     assert isinstance(done, Done) and isinstance(usage, Usage) and usage.completion_tokens == 12
 
 
-@pytest.mark.parametrize("turns", [1, 3, 10, 30])
+@pytest.mark.parametrize("turns", [1, 3, 30])
 def test_a_listener_who_leaves_leaves_nothing_behind(served: Served, turns: int) -> None:
     served.engine.loop.submit(served.request("longer", live=True, stage_sampling=endless(60)))
     for _ in range(turns):
@@ -233,5 +242,5 @@ def test_marks_in_a_text_are_read_as_text(served: Served) -> None:
 def test_the_python_door_speaks_by_the_checkpoints_own_defaults() -> None:
     omni = Omni(str(qwen3_tts()), dtype="float32", device="cpu", memory="2GB", threads=1)
     first, again = omni.speak("Hello."), omni.speak("Hello.", voice="ada", stage_sampling=endless(20))
-    assert 0 < len(first.audio) <= 60 * 1920 and first.rate == 24_000
+    assert 0 < len(first.audio) <= 24 * 1920 and first.rate == 24_000
     assert len(again.audio) == 20 * 1920

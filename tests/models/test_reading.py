@@ -16,9 +16,9 @@ from tutti.request import Request, SamplingParams
 TALKER = {"talker": SamplingParams(temperature=0.0, max_tokens=12, allowed_token_ids=tuple(range(64)))}
 
 
-@pytest.fixture(scope="module", params=[512, 7])
-def served(request: pytest.FixtureRequest) -> Served:
-    return Served(max_num_batched_tokens=request.param)
+@pytest.fixture(scope="module")
+def served() -> Served:
+    return Served()
 
 
 def given(served: Served, name: str, reply: list[int], *modalities: str) -> Request:
@@ -48,7 +48,9 @@ def test_a_given_answer_sounds_as_the_same_answer_that_ended_by_itself(served: S
     np.testing.assert_array_equal(read, chat)
 
 
-def test_given_and_found_answers_share_a_batch(served: Served) -> None:
+@pytest.mark.parametrize("tokens", [512, 7])
+def test_given_and_found_answers_share_a_batch_also_in_chunks(tokens: int) -> None:
+    served = Served(max_num_batched_tokens=tokens)
     requests = [given(served, name, theirs(name)[0][: NEW - 1]) for name in PROMPTS]
     found = served.processor.prepare(served.request("text", ("text", "audio")))
     *read, spoken = served.run(*requests, found)
