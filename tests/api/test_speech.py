@@ -7,7 +7,7 @@ import base64
 import io
 import json
 import wave
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import httpx
@@ -17,6 +17,8 @@ import pytest
 
 from tests.api.serving import Serving, serving, until
 from tests.models.speech_checkpoints import roomy_omni
+from tutti.api.stream import ByteStream
+from tutti.errors import StageFailed
 from tutti.media.audio import read_audio
 
 RATE, CODE = 24_000, 480  # samples of a code
@@ -182,6 +184,22 @@ def test_what_cannot_be_spoken_is_a_400_that_names_the_field(
     with pytest.raises(openai.BadRequestError, match=message) as caught:
         client.audio.speech.create(**options)
     assert caught.value.param == field
+
+
+async def test_a_file_that_cannot_be_finished_is_broken_off() -> None:
+    sent: list[Any] = []
+
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        yield b"the beginning"
+        raise StageFailed("no more")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    stream = await ByteStream.open(pieces(), "audio/wav")
+    await stream({}, None, send)  # type: ignore[arg-type]
+    assert [message.get("body") for message in sent] == [None, b"the beginning"]
+    assert sent[-1]["more_body"]  # the server closes the connection: clients see that something is missing
 
 
 def test_a_model_without_a_voice_says_what_it_gives() -> None:
