@@ -29,7 +29,8 @@ class Stage:
     `build` names `(checkpoint, options: BuildOptions) -> model` (the model's protocol depends on the kind, see
     `engine.protocols`); `describe` names `(config: dict) -> StageShape`. `output` is the modality that leaves the
     graph here ("text", "audio", ...), or None for an inner stage. `inputs` are the modalities of the request's parts
-    that this stage takes; empty when only edges feed it.
+    that this stage takes; empty when only edges feed it. `weights` are how the names of its tensors in the checkpoint
+    begin; a stage that says so can be put on a device of its own.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Stage:
     describe: str
     output: str | None = None
     inputs: tuple[str, ...] = ()
+    weights: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str | None = None
     log_level: str = "info"
     log_format: str = "text"  # text | json
-    threads: int | None = None  # CPU threads of the engine; None: every core we may use
+    threads: int | None = None  # of each CPU device of the engine; None: they share every core we may use
     native_kernels: bool = True  # False: the torch reference kernels everywhere
     hf_endpoint: str | None = None  # also HF_ENDPOINT
     hf_token: str | None = None  # also HF_TOKEN
@@ -121,6 +121,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     served_model_name: tuple[str, ...] = ()
     tokenizer: str | None = None
     device: str = "auto"
+    placement: dict[str, str] = msgspec.field(default_factory=dict)  # stages that are not on `device`: theirs
     dtype: str = "auto"
     quantization: str | None = None
     max_model_len: int | None = None
@@ -134,7 +135,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     encoder_cache_memory_bytes: int = 256_000_000  # for what encoders made of pictures and sound
     player_clock: bool = True  # False, for measuring: who came first is served first
     seed: int = 0
-    threads: int | None = None
+    threads: int | None = None  # of each CPU device
     chat_template: str | None = None
     generation_config: str = "auto"  # auto: the checkpoint's defaults; vllm: neutral defaults
     trust_remote_code: bool = False

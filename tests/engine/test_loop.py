@@ -253,3 +253,23 @@ def test_a_graph_is_pruned_to_what_is_wanted() -> None:
     ]
     with pytest.raises(ValueError, match="no stage 'mouth'"):
         Graph("bad", (), talk.stages, (Edge("think", "mouth", ""),))
+
+
+def test_a_source_rests_while_what_follows_has_enough() -> None:
+    bench = Bench()
+    graph = Graph("short", ("T",), (GRAPH.stage("see"), GRAPH.stage("sing")), (Edge("see", "sing"),))
+    bridges = {("see", "sing"): name_it}
+    loop = Loop(graph, {"see": bench.see, "sing": bench.sing}, bridges, bench.events.extend)
+    parts = tuple(
+        MediaInput("image", str(k), {"bytes": Array("uint8", (SIZE,), picture(k))}, ((k, 1),))
+        for k in range(1, 21)
+    )
+    loop.submit(
+        Request(id="album", parts=parts, modalities=("audio",))
+    )  # a file: who looks is the more urgent
+    most = 0
+    while loop.turn():
+        most = max(most, bench.sing.waiting)
+    assert most == 6  # two batches of three, then it waits
+    assert len([event for event in bench.events if isinstance(event, AudioDelta)]) == 20
+    assert isinstance(bench.events[-1], Done)

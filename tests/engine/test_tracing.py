@@ -105,4 +105,4 @@ def test_nothing_is_recorded_where_nobody_takes_it() -> None:
     bench = Bench()
     bench.submit("a", picture(1))
     bench.loop.turn()
-    assert not bench.loop._tracing._records
+    assert not bench.loop.tracing._records

@@ -25,6 +25,7 @@ from tutti.models.mel import log_mel
 from tutti.models.processor import load_processor
 from tutti.request import Media, Part, Request, SamplingParams, Tokens
 from tutti.settings import EngineOptions
+from tutti.trace import Trace
 
 NAME = "qwen2_5_omni"
 NEW, CODES = 8, 20
@@ -106,7 +107,9 @@ class Served:
         self.events: list[Event] = []
         path = str(checkpoints.cached(NAME))
         defaults = {"dtype": "float32", "device": "cpu", "memory": 2 * 10**9, "block_size": 8, "threads": 1}
-        self.engine = Engine(EngineOptions(model=path, **(defaults | options)), self.events.extend)
+        self.traces: list[Trace] = []
+        chosen = EngineOptions(model=path, **(defaults | options))
+        self.engine = Engine(chosen, self.events.extend, traced=self.traces.append)
         self.processor = load_processor(path)
 
     def ask(

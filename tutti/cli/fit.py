@@ -10,6 +10,9 @@ from tutti.cli.flags import EngineFlags, parse_tokens, with_engine_flags
 from tutti.settings import format_size
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from tutti.engine.plan import MemoryPlan
     from tutti.settings import EngineOptions
 
@@ -44,13 +47,13 @@ def fit(
             options = msgspec.structs.replace(options, max_model_len=context)
         plan = _plan(options, concurrency)
     print_plan(plan, model)
-    if not plan.fits:
+    if not all(one.fits for one in (plan, *plan.beside)):
         raise typer.Exit(1)
 
 
 def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
     """The plan. With --memory the question is about a machine of that size, be it this one or not."""
-    from tutti.engine.core import choose_device, sketch_plan
+    from tutti.engine.planning import choose_device, sketch_plan
     from tutti.formats.checkpoint import open_checkpoint
     from tutti.models.registry import find_graph
 
@@ -63,9 +66,30 @@ def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
 def print_plan(plan: MemoryPlan, model: str) -> None:
     """The plan as a table, and the verdict."""
     from rich.console import Console
-    from rich.table import Table
 
     console = Console(highlight=False)
+    console.print(f"{model} on {plan.device} in {plan.dtype}, {plan.context:,} tokens of context\n")
+    console.print(_table(plan), soft_wrap=True)
+    for one in plan.beside:
+        console.print(f"\nbeside it on {one.device} in {one.dtype}\n")
+        console.print(_table(one), soft_wrap=True)
+    console.print(
+        f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
+        f"{plan.concurrency:.1f} requests of the full context at once",
+        soft_wrap=True,
+    )
+    for note in plan.notes:
+        console.print(f"note: {note}", soft_wrap=True)
+    for one in (plan, *plan.beside):
+        if not one.fits:
+            _refuse(console, one)
+            return
+    console.print(f"[green]It fits[/green], with {format_size(plan.budget - plan.total)} to spare.")
+
+
+def _table(plan: MemoryPlan) -> Table:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), show_header=False)
     table.add_column()
     table.add_column(justify="right")
@@ -75,21 +99,13 @@ def print_plan(plan: MemoryPlan, model: str) -> None:
     table.add_row(
         "[bold]total", f"[bold]{format_size(plan.total)}", f"of a budget of {format_size(plan.budget)}"
     )
-    console.print(f"{model} on {plan.device} in {plan.dtype}, {plan.context:,} tokens of context\n")
-    console.print(table, soft_wrap=True)
+    return table
+
+
+def _refuse(console: Console, plan: MemoryPlan) -> None:
+    over = plan.total - plan.budget
     console.print(
-        f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
-        f"{plan.concurrency:.1f} requests of the full context at once",
-        soft_wrap=True,
+        f"[red]It does not fit[/red]: {format_size(over)} too much."
+        if over > 0
+        else "[red]It does not fit[/red]: this machine has less than the budget."
     )
-    for note in plan.notes:
-        console.print(f"note: {note}", soft_wrap=True)
-    spare = plan.budget - plan.total
-    if plan.fits:
-        console.print(f"[green]It fits[/green], with {format_size(spare)} to spare.")
-    else:
-        console.print(
-            f"[red]It does not fit[/red]: {format_size(-spare)} too much."
-            if spare < 0
-            else "[red]It does not fit[/red]: this machine has less than the budget."
-        )

@@ -53,7 +53,13 @@ class EngineFlags:
         str | None, _flag("int8: quantize the weights while loading.", "--quantization", "-q")
     ] = None
     device: Annotated[str, _flag("auto, cpu or cuda.")] = "auto"
-    threads: Annotated[int | None, _flag("CPU threads (default: every core allowed).", min=1)] = None
+    placement: Annotated[
+        list[str] | None,
+        _flag("Run a stage in its own process, on a device: talker=cpu:1; may be repeated.", "--place"),
+    ] = None
+    threads: Annotated[
+        int | None, _flag("CPU threads of each device (default: the cores, shared).", min=1)
+    ] = None
     max_num_seqs: Annotated[int | None, _flag("Most requests in one step (default: 256; run: 4).", min=1)] = (
         None
     )
@@ -80,10 +86,12 @@ class EngineFlags:
 
         `max_num_seqs` counts where none was typed. Raises ModelNotFound, CheckpointError, ConfigError.
         """
+        from tutti.engine.placement import parse_placement
         from tutti.hub import resolve_model
         from tutti.llm.options import engine_options
 
         typed = {field.name: getattr(self, field.name) for field in fields(self)}
+        typed["placement"] = parse_placement(self.placement or [])
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:

@@ -5,6 +5,7 @@ It owns the sequences, the scheduler and the KV cache of one model. What a model
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from collections.abc import Sequence as Items
@@ -20,7 +21,7 @@ from tutti.engine.players import FILE, Players
 from tutti.engine.rows import MediaRows, StreamedRows, TokenRows
 from tutti.engine.scheduler import Scheduled, Scheduler
 from tutti.engine.sequence import Sequence, State, Timing
-from tutti.engine.stage import Ending, Failure, TokenOutput
+from tutti.engine.stage import Ending, Failure, TokenOutput, nobody
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
@@ -40,6 +41,7 @@ from tutti.request import MediaInput, Request, SamplingParams, Tokens
 if TYPE_CHECKING:
     from tutti.layers.grammar import PendingMasks
 
+_ENOUGH = 2048  # rows of one request that wait to be computed: who makes them rests
 _TEXT_DEADLINE = 0.1  # seconds until a reader notices that no new text came
 
 
@@ -90,6 +92,10 @@ class Autoregress:
         self._sampler = Sampler(model.vocab_size, device)
         self._sequences: dict[str, Sequence] = {}
         self._admitted = 0
+
+    def __contains__(self, request_id: str) -> bool:
+        """Whether a request waits or runs here."""
+        return request_id in self._sequences
 
     # --- the protocol -------------------------------------------------------------------------------------------
 
@@ -174,8 +180,21 @@ class Autoregress:
         """See `stage.Runner`. Who waits for rows of another stage does not wait for this one."""
         return sum(one.ready for one in self._sequences.values() if one.state is State.WAITING)
 
-    def plan(self) -> list[Scheduled]:
+    def full(self, request_id: str) -> bool:
+        """See `stage.Runner`. One that does not run takes what comes: it may be waiting for the memory of others."""
+        sequence = self._sequences.get(request_id)
+        return (
+            sequence is not None
+            and isinstance(sequence.rows, StreamedRows)
+            and sequence.state is State.RUNNING
+            and _ENOUGH <= sequence.rows.available - sequence.computed < math.inf
+        )
+
+    def plan(self, rests: Callable[[str], bool] = nobody) -> list[Scheduled]:
         """See `stage.Runner`."""
+        if rests is not nobody:
+            for sequence in self._sequences.values():
+                sequence.rests = rests(sequence.id)
         return self.scheduler.plan()
 
     def step(self, batch: Items[Scheduled]) -> list[Chunk]:

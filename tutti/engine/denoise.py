@@ -8,12 +8,13 @@ one.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from tutti.engine.stage import nobody
 from tutti.errors import Busy
 from tutti.graph import Chunk
 from tutti.models.protocols import DenoiseModel
@@ -76,9 +77,14 @@ class Denoise:
         """See `stage.Runner`."""
         return len(self._active)
 
-    def plan(self) -> list[DenoiseItem]:
+    def full(self, request_id: str) -> bool:
+        """See `stage.Runner`: a condition comes once."""
+        return False
+
+    def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem]:
         """The request that waited longest, and those that may share its step, longest waiting first."""
-        waiting = sorted(self._active.values(), key=lambda item: (item.request.priority, item.due))
+        awake = [item for item in self._active.values() if not rests(item.request_id)]
+        waiting = sorted(awake, key=lambda item: (item.request.priority, item.due))
         if not waiting:
             return []
         key = self.model.key(waiting[0].state)

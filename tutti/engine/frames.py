@@ -16,7 +16,11 @@ _LENGTH = 4
 
 def pack(message: msgspec.Struct) -> bytes:
     """The frame of a message."""
-    body = msgspec.msgpack.encode(message)
+    return prefixed(msgspec.msgpack.encode(message))
+
+
+def prefixed(body: bytes) -> bytes:
+    """The frame of an encoded message."""
     return len(body).to_bytes(_LENGTH, "little") + body
 
 

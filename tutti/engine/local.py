@@ -59,7 +59,10 @@ class LocalEngine(EngineClient):
                     engine.loop.inbox.put(message)
                 self._send_now = engine.loop.inbox.put
             self._post(engine.info)
-            engine.loop.run()
+            try:
+                engine.loop.run()
+            finally:
+                engine.close()
         except TuttiError as error:
             self._post(Fatal(ErrorValue.of(error)))
         except Exception as error:  # the thread's last word: the front must hear of it

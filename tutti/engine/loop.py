@@ -6,6 +6,7 @@ again for each request of the batch alone, so that only the one at fault fails.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +19,12 @@ from msgspec.structs import replace
 from tutti.engine.bridges import Bridge, Ends
 from tutti.engine.outputs import events_of
 from tutti.engine.players import Players
-from tutti.engine.stage import Failure, Runner, TokenOutput
+from tutti.engine.stage import Arrival, Failure, Runner, Settles, TokenOutput, nobody
 from tutti.engine.tracing import Tracing
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
 from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Usage
-from tutti.graph import Chunk, Edge, Graph
+from tutti.graph import Chunk, Edge, Graph, Kind
 from tutti.request import MediaInput, Request
 from tutti.trace import Trace
 
@@ -72,21 +73,31 @@ class Loop:
         answer: Callable[[Call], None] = lambda call: None,
         players: Players | None = None,
         traced: Callable[[Trace], None] | None = None,
+        inbox: SimpleQueue[ToEngine | Arrival] | None = None,
+        neighbours: Sequence[Settles] = (),
     ) -> None:
-        """`players` are the clocks that the runners look at, too; `traced` takes each request's trace at its end."""
+        """`players` are the clocks that the runners look at, too; `traced` takes each request's trace at its end.
+
+        `neighbours` are the loops of other devices, what comes from them comes by the `inbox`.
+        """
         self.graph = graph
         self.players = players or Players()
         self.runners = runners
-        self.inbox: SimpleQueue[ToEngine] = SimpleQueue()
+        self.inbox: SimpleQueue[ToEngine | Arrival] = inbox or SimpleQueue()
         self.stats = LoopStats({name: Steps() for name in runners})
         self._emit = emit
-        self._tracing = Tracing(traced)
+        self.tracing = Tracing(traced)
         self._answer = answer
         self._routes: dict[str, Route] = {}
         # Of stages that are due at once, the one nearer to the listener goes first: it has what others made for it.
         order = [stage.name for stage in graph.stages]
         self._nearness = {name: -order.index(name) for name in runners}
         self._bridges = bridges
+        self._neighbours = neighbours
+        self._behind: dict[str, list[Runner]] = {}
+        for source, destination in bridges:
+            self._behind.setdefault(source, []).append(runners[destination])
+        self._followed = {edge.source for edge in graph.edges}
 
     def run(self) -> None:
         """Serve until a `Shutdown` message arrives."""
@@ -109,11 +120,11 @@ class Loop:
         ]
         for _, _, name in sorted(waiting):
             runner = self.runners[name]
-            batch = runner.plan()
+            batch = runner.plan(functools.partial(self.rests, name) if name in self._followed else nobody)
             if batch:
                 start, steps = time.monotonic(), self.stats.steps[name]
                 chunks = self._step(runner, batch)
-                self._tracing.stepped(name, batch, start, time.monotonic(), chunks)
+                self.tracing.stepped(name, batch, start, time.monotonic(), chunks)
                 events = [event for chunk in chunks for event in self._route(chunk)]
                 steps.count += 1
                 steps.items += len(batch)
@@ -128,12 +139,13 @@ class Loop:
         self.stats.requests += 1
         try:
             graph = self.graph.prune(request.modalities, _inputs(request))
-            self._tracing.begin(request, graph)
+            self.tracing.begin(request, graph)
             outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
-            unknown = sorted(set(request.stage_sampling) - set(self.runners))
+            names = [stage.name for stage in self.graph.stages if stage.kind is Kind.AUTOREGRESS]
+            unknown = sorted(set(request.stage_sampling) - set(names))
             if unknown:
                 raise InvalidRequest(
-                    f"stage_sampling: there is no stage {unknown[0]!r}; there are {', '.join(self.runners)}",
+                    f"stage_sampling: there is no stage {unknown[0]!r} that samples; there are {', '.join(names)}",
                     param="stage_sampling",
                 )
             if not outputs:
@@ -145,7 +157,8 @@ class Loop:
             self.players.begin(request)
             self._routes[request.id] = Route(request, graph, outputs, Done(request.id, "stop"))
             for stage in graph.stages:
-                self.runners[stage.name].admit(request)
+                if stage.name in self.runners:
+                    self.runners[stage.name].admit(request)
         except Exception as error:
             if not isinstance(error, TuttiError):
                 log.error("request %s could not be taken in", request.id, exc_info=error)
@@ -164,14 +177,23 @@ class Loop:
             if payload is not None:
                 events += events_of(Chunk(request_id, name, payload, final=True))
         for event in events:
-            self._tracing.leave(event)
+            self.tracing.leave(event)
         self._forget(request_id, "cancelled")
         self._emit([*events, Done(request_id, "cancelled")])
+
+    def full(self, stage: str, request_id: str) -> bool:
+        """Whether the stages behind `stage` have enough to do for a request."""
+        return any(runner.full(request_id) for runner in self._behind.get(stage, ()))
+
+    def rests(self, stage: str, request_id: str) -> bool:
+        """Whether `stage` leaves a request alone now."""
+        return self.full(stage, request_id)
 
     # --- messages -----------------------------------------------------------------------------------------------
 
     def _receive(self, block: bool) -> bool:
         """Handle every message that is there (waiting for one first if `block`). False: shut down."""
+        self._settle()
         try:
             message = self.inbox.get(block=block)
             while True:
@@ -180,9 +202,15 @@ class Loop:
                 self._handle(message)
                 message = self.inbox.get(block=False)
         except Empty:
+            self._settle()
             return True
 
-    def _handle(self, message: ToEngine) -> None:
+    def _settle(self) -> None:
+        """Tell other loops what was taken of what they sent."""
+        for neighbour in self._neighbours:
+            neighbour.settle(self.full)
+
+    def _handle(self, message: ToEngine | Arrival) -> None:
         match message:
             case Submit(request):
                 self.submit(request)
@@ -191,6 +219,10 @@ class Loop:
                     self.cancel(request_id)
             case Call():
                 self._answer(message)
+            case Arrival(take):
+                events = [event for chunk in take() for event in self._route(chunk)]
+                if events:
+                    self._emit(events)
             case Wake() | Shutdown():
                 pass
 
@@ -228,13 +260,17 @@ class Loop:
                     self._cross(edge, chunk, route)
         except Exception as error:  # noqa: BLE001 - a bridge is a model's code, like a stage
             return [self._failed(chunk.request, _edge_error(chunk.stage, error))]
+        return self._leave(chunk, route)
+
+    def _leave(self, chunk: Chunk, route: Route) -> list[Event]:
+        """What leaves the graph with a chunk."""
         if chunk.stage not in route.outputs:
             route.account = _added(route.account, chunk)
             return []
         events = events_of(chunk)
         for event in events:
             dry = self.players.deliver(chunk.request, event.seconds) if isinstance(event, AudioDelta) else 0.0
-            self._tracing.leave(event, dry)
+            self.tracing.leave(event, dry)
         if isinstance(chunk.payload, TokenOutput) and chunk.payload.ending is not None:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:
@@ -248,9 +284,12 @@ class Loop:
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
         ends = (edge.source, edge.destination)
-        crossed = self._bridges[ends](chunk, route.memory.setdefault(ends, {"request": route.request}))
+        bridge = self._bridges.get(ends)
+        if bridge is None:
+            return  # it lies in another loop
+        crossed = bridge(chunk, route.memory.setdefault(ends, {"request": route.request}))
         if crossed is not None:
-            self._tracing.fed(chunk.request, edge.destination)
+            self.tracing.fed(chunk.request, edge.destination)
             self.runners[edge.destination].feed(crossed)
 
     def _failed(self, request_id: str, error: TuttiError) -> Failed:
@@ -260,7 +299,7 @@ class Loop:
         return Failed(request_id, value)
 
     def _forget(self, request_id: str, outcome: str, error: ErrorValue | None = None) -> None:
-        self._tracing.end(request_id, outcome, error)
+        self.tracing.end(request_id, outcome, error)
         self._routes.pop(request_id, None)
         self.players.end(request_id)
         for runner in self.runners.values():

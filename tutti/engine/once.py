@@ -10,7 +10,7 @@ in a second turn costs nothing.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +18,12 @@ import torch
 
 from tutti.engine.kept import Kept
 from tutti.engine.players import FILE, Players
+from tutti.engine.stage import nobody
 from tutti.graph import Chunk
 from tutti.models.protocols import OnceModel, Splits
 from tutti.request import MediaInput, Part, Request, Tokens
 
+_ENOUGH = 4  # items of one request that wait: who makes them rests
 _PATIENCE = 0.1  # seconds after which somebody waits for an item, as for a first token
 
 
@@ -111,12 +113,18 @@ class Once:
         """See `stage.Runner`."""
         return sum(len(work.waiters) for work in self._queue)
 
-    def plan(self) -> list[Piece]:
+    def full(self, request_id: str) -> bool:
+        """See `stage.Runner`."""
+        waiters = [waiter for work in self._queue for waiter in work.waiters]
+        return sum(waiter.request_id == request_id for waiter in waiters) >= _ENOUGH
+
+    def plan(self, rests: Callable[[str], bool] = nobody) -> list[Piece]:
         """Everything that is known already; else the most urgent pieces that may share a batch in the budget."""
-        known = [Piece(work, None) for work in self._queue if work.result is not None]
-        if known or not self._queue:
+        awake = [work for work in self._queue if not all(rests(waiter.request_id) for waiter in work.waiters)]
+        known = [Piece(work, None) for work in awake if work.result is not None]
+        if known or not awake:
             return known
-        waiting = sorted(self._queue, key=self._due)  # stable: a request's items keep their order
+        waiting = sorted(awake, key=self._due)  # stable: a request's items keep their order
         bucket = self.model.bucket(waiting[0].pieces[0])
         batch: list[Piece] = []
         cost = 0

@@ -5,6 +5,9 @@
 What does not fit is refused with this sum shown. Nothing here needs luck: the only estimate is that of the
 activations, which on a GPU is replaced by a measurement once the model is there. Torch-free, so that `tutti fit`
 answers at once.
+
+A device beside the main one has a plan of its own (`Beside`). CPU devices share the machine's memory: theirs are parts
+of one sum.
 """
 
 from __future__ import annotations
@@ -50,7 +53,7 @@ class MemoryPlan:
 
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
     autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
-    memory of its media; None where none does.
+    memory of its media; None where none does. `beside` are the plans of the other devices, which have no `blocks`.
     """
 
     device: str
@@ -66,6 +69,7 @@ class MemoryPlan:
     notes: tuple[str, ...] = ()
     followers: Mapping[str, Pool] = field(default_factory=dict)
     memories: int | None = None
+    beside: tuple[MemoryPlan, ...] = ()
 
     @property
     def total(self) -> int:
@@ -85,11 +89,35 @@ class MemoryPlan:
         lines.append(
             f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}"
         )
-        lines.append(
+        if self.blocks:
+            lines.append(self.capacity)
+        lines += [f"  note: {note}" for note in self.notes]
+        return "\n".join([*lines, *(plan.text() for plan in self.beside)])
+
+    @property
+    def capacity(self) -> str:
+        """What the KV cache holds."""
+        return (
             f"  KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
             f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
         )
-        return "\n".join(lines + [f"  note: {note}" for note in self.notes])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beside:
+    """A device beside the main one, and the stages on it: those of one pass, and those that follow another.
+
+    `weights` are how the names of their tensors begin. `available` bytes are its own; None: it shares the main
+    device's. `cached` is how much of the encoder cache its stages have, in [0, 1].
+    """
+
+    device: str
+    dtype: str
+    weights: tuple[str, ...]
+    encoders: tuple[StageShape, ...]
+    followers: Mapping[str, StageShape]
+    cached: float = 0.0
+    available: int | None = None
 
 
 def make_plan(
@@ -104,31 +132,35 @@ def make_plan(
     activations: int | None = None,
     encoders: Sequence[StageShape] = (),
     followers: Mapping[str, StageShape] | None = None,
-    beside: int = 0,
+    beside: Sequence[Beside] = (),
+    folders: int = 0,
 ) -> MemoryPlan:
     """The plan for serving `checkpoint` on `device`, which has `available` bytes.
 
     `shape` is of the stage that takes text, `encoders` are those of the stages of one pass, `followers` those of the
-    autoregressive stages behind it; `beside` are the bytes of weights in folders beside the checkpoint's.
+    autoregressive stages behind it, as far as they are not on devices `beside` it;
+    `folders` are the bytes of weights in folders beside the checkpoint's.
     `concurrency` asks for memory for that many requests of the full context instead of all there is; `activations` is
     a measurement that replaces the estimate. The plan says in `fits` whether the sum holds; see `require`.
     """
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
-    fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations)
-    fixed += _encoder_rows(encoders, options, item)
-    if beside:
-        fixed.append(Row("more weights", beside, "in folders beside the others"))
-    share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
-    budget = options.memory if options.memory is not None else int(available * share)
-    room = budget - sum(row.bytes for row in fixed)
-    behind = dict(followers or {})
+    fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations, beside)
+    fixed += _encoder_rows(encoders, options, item, 1 - sum(one.cached for one in beside))
+    if folders:
+        fixed.append(Row("more weights", folders, "in folders beside the others"))
+    sharing = {one: _beside_rows(checkpoint, one, options) for one in beside if one.available is None}
+    standing = sum(row.bytes for rows in (fixed, *sharing.values()) for row in rows)
+    budget = _budget(options, device, available)
+    room = budget - standing
+    own = dict(followers or {})
+    behind = own | {name: one for other in sharing for name, one in other.followers.items()}
     pages = Pages(shape.groups, chunk, options.block_size, item, tuple(behind.values()), shape.memory * item)
     context, notes = min(options.max_model_len or shape.context, shape.context), []
     if options.kv_cache_memory_bytes is not None:
         pool = options.kv_cache_memory_bytes
         if options.memory is None:  # the budget is then what the request adds up to
-            budget = sum(row.bytes for row in fixed) + pool
+            budget = standing + pool
     elif concurrency is not None:
         pool = concurrency * pages.request_bytes(context)
     else:
@@ -149,7 +181,7 @@ def make_plan(
         _kv_row("KV cache", blocks, shape.groups, options.block_size, item),
         *(
             _kv_row(f"KV of {name}", following[name].blocks, one.groups, options.block_size, item)
-            for name, one in behind.items()
+            for name, one in own.items()
         ),
         *_memory_rows(memories, shape.memory * item),
     )
@@ -157,13 +189,16 @@ def make_plan(
         ((count - 1) * options.block_size for count, group in pools if group.kind == "full"), default=context
     )
     per_token = sum(group.bytes_per_token(item) for group in shape.groups)
-    fits = sum(row.bytes for row in rows) <= budget <= available
+    others = [_beside_plan(one, fixed, following, options) for one, fixed in sharing.items()]
+    left = budget - sum(plan.total for plan in others)
+    fits = sum(row.bytes for row in rows) <= left and budget <= available
+    others += [_apart_plan(checkpoint, one, options, context) for one in beside if one.available is not None]
     if budget > available:
         notes.append(f"the budget exceeds the {format_size(available)} that are available")
     return MemoryPlan(
         device,
         dtype,
-        budget,
+        left,
         rows,
         context,
         options.block_size,
@@ -172,9 +207,75 @@ def make_plan(
         per_token,
         fits,
         tuple(notes),
-        following,
+        {name: following[name] for name in own},
         memories,
+        tuple(others),
     )
+
+
+def _budget(options: EngineOptions, device: str, available: int) -> int:
+    """Bytes that everything in one memory may take."""
+    share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
+    return options.memory if options.memory is not None else int(available * share)
+
+
+def _beside_rows(checkpoint: Checkpoint, one: Beside, options: EngineOptions) -> list[Row]:
+    """What the stages of a device beside the main one need before the first token is cached."""
+    item = ITEM_BYTES[one.dtype]
+    chunk = options.max_num_batched_tokens or default_token_budget(one.device)
+    steps = [activation_bytes(shape, chunk, options.max_num_seqs, item) for shape in one.followers.values()]
+    weights = weight_bytes(checkpoint, options.quantization, item, one.device, one.weights)
+    return [
+        Row("weights", weights, one.dtype),
+        *([Row("activations", max(steps), f"{chunk} tokens a step, estimated")] if steps else []),
+        Row("runtime", RUNTIME_BYTES if one.device.startswith("cpu") else 0, "interpreter and libraries"),
+        *_encoder_rows(one.encoders, options, item, one.cached),
+    ]
+
+
+def _beside_plan(
+    one: Beside,
+    fixed: Sequence[Row],
+    pools: Mapping[str, Pool],
+    options: EngineOptions,
+    budget: int | None = None,
+) -> MemoryPlan:
+    """The plan of a device beside the main one, whose followers have `pools`; without a budget it has what it needs."""
+    rows = [*fixed]
+    for name, shape in one.followers.items():
+        blocks = pools[name].blocks
+        rows.append(_kv_row(f"KV of {name}", blocks, shape.groups, options.block_size, ITEM_BYTES[one.dtype]))
+    total = sum(row.bytes for row in rows)
+    return MemoryPlan(
+        one.device,
+        one.dtype,
+        total if budget is None else budget,
+        tuple(rows),
+        context=0,
+        block_size=options.block_size,
+        blocks=(),
+        kv_tokens=0,
+        bytes_per_token=0,
+        fits=budget is None or total <= budget <= (one.available or 0),
+        followers={name: pools[name] for name in one.followers},
+    )
+
+
+def _apart_plan(checkpoint: Checkpoint, one: Beside, options: EngineOptions, context: int) -> MemoryPlan:
+    """The plan of a device beside the main one that has memory of its own, for requests of `context` tokens."""
+    fixed = _beside_rows(checkpoint, one, options)
+    budget = _budget(options, one.device, one.available or 0)
+    chunk = options.max_num_batched_tokens or default_token_budget(one.device)
+    pages = Pages((), chunk, options.block_size, ITEM_BYTES[one.dtype], tuple(one.followers.values()))
+    request = pages.request_bytes(context)
+    room = min(budget - sum(row.bytes for row in fixed), options.max_num_seqs * request)
+    pools = {
+        name: Pool(
+            follower_context(shape, context), pages.follower_blocks(shape, max(room, request), context)
+        )
+        for name, shape in one.followers.items()
+    }
+    return _beside_plan(one, fixed, pools, options, budget)
 
 
 def follower_context(shape: StageShape, context: int) -> int:
@@ -253,35 +354,46 @@ def _fixed_rows(
     device: str,
     dtype: str,
     measured: int | None,
+    beside: Sequence[Beside],
 ) -> list[Row]:
-    """What is needed before the first token is cached."""
+    """What is needed before the first token is cached, less the weights that are on devices `beside`."""
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
     activations = activation_bytes(shape, chunk, options.max_num_seqs, item) if measured is None else measured
     how = "estimated" if measured is None else "measured"
     note = f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
+    weights = weight_bytes(checkpoint, options.quantization, item, device)
+    weights -= sum(
+        weight_bytes(checkpoint, options.quantization, item, device, one.weights) for one in beside
+    )
     return [
-        Row("weights", weight_bytes(checkpoint, options.quantization, item, device), note),
+        Row("weights", weights, note),
         Row("activations", activations, f"{chunk} tokens a step, {how}"),
         Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
     ]
 
 
-def _encoder_rows(encoders: Sequence[StageShape], options: EngineOptions, item: int) -> list[Row]:
-    """What stages of one pass take besides their weights. They never run beside each other: the widest counts."""
+def _encoder_rows(
+    encoders: Sequence[StageShape], options: EngineOptions, item: int, cached: float
+) -> list[Row]:
+    """What a device's stages of one pass take besides their weights, with so much of the encoder cache.
+
+    They never run beside each other: the widest counts.
+    """
     if not encoders:
         return []
     widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in encoders)
     rows = max(shape.rows for shape in encoders)
-    return [
-        Row("encoders", widest, f"{rows} rows a step, estimated"),
-        Row("encoder cache", options.encoder_cache_memory_bytes, "pictures and sound seen before"),
-    ]
+    found = [Row("encoders", widest, f"{rows} rows a step, estimated")]
+    if cached:
+        kept = int(options.encoder_cache_memory_bytes * cached)
+        found.append(Row("encoder cache", kept, "pictures and sound seen before"))
+    return found
 
 
 def require(plan: MemoryPlan) -> MemoryPlan:
     """`plan`, if it fits. Raises OutOfMemory with the whole sum and what to do."""
-    if not plan.fits:
+    if not (plan.fits and all(one.fits for one in plan.beside)):
         raise OutOfMemory(
             f"not enough memory; nothing was loaded.\n{plan.text()}\n"
             "give more with --memory, or need less with --max-model-len, --quantization int8 or fewer --max-num-seqs"
@@ -294,20 +406,29 @@ def default_token_budget(device: str) -> int:
     return 8192 if device.startswith("cuda") else 512
 
 
-def weight_bytes(checkpoint: Checkpoint, quantization: str | None, item: int, device: str) -> int:
+def weight_bytes(
+    checkpoint: Checkpoint,
+    quantization: str | None,
+    item: int,
+    device: str,
+    beginnings: tuple[str, ...] = ("",),
+) -> int:
     """Bytes the weights take once loaded: each tensor in the activations' type, matrices in 8 bits if asked.
 
-    A tied embedding serves as table and, on the CPU, as a packed copy for the head.
+    Counted are tensors whose names begin so. A tied embedding serves as table and, on the CPU, as a packed copy for the
+    head.
     """
     total = 0
     for name, shape in weight_shapes(checkpoint).items():
+        if not name.startswith(beginnings):
+            continue
         matrix = len(shape) > 1 and "embed" not in name
         if quantization == "int8" and matrix:
             total += prod(shape) + 8 * prod(shape[:-1])
         else:
             total += prod(shape) * item
     tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
-    if tied and device == "cpu":
+    if tied and device == "cpu" and "" in beginnings:
         table = _largest_embedding(checkpoint)
         total += table if quantization == "int8" else table * item
     return total

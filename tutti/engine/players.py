@@ -8,6 +8,7 @@ nobody listens to as it comes (a file) has no clock: it is throughput work.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tutti.request import Request
@@ -38,6 +39,7 @@ class Players:
         self._clocks = clocks
         self.underruns = 0  # times that a player ran dry
         self.seconds_dry = 0.0  # for how long, all together
+        self.watch: Callable[[str, float], None] = _unwatched  # is told when a player runs dry from now on
         self._players: dict[str, Player] = {}
 
     def begin(self, request: Request) -> None:
@@ -63,7 +65,14 @@ class Players:
             self.seconds_dry += dry
             player.started = now - player.delivered
         player.delivered += seconds
+        self.watch(request_id, player.dry)
         return dry
+
+    def tell(self, request_id: str, dry: float) -> None:
+        """Another loop delivered to the request's listener, who now runs dry at `dry`."""
+        player = self._players.get(request_id)
+        if player is not None:
+            player.started, player.delivered = dry, 0.0
 
     def deadline(self, request_id: str) -> float | None:
         """When the request's listener runs dry; None when nobody listens."""
@@ -75,3 +84,7 @@ class Players:
     def end(self, request_id: str) -> None:
         """The request is over."""
         self._players.pop(request_id, None)
+
+
+def _unwatched(request_id: str, dry: float) -> None:
+    return

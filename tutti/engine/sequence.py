@@ -61,6 +61,7 @@ class Sequence:
     emitted: int = 0  # tokens whose rows they have
     wholes: tuple[tuple[int, int], ...] = ()  # (start, stop) of tokens that are computed in one step
     places: np.ndarray | None = None  # [axes, prompt] positions, where they are not just 0, 1, 2, ...
+    rests: bool = False  # while other stages have enough to do with what it emitted
     state: State = State.WAITING
     computed: int = 0
     cached: int = 0  # prompt tokens that came from the prefix cache at first admission
@@ -84,7 +85,9 @@ class Sequence:
 
     @property
     def due(self) -> int:
-        """Tokens that can be computed now; fewer than `behind` where rows of other stages are missing."""
+        """Tokens that can be computed now; fewer than `behind` where rows of other stages are missing, or it rests."""
+        if self.rests:
+            return 0
         known = len(self.tokens)
         return (known if self.rows is None else int(min(known, self.rows.available))) - self.computed
 

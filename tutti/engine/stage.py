@@ -11,7 +11,7 @@ items alone: `step` must change nothing before its computation has succeeded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -36,7 +36,6 @@ class Runner(Protocol):
     """A stage at work on one device."""
 
     name: str
-    model: Any  # of the protocol of its kind
 
     def admit(self, request: Request) -> None:
         """Take a request. Raises TuttiError when it can never be served."""
@@ -50,8 +49,15 @@ class Runner(Protocol):
         """The earliest deadline of its work, in monotonic seconds; None when there is none."""
         ...
 
-    def plan(self) -> Sequence[Any]:
-        """The items of the next step; empty when nothing can advance now."""
+    def full(self, request_id: str) -> bool:
+        """Whether it has enough to do for a request: the stages that feed it rest with that request.
+
+        Only while the request advances here by itself, so that nobody waits for each other.
+        """
+        ...
+
+    def plan(self, rests: Callable[[str], bool]) -> Sequence[Any]:
+        """The items of the next step; empty when nothing can advance now. Requests that rest are left out."""
         ...
 
     def step(self, batch: Sequence[Any]) -> list[Chunk]:
@@ -69,6 +75,26 @@ class Runner(Protocol):
         Returns the payload that closes its output early (what it cost so far), or None.
         """
         ...
+
+
+class Settles(Protocol):
+    """Another loop that sends chunks to this one and is told how many were taken."""
+
+    def settle(self, full: Callable[[str, str], bool]) -> None:
+        """Tell it. `full` says of a stage and a request whether the stages behind have enough to do."""
+        ...
+
+
+def nobody(request_id: str) -> bool:
+    """Who rests where nothing follows."""
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """Something from another loop: `take`, called in this loop's thread, gives the chunks it brought."""
+
+    take: Callable[[], list[Chunk]]
 
 
 @dataclass(frozen=True, slots=True)

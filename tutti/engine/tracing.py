@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from tutti.engine.stage import Failure, Item, TokenOutput
 from tutti.events import AudioDelta, ErrorValue, Event, TextDelta, Usage
 from tutti.graph import Chunk, Graph
@@ -108,6 +110,29 @@ class _Record:
     usage: Usage | None = None
 
 
+class Passed(msgspec.Struct, frozen=True, tag="passed"):
+    """A step of `stage` with a batch of so many items, between two monotonic times, that worked for `requests`.
+
+    `made` are (request, tokens or items).
+    """
+
+    stage: str
+    start: float
+    end: float
+    batch: int
+    requests: tuple[str, ...]
+    made: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(
+        cls, stage: str, batch: Sequence[Item], start: float, end: float, chunks: Sequence[Chunk]
+    ) -> Passed:
+        """The step that computed `batch` and made `chunks`: also for who shared an item."""
+        requests = {item.request_id for item in batch} | {chunk.request for chunk in chunks}
+        made = tuple((chunk.request, _made(chunk.payload)) for chunk in chunks)
+        return cls(stage, start, end, len(batch), tuple(requests), made)
+
+
 class Tracing:
     """The records of one loop's requests. See the module."""
 
@@ -135,17 +160,20 @@ class Tracing:
     def stepped(
         self, stage: str, batch: Sequence[Item], start: float, end: float, chunks: Sequence[Chunk]
     ) -> None:
-        """`stage` computed `batch` between two monotonic times, and made `chunks`: also for who shared an item."""
-        if not self._records:
-            return
-        for request_id in {item.request_id for item in batch} | {chunk.request for chunk in chunks}:
+        """`stage` computed `batch` between two monotonic times, and made `chunks`."""
+        if self._records:
+            self.passed(Passed.of(stage, batch, start, end, chunks))
+
+    def passed(self, step: Passed) -> None:
+        """A step was done, here or in another loop."""
+        for request_id in step.requests:
             record = self._records.get(request_id)
-            if record is not None and stage in record.stages:
-                record.stages[stage].step(start, end, len(batch))
-        for chunk in chunks:
-            record = self._records.get(chunk.request)
-            if record is not None and stage in record.stages:
-                record.stages[stage].give(_made(chunk.payload), end)
+            if record is not None and step.stage in record.stages:
+                record.stages[step.stage].step(step.start, step.end, step.batch)
+        for request_id, count in step.made:
+            record = self._records.get(request_id)
+            if record is not None and step.stage in record.stages:
+                record.stages[step.stage].give(count, step.end)
 
     def leave(self, event: Event, dry: float = 0.0) -> None:
         """An event leaves the graph; the listener's player had been dry for so many seconds."""

@@ -72,6 +72,9 @@ class StageStats(msgspec.Struct, frozen=True):
     steps: int = 0
     items: int = 0  # of all steps' batches
     step_time: float = 0.0  # seconds
+    kv_usage: float = 0.0  # of its KV cache, if it has one, in [0, 1]
+    media_items: int = 0  # see `EngineStats`
+    media_hits: int = 0
 
 
 class EngineStats(msgspec.Struct, frozen=True, tag="stats"):

@@ -69,7 +69,10 @@ def _serve(connection: socket.socket, options: EngineOptions, outbox: SimpleQueu
     inbox = engine.loop.inbox
     threading.Thread(target=_receive_all, args=(connection, inbox), name="from-front", daemon=True).start()
     outbox.put(engine.info)
-    engine.loop.run()
+    try:
+        engine.loop.run()
+    finally:
+        engine.close()
 
 
 def _receive_all(connection: socket.socket, inbox: SimpleQueue[ToEngine]) -> None:

@@ -103,6 +103,10 @@ class LLM:
         """Empty the prefix cache."""
         self.engine.reset_caches()
 
+    def close(self) -> None:
+        """End the processes of the stages that were placed on other devices, if there are any."""
+        self.engine.close()
+
     # --- running ------------------------------------------------------------------------------------------------
 
     def _run(

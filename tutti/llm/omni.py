@@ -69,6 +69,10 @@ class Omni:
         """Who can speak; empty for a model that does not."""
         return self.engine.info.voices
 
+    def close(self) -> None:
+        """End the processes of the stages that were placed on other devices, if there are any."""
+        self.engine.close()
+
     def generate(self, **prompt: Any) -> OmniOutput:
         """The whole answer; parameters as for `stream`. Raises the request's error."""
         text = ""

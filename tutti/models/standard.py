@@ -69,17 +69,24 @@ def encoder_graph(
     encoder: str,
     module: str,
     inputs: tuple[str, ...],
+    weights: tuple[str, ...],
     language: str | None = None,
     answers: str = "llm",
 ) -> Graph:
     """The graph of a language model behind an encoder of media, in the folder `family`.
 
-    The stage `encoder`, built in `module` and described by `config:describe_{encoder}`, takes `inputs`; the stage
-    `answers` is of the folder `language`, which is the family's own unless it is named.
+    The stage `encoder`, built in `module` and described by `config:describe_{encoder}`, takes `inputs` and has the
+    tensors whose names begin like one of `weights`, with "model." before it or not; the stage `answers` is of the
+    folder `language`, which is the family's own unless it is named.
     """
     home = f"tutti.models.{family}"
     sees = Stage(
-        encoder, Kind.ONCE, f"{home}.{module}:build", f"{home}.config:describe_{encoder}", inputs=inputs
+        encoder,
+        Kind.ONCE,
+        f"{home}.{module}:build",
+        f"{home}.config:describe_{encoder}",
+        inputs=inputs,
+        weights=tuple(f"{outer}{name}" for name in weights for outer in ("model.", "")),
     )
     says = language_stage(answers, language or family)
     return Graph(family, architectures, (sees, says), (Edge(encoder, answers),), media=f"{home}.media:reader")

@@ -8,5 +8,6 @@ GRAPH = encoder_graph(
     encoder="vision",
     module="vision",
     inputs=("image",),
+    weights=("vision_tower.", "multi_modal_projector."),
     language="gemma3",
 )

@@ -9,4 +9,5 @@ GRAPH = encoder_graph(
     encoder="vision",
     module="vision",
     inputs=("image",),
+    weights=("vision_tower.", "multi_modal_projector.", "image_newline"),
 )

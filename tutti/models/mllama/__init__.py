@@ -11,4 +11,5 @@ GRAPH = encoder_graph(
     encoder="vision",
     module="vision",
     inputs=("image",),
+    weights=("vision_model.", "multi_modal_projector."),
 )

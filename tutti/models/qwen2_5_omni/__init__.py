@@ -12,20 +12,28 @@ _EYES = ("image", "video")
 
 
 def _stage(
-    name: str, kind: Kind, module: str, inputs: tuple[str, ...] = (), output: str | None = None
+    name: str,
+    kind: Kind,
+    module: str,
+    weights: tuple[str, ...],
+    inputs: tuple[str, ...] = (),
+    output: str | None = None,
 ) -> Stage:
-    return Stage(name, kind, f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}", output, inputs)
+    build, describe = f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}"
+    return Stage(name, kind, build, describe, output, inputs, weights)
 
 
 GRAPH = Graph(
     "qwen2_5_omni",
     ("Qwen2_5OmniForConditionalGeneration", "Qwen2_5OmniModel"),
     (
-        _stage("audio", Kind.ONCE, "hearing", _EARS),
-        _stage("vision", Kind.ONCE, "sight", _EYES),
-        _stage("thinker", Kind.AUTOREGRESS, "thinker", ("text",), "text"),
-        _stage("talker", Kind.AUTOREGRESS, "talker"),
-        _stage("token2wav", Kind.ONCE, "token2wav", output="audio"),
+        _stage("audio", Kind.ONCE, "hearing", ("thinker.audio_tower.",), _EARS),
+        _stage("vision", Kind.ONCE, "sight", ("thinker.visual.",), _EYES),
+        _stage(
+            "thinker", Kind.AUTOREGRESS, "thinker", ("thinker.model.", "thinker.lm_head."), ("text",), "text"
+        ),
+        _stage("talker", Kind.AUTOREGRESS, "talker", ("talker.",)),
+        _stage("token2wav", Kind.ONCE, "token2wav", ("token2wav.",), output="audio"),
     ),
     (
         Edge("audio", "thinker"),

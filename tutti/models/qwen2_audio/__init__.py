@@ -8,4 +8,5 @@ GRAPH = encoder_graph(
     encoder="audio",
     module="hearing",
     inputs=("audio",),
+    weights=("audio_tower.", "multi_modal_projector."),
 )

@@ -10,20 +10,28 @@ _HOME = "tutti.models.qwen3_omni"
 
 
 def _stage(
-    name: str, kind: Kind, module: str, inputs: tuple[str, ...] = (), output: str | None = None
+    name: str,
+    kind: Kind,
+    module: str,
+    weights: tuple[str, ...],
+    inputs: tuple[str, ...] = (),
+    output: str | None = None,
 ) -> Stage:
-    return Stage(name, kind, f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}", output, inputs)
+    build, describe = f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}"
+    return Stage(name, kind, build, describe, output, inputs, weights)
 
 
 GRAPH = Graph(
     "qwen3_omni",
     ("Qwen3OmniMoeForConditionalGeneration",),
     (
-        _stage("audio", Kind.ONCE, "hearing", ("audio",)),
-        _stage("vision", Kind.ONCE, "sight", ("image", "video")),
-        _stage("thinker", Kind.AUTOREGRESS, "thinker", ("text",), "text"),
-        _stage("talker", Kind.AUTOREGRESS, "talker"),
-        _stage("code2wav", Kind.ONCE, "code2wav", output="audio"),
+        _stage("audio", Kind.ONCE, "hearing", ("thinker.audio_tower.",), ("audio",)),
+        _stage("vision", Kind.ONCE, "sight", ("thinker.visual.",), ("image", "video")),
+        _stage(
+            "thinker", Kind.AUTOREGRESS, "thinker", ("thinker.model.", "thinker.lm_head."), ("text",), "text"
+        ),
+        _stage("talker", Kind.AUTOREGRESS, "talker", ("talker.",)),
+        _stage("code2wav", Kind.ONCE, "code2wav", ("code2wav.",), output="audio"),
     ),
     (
         Edge("audio", "thinker"),

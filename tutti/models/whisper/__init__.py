@@ -19,6 +19,7 @@ GRAPH = Graph(
             f"{_HOME}.hearing:build",
             f"{_HOME}.config:describe_encoder",
             inputs=("audio",),
+            weights=("model.encoder.",),
         ),
         language_stage("decoder", "whisper"),
         Stage(

@@ -1,0 +1,120 @@
+"""From the stages of a graph to their runners on one device, as the memory plan says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from tutti.engine.autoregress import Autoregress
+from tutti.engine.kv.cache import KVCache
+from tutti.engine.once import Once
+from tutti.engine.plan import MemoryPlan, default_token_budget
+from tutti.engine.players import Players
+from tutti.engine.scheduler import Scheduler
+from tutti.engine.vocabulary import Vocabulary
+from tutti.formats.checkpoint import Checkpoint, read_json
+from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.settings import EngineOptions
+
+
+class Builder:
+    """Makes the runners of one device."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        graph: Graph,
+        options: EngineOptions,
+        plan: MemoryPlan,
+        device: torch.device,
+        players: Players,
+        wake: Callable[[], None],
+    ) -> None:
+        """`plan` is the device's; `wake` has its loop look again, from any thread."""
+        self.checkpoint = checkpoint
+        self.graph = graph
+        self.options = options
+        self.plan = plan
+        self.device = device
+        self._players = players
+        self._wake = wake
+
+    def once(self, stage: Stage) -> Once:
+        """A stage of one pass; its budget is what the plan counted on. Encoders are never quantized."""
+        shape = resolve(stage.describe)(self.checkpoint.config)
+        with torch.inference_mode():
+            model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
+        cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
+        room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
+        return Once(
+            stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+        )
+
+    def follower(self, stage: Stage) -> Autoregress:
+        """An autoregressive stage behind the one that takes text."""
+        pool = self.plan.followers[stage.name]
+        return self.autoregress(stage, self.load(stage, pool.context), pool.context, pool.blocks)
+
+    def load(self, stage: Stage, context: int) -> CausalModel:
+        """The model of an autoregressive stage, with its weights."""
+        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
+        with torch.inference_mode():
+            model: CausalModel = resolve(stage.build)(self.checkpoint, options)
+        return model
+
+    def autoregress(
+        self,
+        stage: Stage,
+        model: CausalModel,
+        context: int,
+        blocks: tuple[int, ...],
+        most: int | None = None,
+    ) -> Autoregress:
+        """An autoregressive stage, of which `most` requests run at once."""
+        cache = KVCache(
+            model.groups,
+            blocks,
+            self.plan.block_size,
+            dtype=getattr(torch, self.plan.dtype),
+            device=self.device,
+            prefix_caching=self.options.enable_prefix_caching,
+        )
+        scheduler = Scheduler(
+            cache,
+            max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
+            token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+        )
+        eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint)
+        return Autoregress(
+            stage.name,
+            model,
+            cache,
+            scheduler,
+            Vocabulary(Path(self.options.tokenizer or self.checkpoint.path), model.vocab_size, eos),
+            context=context,
+            device=self.device,
+            seed=self.options.seed,
+            feeds=self.graph.made_of(stage.name),
+            players=self._players,
+            wake=self._wake,
+        )
+
+
+def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
+    """The ids that end an output, from generation_config.json, else config.json."""
+    file = checkpoint.path / "generation_config.json"
+    generation = read_json(file) if file.exists() else {}
+    found = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
+    if found is None:
+        return frozenset()
+    return frozenset([found] if isinstance(found, int) else found)
+
+
+def voices_of(runners: list[Autoregress]) -> tuple[str, ...]:
+    """The voices that the models of `runners` speak with."""
+    return tuple(
+        voice for runner in runners if isinstance(runner.model, FollowsRows) for voice in runner.model.voices
+    )

@@ -1,0 +1,128 @@
+"""The memory plan of a model on the devices that it is to run on: what the arithmetic (`engine.plan`) is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from tutti.engine.machine import available_memory, usable_cores
+from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
+from tutti.engine.plan import Beside, MemoryPlan, compute_dtype, make_plan, require
+from tutti.errors import ConfigError
+from tutti.formats.checkpoint import Checkpoint, open_checkpoint
+from tutti.graph import Graph, Kind, resolve
+from tutti.settings import EngineOptions, read_settings
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is a GPU if there is one. Raises ConfigError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"--device {name}: {error}", param="device") from error
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--device {name}: torch finds no CUDA GPU here; see `tutti doctor`", param="device"
+        )
+    return device
+
+
+def plan_for(
+    checkpoint: Checkpoint, graph: Graph, options: EngineOptions, device: torch.device, **wishes: Any
+) -> MemoryPlan:
+    """The memory plan, refused when it does not fit. `wishes` go to `make_plan`."""
+    return require(sketch_plan(checkpoint, graph, options, device, **wishes))
+
+
+def sketch_plan(
+    checkpoint: Checkpoint,
+    graph: Graph,
+    options: EngineOptions,
+    device: torch.device,
+    *,
+    available: int | None = None,
+    beside: Sequence[Beside] | None = None,
+    **wishes: Any,
+) -> MemoryPlan:
+    """The memory plan, whether it fits or not. `available` bytes stand for another machine than this one."""
+    shape = resolve(main_stage(graph).describe)(checkpoint.config)
+    away = {stage for stages in elsewhere(graph, options.placement, str(device)).values() for stage in stages}
+    encoders = [
+        resolve(stage.describe)(checkpoint.config) for stage in of_kind(graph, Kind.ONCE) if stage not in away
+    ]
+    followers = {
+        stage.name: resolve(stage.describe)(checkpoint.config)
+        for stage in followers_of(graph)
+        if stage not in away
+    }
+    if options.max_model_len is not None and options.max_model_len > shape.context:
+        raise ConfigError(
+            f"--max-model-len {options.max_model_len}: this model's context is {shape.context} tokens",
+            param="max_model_len",
+        )
+    folders = sum(open_checkpoint(checkpoint.path / folder).nbytes for folder in graph.folders)
+    if available is None:
+        available = available_bytes(device)
+    if beside is None:
+        beside = devices_beside(checkpoint, graph, options, device)
+    return make_plan(
+        checkpoint,
+        shape,
+        options,
+        device=device.type,
+        dtype=_dtype(options, checkpoint, device),
+        available=available,
+        encoders=encoders,
+        followers=followers,
+        beside=beside,
+        folders=folders,
+        **wishes,
+    )
+
+
+def devices_beside(
+    checkpoint: Checkpoint, graph: Graph, options: EngineOptions, device: torch.device
+) -> list[Beside]:
+    """The devices beside `device` that stages are placed on; CPU devices share the memory of a main one that is."""
+    away = elsewhere(graph, options.placement, str(device))
+    caches = sum(bool(stage.inputs) for stage in of_kind(graph, Kind.ONCE))
+    processors = sum(name.startswith("cpu") for name in away)
+    found = []
+    for name, stages in away.items():
+        place = choose_device(name)
+        available = None if place.type == device.type == "cpu" else available_bytes(place)
+        if available is not None and place.type == "cpu":
+            available //= processors
+        shapes = {stage.name: resolve(stage.describe)(checkpoint.config) for stage in stages}
+        found.append(
+            Beside(
+                name,
+                _dtype(options, checkpoint, place),
+                tuple(prefix for stage in stages for prefix in stage.weights),
+                tuple(shapes[stage.name] for stage in stages if stage.kind is Kind.ONCE),
+                {stage.name: shapes[stage.name] for stage in stages if stage.kind is Kind.AUTOREGRESS},
+                sum(bool(stage.inputs) for stage in stages) / max(caches, 1),
+                available,
+            )
+        )
+    return found
+
+
+def threads_each(options: EngineOptions, devices: Sequence[str]) -> int:
+    """The threads of each CPU device: as asked, else an even share of the cores."""
+    asked = options.threads or read_settings().threads
+    return asked or max(1, usable_cores() // max(1, sum(name.startswith("cpu") for name in devices)))
+
+
+def _dtype(options: EngineOptions, checkpoint: Checkpoint, device: torch.device) -> str:
+    native = device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return compute_dtype(options.dtype, checkpoint.config, device.type, native)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes of the device's memory that are free now."""
+    return int(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else available_memory()
