@@ -7,33 +7,16 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from openai.resources.realtime.realtime import AsyncRealtimeConnection
 
 from tests.api.serving import Serving
-from tests.models import checkpoints
 from tutti.media.pcm import to_pcm16
 
 RATE = 24_000
 CODES = 50  # a second
-CONTEXT = 1024
-
-
-@cache
-def omni() -> Path:
-    """A model that hears, sees, writes and speaks, with room for a conversation."""
-    path = checkpoints.make(
-        "qwen2_5_omni", checkpoints.cached("qwen2_5_omni").with_name("omni-of-conversations")
-    )
-    config = json.loads((path / "config.json").read_text())
-    for section in (config["thinker_config"]["text_config"], config["talker_config"]):
-        section["max_position_embeddings"] = CONTEXT
-    (path / "config.json").write_text(json.dumps(config))
-    return path
 
 
 def speech(seconds: float, seed: int = 0, rate: int = RATE) -> np.ndarray:

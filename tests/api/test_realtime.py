@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from openai.types.realtime import ResponseDoneEvent
 
-from tests.api.conversing import CODES, CONTEXT, RATE, as_json, omni, quiet, speech, talking
+from tests.api.conversing import CODES, RATE, as_json, quiet, speech, talking
 from tests.api.serving import Serving, serving, until_async
+from tests.models.talking_checkpoints import CALL, CONTEXT, calling, roomy
 from tests.models.test_sight import SMALL, png
 from tutti.media.pcm import from_alaw, from_pcm16, from_ulaw, to_alaw, to_ulaw
 
@@ -35,7 +36,7 @@ TOOL = {
 @pytest.fixture(scope="module")
 def served() -> Iterator[Serving]:
     """Hears, sees, writes and speaks."""
-    with serving(model=str(omni())) as server:
+    with serving(model=str(roomy())) as server:
         yield server
         server.everything_is_returned()
 
@@ -157,6 +158,22 @@ async def test_a_function_is_called_and_its_output_goes_into_the_next_prompt(ser
         stray = output | {"call_id": "call_nowhere"}
         error = await talk.refused("conversation.item.create", item=stray)
         assert error.param == "item.call_id"
+
+
+async def test_a_call_of_the_models_own_choice_is_not_spoken() -> None:
+    with serving(model=str(calling())) as served:
+        sampling = {"temperature": 0}
+        async with talking(served, codes=400, tools=[TOOL], max_output_tokens=50, sampling=sampling) as talk:
+            await talk.say("How is the weather in Rome?")
+            done = await talk.answer()
+            (call,) = done.output
+            assert (call.type, call.name, call.status) == ("function_call", "weather", "completed")
+            assert json.loads(call.arguments) == {"place": "Rome"}
+            assert done.status == "completed" and done.usage.output_tokens == len(CALL) + 1
+            assert "response.output_audio.delta" not in talk.kinds()
+            steps = {stage.name: stage.steps for stage in (await asyncio.to_thread(served.stats)).stages}
+            assert steps["talker"] < 50  # of the 400 codes that the call would have been
+        served.everything_is_returned()
 
 
 async def test_speech_interrupts_an_answer_within_a_step(served: Serving) -> None:

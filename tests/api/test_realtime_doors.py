@@ -17,9 +17,10 @@ import soxr
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.api.conversing import RATE, Talk, as_json, omni, quiet, speech, talking
+from tests.api.conversing import RATE, Talk, as_json, quiet, speech, talking
 from tests.api.serving import Serving, serving
 from tests.models import checkpoints
+from tests.models.talking_checkpoints import roomy
 from tests.models.test_hearing import sound
 from tutti.api.realtime.limits import RealtimeLimits
 from tutti.media.audio import write_audio
@@ -44,7 +45,7 @@ def served() -> Iterator[Serving]:
 @pytest.fixture(scope="module")
 def hearing() -> Iterator[Serving]:
     """A model that speaks, and beside it one that writes down what is said."""
-    with serving(model=str(omni()), beside={"scribe": str(checkpoints.cached("whisper"))}) as server:
+    with serving(model=str(roomy()), beside={"scribe": str(checkpoints.cached("whisper"))}) as server:
         yield server
 
 
@@ -94,6 +95,20 @@ async def test_openais_client_is_told_that_its_key_is_wrong(served: Serving) -> 
         with pytest.raises(InvalidStatus):
             async with client.realtime.connect(model="tiny"):
                 pass
+
+
+async def test_a_page_of_another_site_needs_a_key(served: Serving, hearing: Serving) -> None:
+    elsewhere = {"additional_headers": {"Origin": "https://evil.example"}}
+    with pytest.raises(InvalidStatus) as caught:
+        async with plain(hearing, **elsewhere):
+            pass
+    assert caught.value.response.status_code == 401
+    for origin in ("http://localhost:5173", hearing.url):
+        async with plain(hearing, additional_headers={"Origin": origin}) as socket:
+            assert (await event(socket))["type"] == "session.created"
+    with_key = ["realtime", "openai-insecure-api-key.sesame"]
+    async with plain(served, subprotocols=with_key, **elsewhere) as socket:
+        assert (await event(socket))["type"] == "session.created"
 
 
 async def test_only_so_many_sessions_are_open(served: Serving) -> None:
@@ -164,6 +179,17 @@ async def test_a_conversation_holds_so_many_items(served: Serving) -> None:
         assert "audio" in (await talk.refused("input_audio_buffer.append", audio=sound)).message
         spoken = await talk.refused("response.create", response={"output_modalities": ["audio"]})
         assert spoken.param == "response.output_modalities"
+
+
+async def test_a_server_that_ends_says_so() -> None:
+    served = serving()
+    server = await asyncio.to_thread(served.__enter__)
+    async with plain(server) as socket:
+        await event(socket)
+        await asyncio.to_thread(served.__exit__, None, None, None)
+        with pytest.raises(ConnectionClosed) as caught:
+            await socket.recv()
+        assert caught.value.rcvd is not None and caught.value.rcvd.code == 1012  # service restart
 
 
 def test_it_is_no_path_of_http(served: Serving) -> None:

@@ -170,11 +170,12 @@ def test_calls_join_the_message_before_them_and_unfinished_things_are_left_out()
 def test_what_is_forgotten_leaves_no_answer_without_its_call() -> None:
     conversation = Conversation(RealtimeLimits())
     call, output = FunctionCall("f", "{}", "call_1"), FunctionOutput("call_1", "x")
-    for item in (said("user", "a"), call, output, said("user", "b")):
+    system, last = said("system", "s"), said("user", "b")
+    for item in (system, said("user", "a"), call, output, last):
         conversation.add(item)
     assert conversation.forget(0.5)
-    assert [type(item) for item in conversation.remembered] == [Message]
-    assert not conversation.forget(0.5) and len(conversation.items) == 4
+    assert conversation.remembered == [system, last]
+    assert not conversation.forget(0.5) and len(conversation.items) == 5
 
 
 def test_a_conversation_holds_so_much_sound() -> None:

@@ -77,9 +77,9 @@ class Endpoint:
                 return
         except ClientGone:
             return
-        parent = _header(scope, b"traceparent")
+        parent = header(scope, b"traceparent")
         caller = replace(caller, call=name, traceparent=None if parent is None else parent.decode("latin-1"))
-        kind = _header(scope, b"content-type") or b""
+        kind = header(scope, b"content-type") or b""
         path = scope.get("path_params", {})
         call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))
         await _until_disconnect(self._answer(call, scope, receive, _naming(send, name)), receive)
@@ -94,7 +94,7 @@ class Endpoint:
 
 def _call_id(scope: Scope) -> str:
     """The caller's own `x-request-id`, if it is a plain word, or a new one."""
-    given = (_header(scope, b"x-request-id") or b"").decode("latin-1")
+    given = (header(scope, b"x-request-id") or b"").decode("latin-1")
     return given if _PLAIN.fullmatch(given) else uuid.uuid4().hex
 
 
@@ -163,13 +163,14 @@ async def _discard(chunks: AsyncGenerator[bytes, None], limit: int) -> None:
 
 def bearer(scope: Scope) -> str | None:
     """The key of `Authorization: Bearer <key>`."""
-    value = _header(scope, b"authorization")
+    value = header(scope, b"authorization")
     if value is None:
         return None
     scheme, _, key = value.decode("latin-1").partition(" ")
     return key.strip() if scheme.lower() == "bearer" else None
 
 
-def _header(scope: Scope, name: bytes) -> bytes | None:
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """The first header of that name, which is in lower case."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), None)

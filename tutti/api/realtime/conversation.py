@@ -37,9 +37,9 @@ class Conversation:
     def forget(self, share: float) -> bool:
         """Show models no more than the latest `share` of the items; False if there is nothing left to leave out.
 
-        What a function answered goes with its call, and what the user said last stays.
+        What a function answered goes with its call; the system's messages and the last item stay.
         """
-        items = self.remembered
+        items = [item for item in self.remembered if not isinstance(item, Message) or item.role != "system"]
         keep = min(max(int(len(items) * share), 1), len(items) - 1)
         calls = {item.call_id for item in items[-keep:] if isinstance(item, FunctionCall)}
         left = [

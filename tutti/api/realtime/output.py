@@ -61,6 +61,11 @@ class Output:
         """How much sound was given so far."""
         return self._sound.seconds
 
+    @property
+    def only_calls(self) -> bool:
+        """Whether there are calls so far and nothing to be said aloud."""
+        return self._call is not None and self._message is None
+
     def add(self, deltas: Iterable[Delta]) -> None:
         """Text, as the model's parser split it. Thoughts are not told."""
         for delta in deltas:
@@ -70,8 +75,8 @@ class Output:
                 self._calls(delta)
 
     def hear(self, event: AudioDelta) -> None:
-        """Sound. A model that speaks says its calls aloud, too: with nothing else to say, they are not heard."""
-        if self._message is None and self._call is not None:
+        """Sound, of the message."""
+        if self.only_calls:
             return
         index, message, part = self._open()
         self._pieces(index, message, self._sound.push(event))

@@ -6,7 +6,7 @@ A recording is the same file in every turn, so what was made of it before is fou
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,20 +37,40 @@ class Prompt:
         """How long it is."""
         return sum(len(part.ids) for part in self.request.parts if isinstance(part, Tokens))
 
+    def silent(self, generated: Sequence[int]) -> Request | None:
+        """The request that goes on behind the tokens `generated`, without a voice: nobody listens to a call.
+
+        None where some of their text may still be held back, as the beginning of a stop string.
+        """
+        request = self.request
+        if request.sampling.stop:
+            return None
+        parts = (part for part in request.parts if not isinstance(part, Tokens))
+        ids = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
+        limit = request.sampling.max_tokens
+        rest = None if limit is None else max(limit - len(generated), 1)
+        return msgspec.structs.replace(
+            request,
+            id=_new_id(),
+            parts=(Tokens((*ids, *generated)), *parts),
+            sampling=msgspec.structs.replace(request.sampling, max_tokens=rest),
+            modalities=("text",),
+            live=False,
+        )
+
     def usage(self, spent: Usage | None, generated: int) -> dict[str, Any]:
-        """OpenAI's account; without the engine's, what was seen: `generated` tokens."""
-        cached = spent.cached_tokens if spent is not None else 0
-        output = spent.completion_tokens if spent is not None else generated
+        """OpenAI's account of `generated` tokens; `spent` is the engine's, which a cancelled answer has not."""
+        cached = min(spent.cached_tokens, self.tokens) if spent is not None else 0
         return {
-            "total_tokens": self.tokens + output,
+            "total_tokens": self.tokens + generated,
             "input_tokens": self.tokens,
-            "output_tokens": output,
+            "output_tokens": generated,
             "input_token_details": {
                 **self._kinds(self.tokens),
                 "cached_tokens": cached,
                 "cached_tokens_details": self._kinds(cached),
             },
-            "output_token_details": {"text_tokens": output},
+            "output_token_details": {"text_tokens": generated},
         }
 
     def _kinds(self, until: int) -> dict[str, int]:
@@ -101,11 +121,13 @@ async def _fitting(gateway: Gateway, config: SessionConfig, items: list[Item]) -
     )
     parser = processor.output_parser(chat)
     form = processor.tool_grammar(chat, parallel=config.parallel_tool_calls)
-    changes = {"skip_special_tokens": False} if parser.needs_special_tokens else {}
+    changes: dict[str, Any] = {"skip_special_tokens": False} if parser.needs_special_tokens else {}
+    if form is not None:
+        changes["structured_outputs"] = form
     request = Request(
-        id=f"resp-{uuid.uuid4().hex}",
+        id=_new_id(),
         parts=(chat, *media),
-        sampling=msgspec.structs.replace(sampling(config, processor), structured_outputs=form, **changes),
+        sampling=sampling(config, processor, **changes),
         stage_sampling=config.stage_sampling,
         modalities=("text", "audio") if config.speaks and form is None else ("text",),
         live=config.speaks,
@@ -120,6 +142,10 @@ async def _fitting(gateway: Gateway, config: SessionConfig, items: list[Item]) -
             param="conversation",
         )
     return prompt
+
+
+def _new_id() -> str:
+    return f"resp-{uuid.uuid4().hex}"
 
 
 def _tool(tool: Tool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tutti.api.realtime.config import SessionConfig
@@ -26,6 +26,7 @@ from tutti.errors import TuttiError
 from tutti.events import AudioDelta, Done, Failed, TextDelta, Usage
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
+from tutti.request import Request
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +62,15 @@ class Response:
         self.wish = wish
         self._conversation = conversation
         self._gateway = gateway
-        self._caller = caller
+        self._caller = replace(caller, call=self.id)  # by which it is found in the traces
         self._outbox = outbox
         self._ended = ended
         self._output = Output(outbox.put, self.id, wish.config, None if wish.apart else conversation)
         self._prompt: Prompt | None = None
         self._spent: Usage | None = None
-        self._generated = 0  # tokens
-        self._reason = "client_cancelled"
+        self._generated: list[int] = []  # tokens
+        self._reason = "client_cancelled"  # why it was cancelled, if it was
+        self._limit = ""  # what cut it short, if anything did
         outbox.put("response.created", response=self._shown("in_progress"))
         self._over = asyncio.Event()
         self._task = asyncio.create_task(self._answer())
@@ -100,12 +102,22 @@ class Response:
             given = list(wish.items)
             prompt = await make_prompt(self._gateway, wish.config, lambda: given, None)
         self._prompt = prompt
-        reason = ""
-        async with aclosing(self._gateway.generate(prompt.request, self._caller)) as events:
+        request: Request | None = prompt.request
+        while request is not None:
+            request = await self._tell(request, prompt)
+        return self._limit
+
+    async def _tell(self, request: Request, prompt: Prompt) -> Request | None:
+        """Tell what answers `request`; the request that goes on with it in silence, if it turns out to be a call."""
+        async with aclosing(self._gateway.generate(request, self._caller)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
-                    self._generated += len(event.tokens)
+                    self._generated += event.tokens
                     self._output.add(prompt.parser.push(event.text) if event.text else ())
+                    if self._output.only_calls and "audio" in request.modalities:
+                        silent = prompt.silent(self._generated)
+                        if silent is not None:
+                            return silent
                 elif isinstance(event, AudioDelta):
                     self._output.hear(event)
                 elif isinstance(event, Usage):
@@ -114,9 +126,9 @@ class Response:
                     raise event.error.error()
                 elif isinstance(event, Done):
                     self._output.add(prompt.parser.finish())
-                    reason = "max_output_tokens" if event.reason == "length" else ""
+                    self._limit = "max_output_tokens" if event.reason == "length" else ""
                 await self._outbox.room()
-        return reason
+        return None
 
     def _end(self, task: asyncio.Task[str]) -> None:
         try:
@@ -156,7 +168,7 @@ class Response:
             "metadata": self.wish.metadata,
         }
         if details is not None and self._prompt is not None:
-            shown["usage"] = self._prompt.usage(self._spent, self._generated)
+            shown["usage"] = self._prompt.usage(self._spent, len(self._generated))
         return shown
 
 
