@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
@@ -57,6 +58,8 @@ class RealtimeDoor:
         try:
             caller = self._gateway.authorize(bearer(scope) or _key(scope["subprotocols"]))
             _check_origin(scope, caller)
+            parent = header(scope, b"traceparent")
+            caller = replace(caller, traceparent=None if parent is None else parent.decode("latin-1"))
             model = self._gateway.model(query.get("model", "")).name
             if self._open >= self._limits.sessions:
                 raise Busy(f"{self._open} sessions are open, and that is the most.", retry_after=10.0)

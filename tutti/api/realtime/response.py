@@ -9,7 +9,6 @@ ended is told by one callback, in whichever way.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -17,18 +16,15 @@ from typing import Any
 
 from tutti.api.realtime.config import SessionConfig
 from tutti.api.realtime.conversation import Conversation
-from tutti.api.realtime.errors import error_detail
+from tutti.api.realtime.errors import error_detail, expected
 from tutti.api.realtime.items import COMPLETED, INCOMPLETE, Item, new_id
 from tutti.api.realtime.outbox import Outbox
 from tutti.api.realtime.output import Output
 from tutti.api.realtime.prompt import Prompt, make_prompt
-from tutti.errors import TuttiError
 from tutti.events import AudioDelta, Done, Failed, TextDelta, Usage
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
 from tutti.request import Request
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +170,5 @@ class Response:
 
 def _cause(error: BaseException) -> dict[str, Any]:
     """The error of an answer that failed."""
-    if not isinstance(error, TuttiError):
-        log.error("a response failed", exc_info=error)
-        error = TuttiError("Internal error; the server's log has the details.")
-    detail = error_detail(error, None)
+    detail = error_detail(expected(error, "a response"), None)
     return {name: detail[name] for name in ("type", "code", "message")}

@@ -13,11 +13,10 @@ import msgspec
 
 from tutti.api.realtime.capable import hears
 from tutti.api.realtime.config import Transcription
-from tutti.api.realtime.errors import error_detail
+from tutti.api.realtime.errors import error_detail, expected
 from tutti.api.realtime.items import HeardPart
 from tutti.api.realtime.outbox import Outbox
 from tutti.api.realtime.sound import Sound
-from tutti.errors import TuttiError
 from tutti.events import Event, Failed, TextDelta, Usage
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
@@ -42,9 +41,10 @@ class Scribe:
         """Tell the transcript of the first part of an item, piece by piece; `model` is the session's."""
         place = {"item_id": item_id, "content_index": 0}
         name = settings.model or model
+        named = replace(self, caller=replace(self.caller, call=item_id))  # the name it has in traces
         pieces: list[str] = []
         try:
-            async with self.turns, aclosing(self._pieces(name, part.sound, settings)) as found:
+            async with self.turns, aclosing(named._pieces(name, part.sound, settings)) as found:
                 usage: dict[str, Any] = {"type": "duration", "seconds": round(part.sound.seconds, 3)}
                 async for piece in found:
                     if isinstance(piece, Usage):
@@ -52,8 +52,8 @@ class Scribe:
                     elif piece:
                         pieces.append(piece)
                         self.outbox.put(f"{_EVENT}.delta", **place, delta=piece)
-        except TuttiError as error:
-            detail = error_detail(error, None)
+        except Exception as error:  # noqa: BLE001 - told and logged; the session goes on
+            detail = error_detail(expected(error, "a transcript"), None)
             del detail["event_id"]
             self.outbox.put(f"{_EVENT}.failed", **place, error=detail)
             return
