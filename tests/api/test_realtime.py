@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from openai.types.realtime import ResponseDoneEvent
@@ -76,6 +77,15 @@ async def test_text_is_answered_in_text_and_in_the_order_of_openais_events(serve
         assert usage.output_tokens == usage.output_token_details.text_tokens == 6
         assert usage.total_tokens == usage.input_tokens + 6
         assert len({event.event_id for event in talk.seen}) == len(talk.seen)
+
+
+async def test_an_answer_is_found_in_the_traces_by_its_id(served: Serving) -> None:
+    async with talking(served, output_modalities=["text"]) as talk:
+        await talk.say("Hello")
+        answer = await talk.answer()
+    async with httpx.AsyncClient() as client:
+        trace = await client.get(f"{served.url}/v1/traces/{answer.id}")
+    assert trace.status_code == 200 and "thinker" in trace.text
 
 
 async def test_speech_is_heard_and_answered_aloud(served: Serving) -> None:
