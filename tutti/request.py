@@ -132,11 +132,13 @@ class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
 class Media(msgspec.Struct, frozen=True, tag="media"):
     """An image, a recording or a video as the caller gave it: the bytes of a file.
 
-    In a request they follow the `Chat` or `Text` that mentions them, in the order in which it does.
+    In a request they follow the `Chat` or `Text` that mentions them, in the order in which it does. `sound`: a video's
+    sound track is heard with it.
     """
 
     modality: str  # "image" | "audio" | "video"
     data: bytes
+    sound: bool = False
 
 
 class Array(msgspec.Struct, frozen=True):

@@ -37,7 +37,7 @@ def read_animation(data: bytes, budget: Budget) -> Video:
         raise InvalidMedia(f"this is {describe(data)} that stands still, not a video; send it as a picture")
     taken = choose(times, seconds, budget)
     with open_image(data, LARGEST_FRAME) as image:
-        return assemble(_images(image, taken, budget), len(taken), seconds)
+        return assemble(_images(image, taken, budget), [times[index] for index in taken], seconds)
 
 
 def _images(image: Image.Image, taken: Sequence[int], budget: Budget) -> Iterator[np.ndarray]:

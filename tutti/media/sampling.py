@@ -16,11 +16,15 @@ LARGEST_FRAME = 8192 * 4352  # pixels of a frame before it is made smaller: 8K
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """`frames` uint8 [frames, height, width, 3] in RGB, taken `rate` a second of a video of so many `seconds`."""
+    """`frames` uint8 [frames, height, width, 3] in RGB, taken `rate` a second of a video of so many `seconds`.
+
+    `times` says when each is shown, in seconds from the first frame of the video on.
+    """
 
     frames: np.ndarray
     rate: float
     seconds: float
+    times: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,13 @@ def choose(times: Sequence[float], seconds: float, budget: Budget) -> list[int]:
     return [int(place) for place in np.rint(places)]
 
 
-def assemble(images: Iterable[np.ndarray], count: int, seconds: float) -> Video:
-    """The video of `count` images [height, width, 3] that were taken of so many seconds."""
+def assemble(images: Iterable[np.ndarray], times: Sequence[float], seconds: float) -> Video:
+    """The video of images [height, width, 3], shown at `times`, that were taken of so many seconds."""
+    count = len(times)
     frames: np.ndarray | None = None
     for index, image in enumerate(images):
         if frames is None:
             frames = np.empty((count, *image.shape), np.uint8)
         frames[index] = image
     assert frames is not None, "a video has a frame at least"
-    return Video(frames, count / seconds, seconds)
+    return Video(frames, count / seconds, seconds, tuple(times))

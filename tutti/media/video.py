@@ -88,7 +88,8 @@ def _read(container: InputContainer, budget: Budget) -> Video:
     budget.check_seconds(timeline.seconds)
     taken = choose(timeline.seconds_of, timeline.seconds, budget)
     frames = _decode(timeline, [timeline.shown[index] for index in taken])
-    return assemble(_images(frames, budget, len(taken)), len(taken), timeline.seconds)
+    times = [timeline.seconds_of[index] for index in taken]
+    return assemble(_images(frames, budget, len(taken)), times, timeline.seconds)
 
 
 class _Timeline:

@@ -44,6 +44,7 @@ def _qwen3_omni() -> PreTrainedModel:
         "image_token_id": IMAGE,
         "video_token_id": VIDEO,
         "audio_start_token_id": SOUND,
+        "audio_end_token_id": EOS,
         "vision_start_token_id": BOS,
         "vision_end_token_id": EOS,
         "position_id_per_seconds": 13,

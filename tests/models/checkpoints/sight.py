@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import transformers
@@ -14,11 +16,16 @@ from tests.models.checkpoints.text import gemma3_text
 _GRIDS = {"image_processor_type": "Qwen2VLImageProcessor", "patch_size": 4, **PICTURES}
 
 
-def sighted(name: str, preprocessor: dict[str, Any] = _GRIDS) -> Callable[[Build], Build]:
-    """`recipe` of a model that sees, and how it takes pictures."""
-    return recipe(
-        name, kind="sight", auto=transformers.AutoModelForImageTextToText, preprocessor=preprocessor
-    )
+def sighted(name: str, preprocessor: dict[str, Any] = _GRIDS, **more: Any) -> Callable[[Build], Build]:
+    """`recipe` of a model that sees, and how it takes pictures; `more` are fields of its `Recipe`."""
+    auto = transformers.AutoModelForImageTextToText
+    return recipe(name, kind="sight", auto=auto, preprocessor=preprocessor, **more)
+
+
+def _small_videos(folder: Path) -> None:
+    """How many pixels all of a video's frames may have together."""
+    size = {"shortest_edge": 1000, "longest_edge": 4000}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps({"size": size}))
 
 
 def _vision_language(kind: str, vision: dict[str, Any], sections: list[int], **text: Any) -> PreTrainedModel:
@@ -74,12 +81,12 @@ DEEP_VISION = {
 }
 
 
-@sighted("qwen3_vl")
+@sighted("qwen3_vl", finish=_small_videos)
 def _qwen3_vl() -> PreTrainedModel:
     return _vision_language("Qwen3VL", DEEP_VISION, [5, 4, 3], head_dim=24)
 
 
-@sighted("qwen3_vl_moe")
+@sighted("qwen3_vl_moe", finish=_small_videos)
 def _qwen3_vl_moe() -> PreTrainedModel:
     """Experts in the first and the last layer."""
     experts = {

@@ -13,7 +13,7 @@ from tutti.errors import CheckpointError, InvalidRequest
 from tutti.media.image import read_image, resize
 from tutti.models.mllama.config import MOST_PICTURES, TileConfig, text_config, tile_config
 from tutti.models.processor.files import image_settings
-from tutti.models.processor.media import array, digest, grow
+from tutti.models.processor.media import array, check_places, digest
 from tutti.request import Media, MediaInput
 
 Size = tuple[int, int]  # height, width
@@ -37,8 +37,7 @@ class Reader:
         """See `MediaReader.insert`."""
         if len(media) > MOST_PICTURES:
             raise InvalidRequest(f"the model takes {MOST_PICTURES} pictures with a request, not {len(media)}")
-        _, spans = grow(ids, frozenset({self.placeholder}), [1] * len(media))
-        places = looked_at([start for start, _ in spans])
+        places = looked_at(check_places(ids, frozenset({self.placeholder}), len(media)))
         return ids, [self._input(one, *place) for one, place in zip(media, places, strict=True)]
 
     def _input(self, medium: Media, start: float, stop: float) -> MediaInput:

@@ -16,6 +16,8 @@ import numpy as np
 from tutti.errors import InvalidRequest
 from tutti.request import Array, Media, MediaInput
 
+Span = tuple[int, int]  # where tokens begin in the prompt, and how many they are
+
 
 class MediaReader(Protocol):
     """One model's way with media."""
@@ -25,7 +27,8 @@ class MediaReader(Protocol):
     def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
         """`ids` with every placeholder grown to the tokens its medium fills, and the media as the encoders take them.
 
-        `media` are in the order of the placeholders. Raises InvalidMedia, InvalidRequest.
+        `media` are in the order of the placeholders. A reader of sound and of videos heeds `Media.sound`. Raises
+        InvalidMedia, InvalidRequest.
         """
         ...
 
@@ -45,7 +48,9 @@ def unpack(values: Array) -> np.ndarray:
 class ReadMedium:
     """A medium as its encoder takes it, before it is known where in the prompt it stands; fields as in `MediaInput`.
 
-    `tokens` are the tokens it fills.
+    `tokens` are the tokens it fills. `written`, when given, stands in the prompt instead of its placeholder: there its
+    tokens are those that are the placeholder. `track` is the sound that is heard with a video: its tokens, each a
+    `track_token`, are in `written` as well.
     """
 
     modality: str
@@ -53,6 +58,14 @@ class ReadMedium:
     tokens: int
     grid: tuple[int, ...] = ()
     attributes: dict[str, float] = field(default_factory=dict)
+    written: tuple[int, ...] = ()
+    track: ReadMedium | None = None
+    track_token: int = -1
+
+    def at(self, spans: Sequence[Span]) -> MediaInput:
+        """The medium where it stands."""
+        name = digest(self.modality, self.arrays, *sorted(self.attributes.items()))
+        return MediaInput(self.modality, name, self.arrays, tuple(spans), self.grid, self.attributes)
 
 
 def place(
@@ -60,15 +73,47 @@ def place(
 ) -> tuple[list[int], list[MediaInput]]:
     """`ids` with each placeholder grown to the tokens its medium fills, and the media with their places.
 
-    Raises InvalidRequest when there are more or fewer placeholders than media.
+    A video's sound track follows it. Raises InvalidRequest when there are more or fewer placeholders than media.
     """
-    grown, spans = grow(ids, placeholders, [one.tokens for one in media])
-    return grown, [
-        MediaInput(
-            one.modality, digest(one.modality, one.arrays), one.arrays, (span,), one.grid, one.attributes
+    check_places(ids, placeholders, len(media))
+    grown: list[int] = []
+    inputs: list[MediaInput] = []
+    waiting = iter(media)
+    for token in ids:
+        if token not in placeholders:
+            grown.append(token)
+            continue
+        medium = next(waiting)
+        written = medium.written or (token,) * medium.tokens
+        inputs.append(medium.at(_runs(written, token, len(grown))))
+        if medium.track is not None:
+            inputs.append(medium.track.at(_runs(written, medium.track_token, len(grown))))
+        grown += written
+    return grown, inputs
+
+
+def _runs(written: Sequence[int], token: int, first: int) -> list[Span]:
+    """The (start, length) of each run of `token` in `written`, which begins at `first`."""
+    spans: list[Span] = []
+    for place, one in enumerate(written, first):
+        if one != token:
+            continue
+        if spans and sum(spans[-1]) == place:
+            spans[-1] = (spans[-1][0], spans[-1][1] + 1)
+        else:
+            spans.append((place, 1))
+    return spans
+
+
+def check_places(ids: Sequence[int], placeholders: frozenset[int], count: int) -> list[int]:
+    """Where the placeholders are. Raises InvalidRequest unless there are `count` of them."""
+    places = [place for place, token in enumerate(ids) if token in placeholders]
+    if len(places) != count:
+        raise InvalidRequest(
+            f"the prompt has {len(places)} placeholders for media, but {count} media were given",
+            param="prompt",
         )
-        for one, span in zip(media, spans, strict=True)
-    ]
+    return places
 
 
 def digest(modality: str, arrays: dict[str, Array], *more: object) -> str:
@@ -78,27 +123,3 @@ def digest(modality: str, arrays: dict[str, Array], *more: object) -> str:
         found.update(repr((name, values.dtype, values.shape)).encode())
         found.update(values.data)
     return found.hexdigest()
-
-
-def grow(
-    ids: Sequence[int], placeholders: frozenset[int], counts: Sequence[int]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """`ids` with its k-th placeholder repeated `counts[k]` times, and the (start, length) of each run.
-
-    Raises InvalidRequest when there are more or fewer placeholders than counts.
-    """
-    places = [index for index, token in enumerate(ids) if token in placeholders]
-    if len(places) != len(counts):
-        raise InvalidRequest(
-            f"the prompt has {len(places)} placeholders for media, but {len(counts)} media were given",
-            param="prompt",
-        )
-    grown: list[int] = []
-    spans: list[tuple[int, int]] = []
-    last = 0
-    for place, count in zip(places, counts, strict=True):
-        grown += ids[last:place]
-        spans.append((len(grown), count))
-        grown += [ids[place]] * count
-        last = place + 1
-    return grown + list(ids[last:]), spans

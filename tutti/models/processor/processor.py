@@ -138,6 +138,11 @@ class Processor:
                     f"the request has {part.modality} in it, and this model takes {takes} only",
                     param="messages",
                 )
+            if part.sound and "audio" not in self.modalities:
+                raise InvalidRequest(
+                    "this model does not hear, so it cannot take a video with its sound: leave use_audio_in_video out",
+                    param="mm_processor_kwargs",
+                )
 
     def _tokenize(self, part: Text | Tokens | Chat, context: int | None) -> Sequence[int]:
         if isinstance(part, Tokens):

@@ -55,10 +55,7 @@ def fitted(height: int, width: int, factor: int, least: int, most: int) -> tuple
 
     Raises InvalidMedia for a picture that is a mere line.
     """
-    if max(height, width) > _LARGEST_RATIO * min(height, width):
-        raise InvalidMedia(
-            f"the picture is {width} x {height} pixels; one side may be at most {_LARGEST_RATIO} times the other"
-        )
+    check_sides(height, width)
     rows, columns = round(height / factor) * factor, round(width / factor) * factor
     if rows * columns > most:
         shrink = math.sqrt(height * width / most)
@@ -69,6 +66,14 @@ def fitted(height: int, width: int, factor: int, least: int, most: int) -> tuple
         rows = math.ceil(height * stretch / factor) * factor
         columns = math.ceil(width * stretch / factor) * factor
     return rows, columns
+
+
+def check_sides(height: int, width: int) -> None:
+    """Raises InvalidMedia for a picture that is a mere line."""
+    if max(height, width) > _LARGEST_RATIO * min(height, width):
+        raise InvalidMedia(
+            f"the picture is {width} x {height} pixels; one side may be at most {_LARGEST_RATIO} times the other"
+        )
 
 
 class Sight:
@@ -129,16 +134,12 @@ class Sight:
 class Reader:
     """Implements `models.processor.media.MediaReader`."""
 
-    def __init__(
-        self,
-        sight: Sight,
-        placeholders: frozenset[int],
-        modalities: frozenset[str] = frozenset({"image", "video"}),
-    ) -> None:
+    modalities = frozenset({"image", "video"})
+
+    def __init__(self, sight: Sight, placeholders: frozenset[int]) -> None:
         """`placeholders` are the tokens that stand for a medium."""
         self.sight = sight
         self.placeholders = placeholders
-        self.modalities = modalities
 
     def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from tutti.models.processor.speech import HOP
 from tutti.models.qwen2_5_omni.config import part
-from tutti.models.qwen2_5_omni.media import Reader
+from tutti.models.qwen2_5_omni.media import Reader, Soundtracks
 from tutti.models.qwen2_vl.media import Sight, pixels
 from tutti.models.reading import require
 
@@ -21,10 +23,22 @@ def audio_tokens(samples: int) -> int:
     return whole * _TOKENS + (rest + 7) // 8
 
 
+def by_time(times: np.ndarray, sounds: int) -> np.ndarray:
+    """Pictures and sound in the order of their times, pictures first; see `Soundtracks.weave`."""
+    heard = np.arange(sounds)
+    kinds = np.concatenate([np.ones(len(times), dtype=bool), np.zeros(sounds, dtype=bool)])
+    return kinds[np.concatenate([times, heard]).argsort(kind="stable")]
+
+
 def reader(folder: Path, config: dict[str, Any]) -> Reader:
     """The reader of the checkpoint in `folder`."""
     thinker = part(config, "thinker_config")
     how = pixels(folder, {"patch_size": 16} | dict(part(thinker, "vision_config")))
-    placeholders = frozenset(require(thinker, f"{kind}_token_id") for kind in ("audio", "image", "video"))
+    image, audio, video = (require(thinker, f"{kind}_token_id") for kind in ("image", "audio", "video"))
+
+    def soundtracks() -> Soundtracks:
+        marks = require(thinker, "audio_start_token_id"), require(thinker, "audio_end_token_id")
+        return Soundtracks(by_time, marks, audio, video)
+
     sight = Sight(how, thinker.get("position_id_per_seconds", 25), follows="exactly")
-    return Reader(sight, placeholders, audio_tokens)
+    return Reader(sight, frozenset((image, audio, video)), audio_tokens, soundtracks)

@@ -78,6 +78,10 @@ def read(request: Request, marks: Marks) -> Turns:
 
 
 def heard_media(request: Request, turns: Turns) -> list[MediaInput]:
-    """The media of the user's turns, where they stand among the user's tokens."""
+    """The media of the user's turns, where they stand among the user's tokens.
+
+    A video with its sound is a line, as it is for transformers' talker.
+    """
     media = [part for part in request.parts if isinstance(part, MediaInput)]
-    return [turns.moved(one) for one in media if turns.user[one.spans[0][0]]]
+    own = [one for one in media if turns.user[one.spans[0][0]] and "together" not in one.attributes]
+    return [turns.moved(one) for one in own]

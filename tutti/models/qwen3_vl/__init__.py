@@ -8,6 +8,6 @@ GRAPH = encoder_graph(
     "Qwen3VLMoeForConditionalGeneration",
     encoder="vision",
     module="vision",
-    inputs=("image",),
+    inputs=("image", "video"),
     weights=("visual.",),
 )
