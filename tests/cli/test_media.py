@@ -9,6 +9,7 @@ import soundfile
 from PIL import Image
 
 from tests.cli.terminal import tutti
+from tests.media import files
 from tests.models import checkpoints
 from tutti.cli.attach import content_of, media_in
 from tutti.errors import InvalidRequest
@@ -69,6 +70,15 @@ def test_an_answer_is_spoken_into_a_file(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     samples, rate = soundfile.read(out)
     assert rate == 24_000 and len(samples) > 0
+
+
+def test_a_recording_is_answered_aloud_by_frames_of_several_codes(tmp_path: Path) -> None:
+    heard, out = tmp_path / "question.wav", tmp_path / "answer.wav"
+    soundfile.write(heard, files.tone(0.7), 16_000)
+    model = str(checkpoints.cached("qwen3_omni"))
+    result = tutti("run", model, f"what is said in {heard}?", *GREEDY, "--speak", str(out), "--voice", "bea")
+    assert result.returncode == 0, result.stderr
+    assert soundfile.info(out).samplerate == 24_000
 
 
 def test_a_file_that_cannot_be_spoken_into_is_told_before_the_model_is_loaded(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.models.checkpoints import AUDIO, BOS, END, EOS, START, VIDEO
 from tests.models.test_sight import make, words
 from tutti import LLM, Omni, SamplingParams
 from tutti.errors import InvalidMedia, InvalidRequest
+from tutti.llm.prompts import prompt_parts
 from tutti.models.processor.files import CLIP_DEVIATION, CLIP_MEAN
 from tutti.models.processor.media import unpack
 from tutti.request import Media, MediaInput, Request, Tokens
@@ -207,6 +208,27 @@ def answered(door: Omni, request: Request) -> tuple[list[int], np.ndarray]:
     tokens = [token for event in events if isinstance(event, TextDelta) for token in event.tokens]
     pcm = b"".join(event.pcm for event in events if isinstance(event, AudioDelta))
     return tokens, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+
+
+def test_the_python_doors_hear_a_video_when_they_are_asked_to() -> None:
+    door = omni("qwen3_omni")
+    seen, heard = (
+        door.generate(text="hi", videos=[HEARD], use_audio_in_video=wanted, sampling=GREEDY)
+        for wanted in (False, True)
+    )
+    assert seen.usage is not None and heard.usage is not None
+    assert heard.usage.prompt_tokens == seen.usage.prompt_tokens + 45
+    prompt = {"prompt_token_ids": asked_of("qwen3_omni"), "multi_modal_data": {"video": HEARD}}
+    (video,) = (part for part in prompt_parts(prompt) if isinstance(part, Media))
+    assert not video.sound
+    (video,) = (
+        part
+        for part in prompt_parts(prompt | {"mm_processor_kwargs": {"use_audio_in_video": True}})
+        if isinstance(part, Media)
+    )
+    assert video.sound
+    with pytest.raises(InvalidRequest, match="mm_processor_kwargs has fps"):
+        prompt_parts(prompt | {"mm_processor_kwargs": {"fps": 2}})
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -148,16 +148,20 @@ class Omni:
         voice: str | None = None,
         sampling: SamplingParams | None = None,
         stage_sampling: Mapping[str, SamplingParams] | None = None,
+        use_audio_in_video: bool = False,
         live: bool = True,
     ) -> Iterator[Event]:
         """The events of an answer as they come: `TextDelta`, `AudioDelta`, `Usage`, `Done`.
 
         `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
-        `messages` are earlier turns. `live`: sound comes in pieces, the first as soon as may be. Leaving the iteration
-        cancels the request. Raises the request's error.
+        `use_audio_in_video` hears the videos' sound with them. `messages` are earlier turns. `live`: sound comes in
+        pieces, the first as soon as may be. Leaving the iteration cancels the request. Raises the request's error.
         """
         recordings = audio if isinstance(audio, list) else [] if audio is None else [audio]
-        media = media_of({"image": list(images), "audio": recordings, "video": list(videos)})
+        media = media_of(
+            {"image": list(images), "audio": recordings, "video": list(videos)},
+            soundtracks=use_audio_in_video,
+        )
         sampling = sampling or SamplingParams(**{"max_tokens": None, **self.processor.generation_defaults})
         request = self.processor.prepare(
             Request(

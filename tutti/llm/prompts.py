@@ -24,13 +24,18 @@ def prompts_of(prompts: Prompt | Sequence[Prompt]) -> Iterable[Prompt]:
 def prompt_parts(prompt: Prompt) -> Parts:
     """Text, token ids, {"prompt": ...} or {"prompt_token_ids": ...}; the dicts with "multi_modal_data" if they like.
 
-    Raises InvalidRequest.
+    With "mm_processor_kwargs": {"use_audio_in_video": True}, the sound of videos is heard with them. Raises
+    InvalidRequest.
     """
     if isinstance(prompt, str):
         return (Text(prompt),)
     if not isinstance(prompt, dict):
         return (Tokens(tuple(prompt)),)
-    media = media_of(prompt.get("multi_modal_data") or {})
+    how = dict(prompt.get("mm_processor_kwargs") or {})
+    soundtracks = bool(how.pop("use_audio_in_video", False))
+    if how:
+        raise InvalidRequest(f"mm_processor_kwargs has {', '.join(sorted(how))}; it takes use_audio_in_video")
+    media = media_of(prompt.get("multi_modal_data") or {}, soundtracks=soundtracks)
     if "prompt_token_ids" in prompt:
         return (Tokens(tuple(prompt["prompt_token_ids"])), *media)
     if "prompt" in prompt:
@@ -38,11 +43,12 @@ def prompt_parts(prompt: Prompt) -> Parts:
     raise InvalidRequest("a prompt given as a dict needs 'prompt' or 'prompt_token_ids'", param="prompt")
 
 
-def media_of(data: Mapping[str, Any]) -> list[Media]:
+def media_of(data: Mapping[str, Any], *, soundtracks: bool = False) -> list[Media]:
     """The media of {"image": one or a list, "audio": ..., "video": ...}, in that order.
 
     A picture is a PIL image, an array uint8 [height, width, 3], a path or the bytes of a file; a recording is
-    (samples, rate), a path or bytes; a video is a path or bytes. Raises InvalidRequest.
+    (samples, rate), a path or bytes; a video is a path or bytes, heard as well with `soundtracks`. Raises
+    InvalidRequest.
     """
     unknown = sorted(set(data) - set(_MODALITIES))
     if unknown:
@@ -51,7 +57,7 @@ def media_of(data: Mapping[str, Any]) -> list[Media]:
     for modality in _MODALITIES:
         given = data.get(modality)
         for one in given if isinstance(given, list) else [] if given is None else [given]:
-            media.append(Media(modality, _file(modality, one)))
+            media.append(Media(modality, _file(modality, one), sound=soundtracks and modality == "video"))
     return media
 
 

@@ -21,12 +21,12 @@ _AT_ONCE = 8  # fetches of a request under way
 
 
 async def gather(
-    messages: Sequence[Message], takes: frozenset[str], limits: FetchLimits
+    messages: Sequence[Message], takes: frozenset[str], limits: FetchLimits, *, soundtracks: bool = False
 ) -> tuple[list[Message], list[Media]]:
     """The messages, each medium in them only marked (`{"type": "image"}`), and the media, in the order of the marks.
 
-    `takes` are the modalities that the model takes. Fetched a few at a time; the first failure ends the others.
-    Raises InvalidRequest, FetchError: both name the part, `messages[i].content[j]`.
+    `takes` are the modalities that the model takes; with `soundtracks`, videos are heard, too. Fetched a few at a time;
+    the first failure ends the others. Raises InvalidRequest, FetchError: both name the part, `messages[i].content[j]`.
     """
     places = [place for index, message in enumerate(messages) for place in _places(index, message)]
     if not places:
@@ -40,7 +40,10 @@ async def gather(
             ]
     except* FetchError as errors:
         raise _first(errors) from None
-    media = [Media(place.modality, task.result()) for place, task in zip(places, tasks, strict=True)]
+    media = [
+        Media(place.modality, task.result(), sound=soundtracks and place.modality == "video")
+        for place, task in zip(places, tasks, strict=True)
+    ]
     return _marked(messages, places), media
 
 

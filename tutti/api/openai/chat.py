@@ -176,7 +176,12 @@ class ChatJob:
     async def _prepare(self) -> None:
         """Fetch the media; tokenize the prompt now where its tokens are wanted before the end."""
         job = self.job
-        messages, media = await gather(self.chat.messages, job.processor.modalities, job.call.fetching)
+        messages, media = await gather(
+            self.chat.messages,
+            job.processor.modalities,
+            job.call.fetching,
+            soundtracks=self.fields.hears_videos,
+        )
         if media:
             chat = msgspec.structs.replace(self.chat, messages=tuple(messages))
             self.request = msgspec.structs.replace(self.request, parts=(chat, *media))

@@ -131,6 +131,12 @@ class AudioFields(msgspec.Struct, kw_only=True):
         return "pcm" if self.format == "pcm16" else self.format
 
 
+class MediaFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How media are taken, vLLM's `mm_processor_kwargs`: `use_audio_in_video` hears a video's sound with it."""
+
+    use_audio_in_video: bool = False
+
+
 class ChatFields(SamplingFields, kw_only=True):
     """`POST /v1/chat/completions`."""
 
@@ -145,6 +151,7 @@ class ChatFields(SamplingFields, kw_only=True):
     include_reasoning: bool | None = None
     modalities: list[Literal["text", "audio"]] | None = None
     audio: AudioFields | None = None
+    mm_processor_kwargs: MediaFields | None = None
     stage_sampling: dict[str, SamplingParams] | None = (
         None  # ours: by the name of a stage of the model's graph
     )
@@ -174,6 +181,11 @@ class ChatFields(SamplingFields, kw_only=True):
     def spoken(self) -> AudioFields | None:
         """How the answer is spoken, if it is."""
         return (self.audio or AudioFields()) if "audio" in (self.modalities or ()) else None
+
+    @property
+    def hears_videos(self) -> bool:
+        """Whether videos' sound is heard with them."""
+        return self.mm_processor_kwargs is not None and self.mm_processor_kwargs.use_audio_in_video
 
     @property
     def opens_answer(self) -> bool:
