@@ -11,6 +11,7 @@ from PIL import Image
 from tests.cli.terminal import tutti
 from tests.media import files
 from tests.models import checkpoints
+from tests.models.speech_checkpoints import brief_omni3
 from tutti.cli.attach import content_of, media_in
 from tutti.errors import InvalidRequest
 
@@ -75,7 +76,7 @@ def test_an_answer_is_spoken_into_a_file(tmp_path: Path) -> None:
 def test_a_recording_is_answered_aloud_by_frames_of_several_codes(tmp_path: Path) -> None:
     heard, out = tmp_path / "question.wav", tmp_path / "answer.wav"
     soundfile.write(heard, files.tone(0.7), 16_000)
-    model = str(checkpoints.cached("qwen3_omni"))
+    model = str(brief_omni3())
     result = tutti("run", model, f"what is said in {heard}?", *GREEDY, "--speak", str(out), "--voice", "bea")
     assert result.returncode == 0, result.stderr
     assert soundfile.info(out).samplerate == 24_000

@@ -35,6 +35,18 @@ def roomy_omni(talker: int = 1200) -> Path:
     return path
 
 
+@functools.cache
+def brief_omni3(talker: int = 100) -> Path:
+    """The tiny Qwen3-Omni, whose speech ends at the latest when its talker's context of `talker` is full."""
+    folder = tempfile.TemporaryDirectory(prefix="tutti-speech-")
+    _KEPT.append(folder)
+    path = Path(folder.name) / "omni3"
+    shutil.copytree(checkpoints.cached("qwen3_omni"), path)
+    config = json.loads((path / "config.json").read_text())
+    config["talker_config"]["text_config"]["max_position_embeddings"] = talker
+    (path / "config.json").write_text(json.dumps(config))
+
+
 CODEBOOK, GROUPS = 64, 4
 ASSISTANT = checkpoints.VOCAB  # the token behind the special ones
 VOICES = {"ada": CODEBOOK + 20, "bea": CODEBOOK + 21, "cheng": CODEBOOK + 22}

@@ -78,15 +78,16 @@ def _blocks(media: Sequence[MediaInput], exact: bool) -> Iterator[Block]:
             yield _together(medium, track, exact)
         elif len(spans) > 1:
             for start, _ in spans:
-                yield Block(start, _grid(1, rows, columns, medium, exact), max(rows, columns))
+                yield Block(start, _grid(medium, exact, 1), max(rows, columns))
         else:
             advance = medium.attributes.get("advance", max(rows, columns))
-            yield Block(spans[0][0], _grid(*medium.grid, medium, exact), advance)
+            yield Block(spans[0][0], _grid(medium, exact), advance)
 
 
-def _grid(frames: int, rows: int, columns: int, medium: MediaInput, exact: bool) -> np.ndarray:
-    """Positions [3, tokens] of so many frames."""
-    times = np.arange(frames) * medium.attributes.get("interval", 1.0)
+def _grid(medium: MediaInput, exact: bool, most: int | None = None) -> np.ndarray:
+    """Positions [3, tokens] of a medium's frames, or of the first `most`."""
+    frames, rows, columns = medium.grid
+    times = np.arange(most or frames) * medium.attributes.get("interval", 1.0)
     sides = (times if exact else np.floor(times), np.arange(rows), np.arange(columns))
     return np.stack(np.meshgrid(*sides, indexing="ij")).reshape(3, -1)
 
@@ -97,7 +98,7 @@ def _together(video: MediaInput, track: MediaInput, exact: bool) -> Block:
     length = video.rows + track.rows
     places = np.empty((3, length))
     line = np.broadcast_to(np.arange(float(track.rows)), (3, track.rows))
-    for medium, own in ((video, _grid(*video.grid, video, exact)), (track, line)):
+    for medium, own in ((video, _grid(video, exact)), (track, line)):
         here = np.concatenate([np.arange(first, first + count) for first, count in medium.spans]) - start
         places[:, here] = own
     last = max(video.spans[-1], track.spans[-1])[0] - start

@@ -72,7 +72,8 @@ class Reader:
         """The video as frames uint8 [frames, height, width, 3] of a size the tower takes. Raises InvalidMedia."""
         video, how = read_video(medium.data), self.film
         factor = how.patch * how.merge
-        size = film_size(len(video.frames), *video.frames.shape[1:3], how)
+        count, height, width, _ = video.frames.shape
+        size = film_size(count, height, width, how)
         frames = np.stack([resize(frame, *size) for frame in video.frames])
         grid = (-(-len(frames) // how.frames), size[0] // factor, size[1] // factor)
         seen = [self.marks.begin, *[self.marks.video] * (grid[1] * grid[2]), self.marks.end]
