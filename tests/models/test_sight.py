@@ -173,7 +173,7 @@ def test_experts_may_be_stored_with_columns_first(tmp_path: Path) -> None:
 def test_what_a_model_cannot_see_is_refused_by_name() -> None:
     video = {"prompt_token_ids": [1, VIDEO], "multi_modal_data": {"video": b"..."}}
     with pytest.raises(InvalidRequest, match=r"video in it.* takes text, image only"):
-        make("qwen3_vl").generate([video], GREEDY)
+        make("llava").generate([video], GREEDY)
 
 
 def test_a_picture_longer_than_a_step_is_refused_where_its_tokens_see_each_other() -> None:
