@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
@@ -14,6 +15,7 @@ import numpy as np
 import openai
 import pytest
 import soundfile
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.api.serving import Serving, serving, until
 from tests.models import checkpoints
@@ -96,6 +98,30 @@ def test_a_spoken_answer_shows_its_passage_through_the_stages(server: Serving, c
             ["queue", "prefill", "decode"] if stage.kind == "autoregress" else ["queue", "compute"]
         )
         assert all(a.end == b.start for a, b in pairwise(phases))
+
+
+def numbers(server: Serving) -> dict[tuple[str, str], float]:
+    """The stages' numbers in /metrics, by name and stage."""
+    text = httpx.get(f"{server.url}/metrics").text
+    return {
+        (sample.name.removeprefix("tutti_stage_"), sample.labels["stage"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if "stage" in sample.labels
+    }
+
+
+def test_the_metrics_of_a_stage_are_the_sum_of_its_traces(server: Serving, client: openai.OpenAI) -> None:
+    before, start = numbers(server), time.monotonic()
+    trace = ended(server, ask(client, **SPOKEN).id)
+    grown = {key: value - before[key] for key, value in numbers(server).items()}
+    seconds = time.monotonic() - start
+    for stage in trace.stages:  # it was alone
+        assert grown["steps_total", stage.name] == stage.count
+        assert grown["items_total", stage.name] == stage.count * stage.batch
+        assert stage.busy <= grown["seconds_total", stage.name] <= seconds
+        assert numbers(server)["waiting", stage.name] == 0
+    assert grown["steps_total", "audio"] == 0
 
 
 def test_a_request_for_text_alone_never_meets_the_talker(server: Serving, client: openai.OpenAI) -> None:
