@@ -1,5 +1,7 @@
 """Speech, beside transformers: `python -m bench.omni [--rounds 3] [--parts speech memory turns] [--tiny]`.
 
+`--model qwen3` speaks by a checkpoint of Qwen3-Omni's shape instead of Qwen2.5-Omni's (`speech` alone).
+
 `speech`: both answer the same prompts aloud from the same checkpoint (`checkpoint.SHAPE`), one after the other in every
 round, each in a fresh process. Reported are the times to the first text and the first sound, the real-time factor (time
 over the sound's length), and how often the player of a listener would have run dry for over 100 ms.
@@ -21,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.omni.checkpoint import SHAPE, make
+from bench.omni import checkpoint, checkpoint3
 from bench.omni.media import LENGTHS, TINY, make_file
 
 RESULTS = Path("bench/results")
@@ -34,11 +36,18 @@ def main() -> None:
         prog="python -m bench.omni", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", choices=tuple(TABLES), default=list(TABLES))
+    parser.add_argument("--parts", nargs="+", choices=tuple(TABLES))
+    parser.add_argument("--model", choices=("qwen2.5", "qwen3"), default="qwen2.5")
     parser.add_argument("--tiny", action="store_true", help="a toy checkpoint, to see that everything runs")
     parser.add_argument("--concurrency", type=int, nargs="+", default=[1, 4, 16])
     options = parser.parse_args()
-    model = make(MODELS / ("O1-tiny" if options.tiny else "O1"), tiny=options.tiny)
+    later = options.model == "qwen3"
+    options.parts = options.parts or (["speech"] if later else list(TABLES))
+    if later and options.parts != ["speech"]:
+        parser.error("--model qwen3 has the part speech alone")
+    options.seconds = 1.2 if options.tiny else 10
+    name, module = ("O3", checkpoint3) if later else ("O1", checkpoint)
+    model = module.make(MODELS / (f"{name}-tiny" if options.tiny else name), tiny=options.tiny)
     results: list[dict[str, Any]] = []
     for number in range(options.rounds):
         for part in options.parts:
@@ -50,9 +59,9 @@ def main() -> None:
     text = "\n\n".join(tables)
     print(text)
     if not options.tiny:
-        stem = RESULTS / f"{datetime.date.today()}-omni"
+        stem = RESULTS / f"{datetime.date.today()}-omni{'3' if later else ''}"
         stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
-        stem.with_suffix(".md").write_text(f"# Speech, {datetime.date.today()}\n\n{SHAPE}\n\n{text}\n")
+        stem.with_suffix(".md").write_text(f"# Speech, {datetime.date.today()}\n\n{module.SHAPE}\n\n{text}\n")
 
 
 def run(command: list[str]) -> list[str]:
@@ -66,8 +75,9 @@ def run(command: list[str]) -> list[str]:
 def speech(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:
     """The children of a round: ours, then theirs."""
     shared = ["--model", str(model), "--concurrency", *map(str, options.concurrency)]
+    shared += ["--codes", str(round(options.seconds * (12.5 if options.model == "qwen3" else 50)))]
     if options.tiny:
-        shared += ["--codes", "60", "--text-tokens", "8"]
+        shared += ["--text-tokens", "8"]
     for module in ("run_tutti", "run_hf"):
         yield [f"bench.omni.{module}", *shared]
 

@@ -8,11 +8,12 @@ import os
 import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is asked: prompts of `prompt_tokens`, answers of `text_tokens` and `codes` (50 a second)."""
+    """What is asked: prompts of `prompt_tokens`, answers of `text_tokens` and `codes`, or frames of codes."""
 
     model: Path
     dtype: str
@@ -23,8 +24,25 @@ class Job:
     codes: int
 
     def prompt(self, number: int) -> list[int]:
-        """The ids of prompt `number`."""
-        return random.Random(number).choices(range(100, 30_000), k=self.prompt_tokens)
+        """The ids of prompt `number`, in the chat's form where the model asks for that."""
+        said = random.Random(number).choices(range(100, 30_000), k=self.prompt_tokens)
+        if not self.frames:
+            return said
+        start, end, user, assistant = (
+            self.config[f"{name}_token_id"] for name in ("im_start", "im_end", "user", "assistant")
+        )
+        return [start, user, 20, *said, end, 20, start, assistant, 20]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The checkpoint's config.json."""
+        value: dict[str, Any] = json.loads((self.model / "config.json").read_text())
+        return value
+
+    @property
+    def frames(self) -> bool:
+        """Whether the model speaks in frames of several codes."""
+        return "code2wav_config" in self.config
 
 
 @dataclass(frozen=True, slots=True)
