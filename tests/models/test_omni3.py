@@ -286,3 +286,14 @@ def test_the_python_door_answers_the_same_whole_and_as_a_stream() -> None:
     assert sum(len(event.pcm) for event in events if isinstance(event, AudioDelta)) == 2 * len(whole.audio)
     assert isinstance(events[-1], Done)
     assert omni.generate(text="hi", sampling=greedy).audio is None
+
+
+def test_stages_in_processes_of_their_own_say_the_same() -> None:
+    apart = Served(placement={"talker": "cpu:1", "code2wav": "cpu:2"})
+    try:
+        for name, (tokens, samples) in zip(PROMPTS, apart.ask(*PROMPTS), strict=True):
+            their_tokens, their_samples = theirs(name)
+            assert tokens == their_tokens
+            np.testing.assert_allclose(samples, their_samples.clip(-1, 1), atol=1e-3)
+    finally:
+        apart.engine.close()
