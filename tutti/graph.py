@@ -65,6 +65,7 @@ class Graph:
     `models.processor.media`); None for a model that takes text only. `narrator` names
     `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
     None for a model that does not speak. `folders` are those beside config.json with weights that stages open.
+    `switch` is a key of config.json: where that is false, the checkpoint has what text needs and no more.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Graph:
     media: str | None = None
     narrator: str | None = None
     folders: tuple[str, ...] = ()
+    switch: str | None = None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -114,6 +116,10 @@ class Graph:
             stages=tuple(stage for stage in self.stages if stage.name in kept),
             edges=tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
         )
+
+    def silent(self) -> Graph:
+        """The graph of a checkpoint that writes and does not speak."""
+        return replace(self.prune(("text",), tuple(self.inputs)), narrator=None)
 
     def made_of(self, name: str) -> frozenset[str]:
         """The modalities that other stages make of what the stage `name` emits."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
+import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import WhisperFeatureExtractor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
@@ -60,9 +64,9 @@ PROMPTS: dict[str, list[Piece]] = {
 class Served:
     """An engine in this thread, and what it answers."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, folder: Path | None = None, **options: Any) -> None:
         self.events: list[Event] = []
-        path = str(checkpoints.cached(NAME))
+        path = str(folder or checkpoints.cached(NAME))
         defaults = {"dtype": "float32", "device": "cpu", "memory": 2 * 10**9, "block_size": 8, "threads": 1}
         self.engine = Engine(EngineOptions(model=path, **(defaults | options)), self.events.extend)
         self.processor = load_processor(path)
@@ -297,3 +301,20 @@ def test_stages_in_processes_of_their_own_say_the_same() -> None:
             np.testing.assert_allclose(samples, their_samples.clip(-1, 1), atol=1e-3)
     finally:
         apart.engine.close()
+
+
+def test_a_checkpoint_that_does_not_speak_writes(tmp_path: Path) -> None:
+    folder = shutil.copytree(checkpoints.cached(NAME), tmp_path / "thinking")
+    config = json.loads((folder / "config.json").read_text())
+    del config["talker_config"], config["code2wav_config"]
+    (folder / "config.json").write_text(json.dumps(config | {"enable_audio_output": False}))
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if name.startswith("thinker.")}
+    save_file(kept, folder / "model.safetensors", {"format": "pt"})
+    thinking = Served(folder)
+    assert thinking.engine.graph.outputs == {"text"}
+    ((tokens, _),) = thinking.ask("a picture", modalities=("text",), stage_sampling={})
+    assert tokens == theirs("a picture")[0]
+    assert "the model gives text" in refusal(
+        thinking, thinking.prepared("text", ("audio",), stage_sampling={})
+    )

@@ -39,7 +39,8 @@ def find_graph(config: Mapping[str, Any]) -> Graph:
         raise CheckpointError("config.json names no architectures, so it cannot be told what model this is")
     for graph in graphs():
         if any(name in graph.architectures for name in architectures):
-            return graph
+            speaks = graph.switch is None or config.get(graph.switch) is not False
+            return graph if speaks else graph.silent()
     if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
         for graph in graphs():
             if not graph.architectures:

@@ -41,4 +41,5 @@ GRAPH = Graph(
     ),
     media=f"{_HOME}.media:reader",
     narrator=f"{_HOME}.narrator:narrator",
+    switch="enable_audio_output",
 )

@@ -15,7 +15,6 @@ from tutti.models import decoder
 from tutti.models.config import DecoderConfig
 from tutti.models.grids import GridDecoder
 from tutti.models.protocols import ForwardInputs
-from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen3_omni.config import thinker_config
 from tutti.models.standard import EXPERTS, TABLE
 from tutti.models.weights import renamed
@@ -50,7 +49,8 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> decoder.Decoder:
     # What the configuration says of tied embeddings is its class's default, true or not.
     tied = "thinker.lm_head.weight" not in checkpoint.tensors
     config = replace(thinker_config(checkpoint.config), tied=tied)
-    tap = min(part(checkpoint.config, "talker_config").get("accept_hidden_layer", 18), len(config.layers))
+    talker = checkpoint.config.get("talker_config") or {}  # not every checkpoint speaks
+    tap = min(talker.get("accept_hidden_layer", 18), len(config.layers))
 
     def kind(config: DecoderConfig, device: torch.device, context: int | None) -> Thinker:
         return Thinker(config, device, context, tap)
