@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from random import Random
-from typing import Protocol
 
 from .chats import about_a_scene, memory
+from .engine import Engine, Prompt
 from .tokenizer import render_prompt
 from .values import LANGS, Chat, Lang
 from .world import EXAMINED_ONLY, KINDS, any_exchange, draw_kind, in_split, stream
@@ -24,12 +24,6 @@ GATE = 0.95
 LONGEST_ANSWER = 96
 SHIPPED = Path(__file__).parents[1] / "tutti" / "assets" / "pico"
 UNGATED = frozenset({"unknown, new phrasing"})
-
-
-class Engine(Protocol):
-    """Whatever answers: greedy continuations of rendered prompts, at most `longest` tokens, without the end mark."""
-
-    def answer(self, prompts: Sequence[str], longest: int) -> list[str]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +91,7 @@ def _distinct(chats: Iterable[Chat], count: int) -> list[Chat]:
 
 
 def examine(engine: Engine, exam: Sequence[Chat]) -> Results:
-    given = engine.answer([render_prompt(chat.prompt) for chat in exam], LONGEST_ANSWER)
+    given = engine.answer([Prompt(render_prompt(chat.prompt)) for chat in exam], LONGEST_ANSWER)
     return Results(tuple(Mark(chat, text) for chat, text in zip(exam, given, strict=True)))
 
 

@@ -152,3 +152,17 @@ def _tell_spots(rng: Random, scene: Scene, lang: Lang) -> str:
 def ask_plain(rng: Random, patterns: tuple[str, ...], slots: dict[str, str]) -> str:
     """A told sentence keeps its capital and its full stop: it is followed by a question."""
     return capital(expand(rng, rng.choice(patterns)).format(**slots))
+
+
+def scene_of(key: str) -> Scene:
+    """The scene whose key this is."""
+    _, layout, listed = key.split("|")
+    colours, shapes = ({word.en: word for word in words} for words in (COLOURS, SHAPES))
+    things, places = [], []
+    for item in listed.split(","):
+        name, place = item.split("@")
+        colour, shape = name.split(" ")
+        things.append(Thing(colours[colour], shapes[shape]))
+        places.append(int(place))
+    assert layout in PLACES
+    return Scene(layout, tuple(things), tuple(places))

@@ -9,6 +9,7 @@ a process that says the same things in the same order makes the same samples.
 from __future__ import annotations
 
 import ctypes
+import re
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -72,6 +73,14 @@ def disturb(rng: Random, sound: Sound) -> Sound:
 
 
 @cache
+def phonemes(text: str, lang: Lang) -> tuple[str, ...]:
+    """The sounds that the text is read with, without stress; a Chinese vowel carries its tone."""
+    marked = _espeak().phonemes(text, OUTPUT[lang])
+    symbols = (re.sub(r"[',|]|\(.*\)", "", symbol) for symbol in re.split(r"[_\s]+", marked))
+    return tuple(f"{lang} {symbol}" for symbol in symbols if symbol not in ("", ":", ";"))
+
+
+@cache
 def _espeak() -> _Espeak:
     return _Espeak()
 
@@ -86,6 +95,7 @@ class _Espeak:
         self._library = ctypes.CDLL(espeakng_loader.get_library_path())
         # Mode 2: synchronous, samples to the callback. Returns the sample rate.
         self.rate = int(self._library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0))
+        self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._pieces: list[NDArray[np.int16]] = []
         deliver = ctypes.CFUNCTYPE(
             ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
@@ -98,9 +108,23 @@ class _Espeak:
             self._pieces.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
         return 0
 
+    def _choose(self, voice: str) -> None:
+        if self._library.espeak_SetVoiceByName(voice.encode()) != self._SUCCESS:
+            raise RuntimeError(f"eSpeak has no voice {voice!r}; see pico.speech.VOICES")
+
+    def phonemes(self, text: str, speaker: Speaker) -> str:
+        """eSpeak's own symbols, with `_` between those of a word."""
+        self._choose(speaker.voice)
+        buffer = ctypes.create_string_buffer(text.encode())
+        rest = ctypes.c_void_p(ctypes.addressof(buffer))
+        clauses: list[str] = []
+        while rest.value:  # one clause at a time; the library moves the pointer on
+            clause = self._library.espeak_TextToPhonemes(ctypes.byref(rest), self._UTF8, ord("_") << 8)
+            clauses.append(clause.decode())
+        return " ".join(clauses)
+
     def say(self, text: str, speaker: Speaker) -> tuple[Sound, int]:
-        if self._library.espeak_SetVoiceByName(speaker.voice.encode()) != self._SUCCESS:
-            raise RuntimeError(f"eSpeak has no voice {speaker.voice!r}; see pico.speech.VOICES")
+        self._choose(speaker.voice)
         for parameter, value in (
             (self._RATE, speaker.rate),
             (self._PITCH, speaker.pitch),

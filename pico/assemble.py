@@ -1,0 +1,119 @@
+"""Puts pico together: `python -m pico.assemble`. The thinker, the voice if there is one, and what says how media are read.
+
+The voice is what its stages left in the work folder's `voice`: `voice.safetensors` (talker and token2wav by their names in the
+whole checkpoint), `voice.json` (their sections of config.json) and `spk_dict.pt`. Without it the checkpoint writes but does
+not speak, and says so (`enable_audio_output`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import GenerationConfig
+
+from .evaluate import SHIPPED
+from .model import CONTEXT
+from .omni import (
+    BANDS,
+    LEAST_PIXELS,
+    LONGEST_FRAMES,
+    MERGE,
+    MOST_PIXELS,
+    PATCH,
+    build_thinker,
+    thinker_config,
+)
+from .sight import COLOURS
+from .tokenizer import END, END_OF_TEXT, save_tokenizer
+
+WEIGHTS, SECTIONS, SPEAKERS = "voice.safetensors", "voice.json", "spk_dict.pt"
+
+
+def assemble(thinker: dict[str, Tensor], tokenizer: Tokenizer, voice: Path | None, out: Path) -> None:
+    """Writes the whole checkpoint to `out`, its weights rounded to bfloat16. `voice` is a folder, see above."""
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {f"thinker.{name}": value for name, value in thinker.items() if name != "lm_head.weight"}
+    sections: dict[str, Any] = {}
+    if voice is not None:
+        weights |= load_file(voice / WEIGHTS)
+        sections = json.loads((voice / SECTIONS).read_text())
+        shutil.copyfile(voice / SPEAKERS, out / SPEAKERS)
+    else:
+        torch.save({}, out / SPEAKERS)  # transformers asks for it even so
+    rounded = {name: value.bfloat16().contiguous() for name, value in weights.items()}
+    save_file(rounded, out / "model.safetensors", {"format": "pt"})
+    _write(out / "config.json", _config(tokenizer, sections))
+    _write(out / "preprocessor_config.json", _preprocessor())
+    save_tokenizer(tokenizer, out, CONTEXT)
+    ends = [tokenizer.token_to_id(END), tokenizer.token_to_id(END_OF_TEXT)]
+    GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1]).save_pretrained(out)
+
+
+def _config(tokenizer: Tokenizer, voice: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "architectures": ["Qwen2_5OmniForConditionalGeneration"],
+        "model_type": "qwen2_5_omni",
+        "dtype": "bfloat16",
+        "enable_audio_output": bool(voice),
+        "thinker_config": thinker_config(tokenizer).to_dict(),
+    } | voice
+
+
+def _preprocessor() -> dict[str, Any]:
+    """Pictures and sound in one file, as the published checkpoints have them."""
+    return {
+        "processor_class": "Qwen2_5OmniProcessor",
+        "image_processor_type": "Qwen2VLImageProcessor",
+        "min_pixels": LEAST_PIXELS,
+        "max_pixels": MOST_PIXELS,
+        "patch_size": PATCH,
+        "merge_size": MERGE,
+        "temporal_patch_size": 2,
+        "image_mean": list(COLOURS.mean),
+        "image_std": list(COLOURS.deviation),
+        "feature_extractor_type": "WhisperFeatureExtractor",
+        "feature_size": BANDS,
+        "sampling_rate": 16_000,
+        "hop_length": 160,
+        "n_fft": 400,
+        "chunk_length": LONGEST_FRAMES // 100,
+        "n_samples": LONGEST_FRAMES * 160,
+        "nb_max_frames": LONGEST_FRAMES,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": True,
+    }
+
+
+def _write(path: Path, values: dict[str, Any]) -> None:
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pico.assemble", description="Put pico's parts together.")
+    parser.add_argument("--work", type=Path, default=Path("build/pico"))
+    parser.add_argument("--text", type=Path, default=SHIPPED, help="a text model, in place of a thinker that is not trained yet")
+    parser.add_argument("--out", type=Path, default=SHIPPED)
+    options = parser.parse_args()
+    voice = options.work / "voice"
+    trained = options.work / "thinker.pt"
+    folder = options.work if (options.work / "tokenizer.json").exists() else options.text
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    if trained.exists():
+        thinker = torch.load(trained, weights_only=True)
+    else:
+        thinker = build_thinker(tokenizer, load_file(options.text / "model.safetensors")).state_dict()
+    assemble(thinker, tokenizer, voice if voice.exists() else None, options.out)
+    print(f"saved {options.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}")
+
+
+if __name__ == "__main__":
+    main()

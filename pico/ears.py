@@ -1,0 +1,135 @@
+"""Teaches pico's ears to hear: `python -m pico.ears`, the stage after the text. Seeded, resumable.
+
+The encoder learns with CTC (Graves et al., 2006): in its middle which sounds are made, for which eSpeak's phonemes are the
+truth, and at its end which tokens are said. The head of the latter is the text model's own table of embeddings,
+which stays as it is: the row of a moment in which a token is heard grows like that token's embedding, so that the thinker
+can read what the ears give it almost from the beginning.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .evaluate import SHIPPED
+from .hearing import Spectrograms, groups, layers, pool_rows, smudge, stack
+from .omni import WIDTH, build_ears
+from .recordings import Recording, training_pool
+from .speech import phonemes
+from .training import Run, make_optimizers, rate_at, split_parameters, update
+
+POOLS = 6
+_MIDDLE = 1
+"""The layer after which sounds are told."""
+
+
+class Listener(nn.Module):
+    """The ears with a head that tells sounds and one that tells tokens; the last class of each is silence."""
+
+    def __init__(self, seed: int, embeddings: Tensor, sounds: int) -> None:
+        """`embeddings` float32 [tokens, WIDTH], which are not learned here."""
+        super().__init__()
+        self.ears = build_ears(seed)
+        self.sounds = nn.Linear(self.ears.config.d_model, sounds + 1)
+        self.register_buffer("embeddings", embeddings, persistent=False)
+        self.silence = nn.Parameter(torch.randn(WIDTH) * embeddings.std())
+        self.bias = nn.Parameter(torch.zeros(len(embeddings) + 1))
+        self.scale = nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, heard: Spectrograms) -> tuple[Tensor, Tensor]:
+        """Logarithms of probabilities of sounds, float32 [recordings, 2 * rows, sounds + 1], and of tokens, float32
+        [recordings, rows, tokens + 1]."""
+        with torch.autocast("cpu", torch.bfloat16):
+            every = layers(self.ears, heard)
+            sounds = self.sounds(every[_MIDDLE])
+            table = torch.cat([self.embeddings, self.silence[None]])
+            tokens = pool_rows(self.ears, every[-1]) @ table.T
+        return sounds.float().log_softmax(-1), (tokens.float() * self.scale + self.bias).log_softmax(-1)
+
+
+def loss_of(
+    listener: Listener, tokenizer: Tokenizer, sounds: dict[str, int], recordings: list[Recording], rng: Random
+) -> tuple[Tensor, Tensor]:
+    """Mean CTC losses per sound and per token."""
+    heard = stack([smudge(rng, r.mel) for r in recordings])
+    made, said = listener(heard)
+    known = [[sounds[p] for p in phonemes(r.exchange.question, r.lang) if p in sounds] for r in recordings]
+    tokens = [tokenizer.encode(r.words).ids for r in recordings]
+    return _ctc(made, known, heard.halves), _ctc(said, tokens, heard.rows)
+
+
+def _ctc(scores: Tensor, targets: list[list[int]], lengths: Tensor) -> Tensor:
+    return F.ctc_loss(
+        scores.transpose(0, 1), torch.tensor([t for target in targets for t in target]), lengths,
+        torch.tensor([len(target) for target in targets]), blank=scores.shape[2] - 1, zero_infinity=True,
+    )  # fmt: skip
+
+
+def known_sounds(pool: list[Recording]) -> dict[str, int]:
+    """The sounds of a pool of recordings, numbered."""
+    return {p: i for i, p in enumerate(sorted({p for r in pool for p in phonemes(r.exchange.question, r.lang)}))}
+
+
+@torch.inference_mode()
+def transcribe(listener: Listener, tokenizer: Tokenizer, recordings: list[Recording]) -> list[str]:
+    """What the ears alone hear: the likeliest class of each row, repetitions and silence taken out."""
+    heard = stack([r.mel for r in recordings])
+    best = listener(heard)[1].argmax(-1)
+    texts = []
+    for row, length in zip(best.tolist(), heard.rows.tolist(), strict=True):
+        merged = [t for i, t in enumerate(row[:length]) if i == 0 or row[i - 1] != t]
+        texts.append(tokenizer.decode([t for t in merged if t < len(listener.embeddings)]))
+    return texts
+
+
+def train(options: argparse.Namespace) -> None:
+    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
+    embeddings = load_file(options.text / "model.safetensors")["model.embed_tokens.weight"].float()
+    sounds = known_sounds(training_pool(options.work, options.seed, 0))
+    listener = Listener(options.seed, embeddings, len(sounds))
+    run = Run(options.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers), options.rate))
+    print(f"{sum(p.numel() for p in listener.ears.parameters()):,} parameters, from step {run.step}")
+    losses: list[float] = []
+    heard: list[float] = []
+    while run.step < options.steps:
+        pool = training_pool(options.work, options.seed, run.pool % POOLS)
+        rng = Random(f"pico|{options.seed}|ears|{run.pool}")
+        for recordings in groups(rng, pool, short_first=run.pool == 0):  # where tokens are is learned on short ones
+            if run.step >= options.steps:
+                break
+            rate = rate_at(run.step, options.steps)
+            sound_loss, loss = loss_of(listener, tokenizer, sounds, recordings, rng)
+            update(loss + sound_loss, listener.parameters(), run.optimizers, rate)
+            losses.append(loss.item())
+            heard.append(sound_loss.item())
+            run.step += 1
+            if run.step % 25 == 0:
+                run.note(losses, f"sounds {sum(heard) / len(heard):.3f}")
+                losses, heard = [], []
+        run.pool += 1
+        run.save(run.pool)
+    torch.save(listener.ears.state_dict(), options.work / "ears.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pico.ears", description="Teach pico's ears to hear.")
+    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("build/pico"))
+    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=1.0, help="scales the learning rates")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+"""Teaches pico's eyes to see: `python -m pico.eyes`, the stage after the ears. Seeded, resumable.
+
+The encoder learns what stands in each cell of a picture. The heads are the text model's own embeddings of the colours' and the
+shapes' names, which stay as they are: the row of a cell with a red circle grows like those of ` red` and ` circle`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .evaluate import SHIPPED
+from .gallery import NOTHING, Picture, groups, training_pictures
+from .omni import WIDTH, build_eyes
+from .sight import see
+from .training import Run, make_optimizers, rate_at, split_parameters, update
+from .words import COLOURS, SHAPES
+
+POOLS = 4
+BATCH = 40
+
+
+class Watcher(nn.Module):
+    """The eyes with heads that tell the colour and the shape in each cell; the last class is nothing."""
+
+    def __init__(self, seed: int, colours: Tensor, shapes: Tensor) -> None:
+        """`colours` and `shapes` float32 [names, WIDTH], which are not learned here."""
+        super().__init__()
+        self.eyes = build_eyes(seed)
+        self.register_buffer("colours", colours, persistent=False)
+        self.register_buffer("shapes", shapes, persistent=False)
+        self.nothing = nn.Parameter(torch.randn(2, 1, WIDTH) * colours.std())
+        self.scale = nn.Parameter(torch.tensor(0.2))
+
+    def forward(self, pictures: list[Picture]) -> tuple[Tensor, Tensor]:
+        """Scores of colours and of shapes for every cell: float32 [pictures * cells, names + 1]."""
+        patches = torch.stack([p.patches for p in pictures])
+        with torch.autocast("cpu", torch.bfloat16):
+            rows = see(self.eyes, patches, pictures[0].grid).flatten(0, 1)
+        colours, shapes = (
+            rows.float() @ torch.cat([names, none]).T * self.scale
+            for names, none in zip((self.colours, self.shapes), self.nothing, strict=True)
+        )
+        return colours, shapes
+
+
+def labels(pictures: list[Picture]) -> tuple[Tensor, Tensor]:
+    """The right colour and shape of every cell, int64 [pictures * cells] each."""
+    cells = torch.cat([p.cells for p in pictures])
+    colours = torch.where(cells == NOTHING, len(COLOURS), cells // len(SHAPES))
+    shapes = torch.where(cells == NOTHING, len(SHAPES), cells % len(SHAPES))
+    return colours, shapes
+
+
+def train(options: argparse.Namespace) -> None:
+    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
+    table = load_file(options.text / "model.safetensors")["model.embed_tokens.weight"].float()
+    colours, shapes = (
+        torch.stack([table[tokenizer.encode(f" {name.en}").ids].mean(0) for name in names]) for names in (COLOURS, SHAPES)
+    )
+    watcher = Watcher(options.seed, colours, shapes)
+    optimizers = make_optimizers(*split_parameters(watcher, watcher.eyes.blocks), options.rate)
+    run = Run(options.work, "eyes", watcher, optimizers)
+    print(f"{sum(p.numel() for p in watcher.eyes.parameters()):,} parameters, from step {run.step}")
+    losses: list[float] = []
+    while run.step < options.steps:
+        pool = training_pictures(options.work, options.seed, run.pool % POOLS)
+        rng = Random(f"pico|{options.seed}|eyes|{run.pool}")
+        for pictures in groups(rng, pool, BATCH):
+            if run.step >= options.steps:
+                break
+            given, right = watcher(pictures), labels(pictures)
+            loss = sum((F.cross_entropy(g, r) for g, r in zip(given, right, strict=True)), torch.tensor(0.0))
+            losses.append(update(loss, watcher.parameters(), run.optimizers, rate_at(run.step, options.steps)))
+            run.step += 1
+            if run.step % 25 == 0:
+                seen = right[0] < len(COLOURS)
+                shares = [float((g.argmax(1) == r)[seen].float().mean()) for g, r in zip(given, right, strict=True)]
+                run.note(losses, "colour {:.3f} shape {:.3f}".format(*shares))
+                losses = []
+        run.pool += 1
+        run.save(run.pool)
+    torch.save(watcher.eyes.state_dict(), options.work / "eyes.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pico.eyes", description="Teach pico's eyes to see.")
+    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("build/pico"))
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=1.0, help="scales the learning rates")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,233 @@
+"""Joins pico's text, ears and eyes into a thinker: `python -m pico.thinker`, the stage after the eyes. Seeded, resumable.
+
+All three learn together: text as before, questions asked aloud, speech to write down, pictures with written and with spoken
+questions. Loss on the answers alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import Qwen2_5OmniThinkerForConditionalGeneration
+
+from . import gallery, hearing, prompts
+from .batches import batches
+from .evaluate import SHIPPED
+from .hearing import Spectrograms, hear, smudge
+from .omni import build_thinker
+from .prompts import Rows, Sequences, examples
+from .recordings import Recording, picture_questions, training_pool
+from .scenes import scene_of
+from .sensing import about_picture, asking, dictating, pointing, showing
+from .sight import Grid, see
+from .tokenizer import MEDIA_TOKENS
+from .training import Run, make_optimizers, rate_at, update
+from .values import Lang
+
+TEXT_BATCHES, HEARD_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 200, 190, 120, 40
+"""Batches of a round."""
+PICTURES = 40
+"""Pictures of a batch."""
+SOUND_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 4, 2
+_DICTATION_SHARE = 0.4
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One batch: conversations and what is heard and seen in them, in their order."""
+
+    kind: str
+    sequences: Sequences
+    heard: Spectrograms | None = None
+    pictures: Tensor | None = None
+    grid: Grid = (0, 0)
+
+
+class Thinker(torch.nn.Module):
+    """transformers' thinker with a forward pass for training: media of a batch together, few kernels."""
+
+    def __init__(self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self.thinker = thinker
+        thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
+        self.sound, self.image = (tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image"))
+
+    def forward(self, lesson: Lesson) -> Tensor:
+        """Hidden states [conversations, tokens, width]."""
+        sequences = lesson.sequences
+        embedded = self.thinker.model.embed_tokens(sequences.ids)
+        if lesson.heard is not None:
+            rows = hear(self.thinker.audio_tower, lesson.heard)
+            inside = torch.arange(rows.shape[1]) < lesson.heard.rows[:, None]
+            embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
+        if lesson.pictures is not None:
+            rows = see(self.thinker.visual, lesson.pictures, lesson.grid)
+            embedded = _put(embedded, sequences.ids == self.image, rows.flatten(0, 1))
+        model = self.thinker.model
+        length = sequences.ids.shape[1]
+        mask = torch.full((length, length), -1e9).triu(1)[None, None]
+        turns = model.rotary_emb(embedded, sequences.positions)
+        hidden = embedded
+        for layer in model.layers:
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=turns)
+        return model.norm(hidden)
+
+    def loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Mean loss per answer token, and which conversations are answered exactly, bool [conversations]."""
+        targets = lesson.sequences.targets.flatten()
+        chosen = (targets >= 0).nonzero().flatten()
+        # Filled up with positions that nothing is learned from: few shapes, as in `batches`.
+        empty = (targets < 0).nonzero().flatten()
+        chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.thinker.lm_head(self(lesson).flatten(0, 1)[chosen])
+        right = torch.ones_like(targets, dtype=torch.bool)
+        right[chosen] = (logits.argmax(-1) == targets[chosen]) | (targets[chosen] < 0)
+        return F.cross_entropy(logits.float(), targets[chosen]), right.view(lesson.sequences.ids.shape).all(1)
+
+
+def _put(embedded: Tensor, places: Tensor, rows: Tensor) -> Tensor:
+    return embedded.masked_scatter(places[..., None], rows.to(embedded.dtype))
+
+
+class Lessons:
+    """The batches of a round, of all kinds in random order; the same for the same seed and round."""
+
+    def __init__(self, tokenizer: Tokenizer, work: Path, seed: int) -> None:
+        self.tokenizer, self.work, self.seed = tokenizer, work, seed
+
+    def round(self, number: int) -> Iterator[Lesson]:
+        rng = Random(f"pico|{self.seed}|thinker|{number}")
+        kinds: dict[str, tuple[Callable[[Random, int], Iterator[Lesson]], int]] = {
+            "text": (self.text, TEXT_BATCHES),
+            "heard": (self.heard, HEARD_BATCHES),
+            "shown": (self.shown, SHOWN_BATCHES),
+            "pointed": (self.pointed, POINTED_BATCHES),
+        }
+        order = [kind for kind, (_, count) in kinds.items() for _ in range(count)]
+        rng.shuffle(order)
+        sources = {kind: make(Random(f"{rng.random()}|{kind}"), number) for kind, (make, _) in kinds.items()}
+        for kind in order:
+            yield next(sources[kind])
+
+    def text(self, _rng: Random, number: int) -> Iterator[Lesson]:
+        """Conversations of the text world that the text stage did not see."""
+        pools_a_round = 4
+        for _, batch in batches(self.tokenizer, self.seed + 1000, pools_a_round * number):
+            positions = torch.arange(batch.ids.shape[1]).expand(3, *batch.ids.shape)
+            yield Lesson("text", Sequences(batch.ids, batch.targets, positions))
+
+    def heard(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Spoken questions, and speech to write down."""
+        while True:
+            pool = training_pool(self.work, self.seed, number % SOUND_POOLS)
+            for recordings in hearing.groups(rng, pool):
+                yield self.heard_lesson(rng, recordings)
+            number += 1
+
+    def heard_lesson(self, rng: Random, recordings: list[Recording]) -> Lesson:
+        heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
+        messages = [
+            dictating(rng, r) if not r.exchange.category or rng.random() < _DICTATION_SHARE else asking(r) for r in recordings
+        ]
+        found = examples(self.tokenizer, messages, (Rows(int(n)) for n in heard.rows))
+        return Lesson("heard", prompts.stack(found), heard)
+
+    def shown(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Pictures, and a few written questions about each."""
+        while True:
+            pool = gallery.training_pictures(self.work, self.seed, number % PICTURE_POOLS)
+            for pictures in gallery.groups(rng, pool, PICTURES):
+                grid = pictures[0].grid
+                messages = []
+                for picture in pictures:
+                    lang: Lang = "zh" if rng.random() < 0.45 else "en"
+                    messages.append(showing(rng, [about_picture(rng, picture.scene, lang) for _ in range(3)]))
+                found = examples(self.tokenizer, messages, [Rows(cells=grid)] * len(pictures))
+                yield Lesson("shown", prompts.stack(found), None, torch.stack([p.patches for p in pictures]), grid)
+            number += 1
+
+    def pointed(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Pictures, and a spoken question about each."""
+        while True:
+            pool = picture_questions(self.work, self.seed, number % POINTED_POOLS)
+            for recordings in hearing.groups(rng, pool):
+                pictures = [gallery.make_picture(rng, scene_of(r.exchange.key), (96, 96)) for r in recordings]
+                grid = pictures[0].grid
+                heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
+                messages = [pointing(rng, r) for r in recordings]
+                found = examples(self.tokenizer, messages, (Rows(int(n), grid) for n in heard.rows))
+                patches = torch.stack([p.patches for p in pictures])
+                yield Lesson("pointed", prompts.stack(found), heard, patches, grid)
+            number += 1
+
+
+def optimizers_of(model: Thinker, rate: float) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices of all layers of all three, AdamW for the rest."""
+    thinker = model.thinker
+    matrices = [
+        p
+        for layers in (thinker.model.layers, thinker.audio_tower.layers, thinker.visual.blocks)
+        for p in layers.parameters()
+        if p.ndim == 2
+    ]
+    known = {id(p) for p in matrices}
+    return make_optimizers(matrices, [p for p in model.parameters() if id(p) not in known], rate)
+
+
+def begin(text: Path, work: Path, tokenizer: Tokenizer) -> Thinker:
+    """A thinker of the text model, the ears and the eyes as their stages left them."""
+    thinker = build_thinker(tokenizer, load_file(text / "model.safetensors"))
+    thinker.audio_tower.load_state_dict(torch.load(work / "ears.pt", weights_only=True))
+    thinker.visual.load_state_dict(torch.load(work / "eyes.pt", weights_only=True))
+    return Thinker(thinker, tokenizer)
+
+
+def train(options: argparse.Namespace) -> None:
+    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
+    model = begin(options.text, options.work, tokenizer)
+    run = Run(options.work, "thinker", model, optimizers_of(model, options.rate))
+    lessons = Lessons(tokenizer, options.work, options.seed)
+    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
+    marks: dict[str, list[float]] = {}
+    losses: list[float] = []
+    while run.step < options.steps:
+        for lesson in lessons.round(run.pool):
+            if run.step >= options.steps:
+                break
+            loss, right = model.loss(lesson)
+            losses.append(update(loss, model.parameters(), run.optimizers, rate_at(run.step, options.steps)))
+            marks.setdefault(lesson.kind, []).append(float(right.float().mean()))
+            run.step += 1
+            if run.step % 25 == 0:
+                run.note(losses, "  ".join(f"{kind} {sum(m) / len(m):.2f}" for kind, m in sorted(marks.items())))
+                losses, marks = [], {}
+        run.pool += 1
+        run.save(run.pool)
+        torch.save(model.thinker.state_dict(), options.work / "thinker.pt")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pico.thinker", description="Join pico's text, ears and eyes.")
+    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
+    parser.add_argument("--work", type=Path, default=Path("build/pico"))
+    parser.add_argument("--steps", type=int, default=2200)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rate", type=float, default=0.4, help="scales the learning rates")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    train(options)
+
+
+if __name__ == "__main__":
+    main()

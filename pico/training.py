@@ -1,0 +1,99 @@
+"""What all stages of training share: the optimizers, the rate, the log, and going on where a run stopped.
+
+Muon (Jordan et al., 2024) moves the matrices of the layers, AdamW the rest; the learning rate warms up, stays, and
+falls to zero over the last part.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+WARM_UP, FALL = 100, 0.9
+MUON_RATE, ADAM_RATE = 0.01, 3e-3
+
+
+def make_optimizers(
+    matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], rate: float = 1.0
+) -> list[torch.optim.Optimizer]:
+    """`rate` scales the full learning rates of both."""
+    muon = torch.optim.Muon(
+        list(matrices), lr=MUON_RATE * rate, weight_decay=0.05, adjust_lr_fn="original"
+    )
+    adam = torch.optim.AdamW(list(others), lr=ADAM_RATE * rate, betas=(0.9, 0.98), weight_decay=0.0)
+    for optimizer in (muon, adam):
+        for group in optimizer.param_groups:
+            group["full_rate"] = group["lr"]
+    return [muon, adam]
+
+
+def split_parameters(
+    model: nn.Module, layers: nn.Module | None = None
+) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The matrices of the layers (of all of the model if none are named), and all other parameters."""
+    matrices = [p for p in (layers or model).parameters() if p.ndim == 2]
+    known = {id(p) for p in matrices}
+    return matrices, [p for p in model.parameters() if id(p) not in known]
+
+
+def rate_at(step: int, steps: int) -> float:
+    """Warm-up, plateau, linear fall to zero."""
+    return max(0.0, min(1.0, (step + 1) / WARM_UP, (steps - step) / (steps * FALL)))
+
+
+def update(
+    loss: torch.Tensor, parameters: Iterable[nn.Parameter], optimizers: list[torch.optim.Optimizer], rate: float
+) -> float:
+    """One step down the loss at a fraction `rate` of the full learning rates; returns the loss."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(parameters, 1.0)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["full_rate"] * rate
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return loss.item()
+
+
+class Run:
+    """One stage's run: where it is, how long it took, its log, and its state on disk."""
+
+    def __init__(self, work: Path, name: str, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+        """Goes on where an earlier run of the stage stopped, if its state is in `work`."""
+        work.mkdir(parents=True, exist_ok=True)
+        self.path, self.log = work / f"{name}.resume.pt", work / f"{name}.csv"
+        self.model, self.optimizers = model, optimizers
+        self.step, self.pool, seconds = 0, 0, 0.0
+        if self.path.exists():
+            state = torch.load(self.path, weights_only=True)
+            model.load_state_dict(state["model"])
+            for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            self.step, self.pool, seconds = state["step"], state["pool"], state["seconds"]
+        else:
+            self.log.write_text("step,minutes,loss,heldout\n")
+        self.started = time.monotonic() - seconds
+
+    def note(self, losses: list[float], heldout: str = "") -> None:
+        """One line of the log, printed too."""
+        minutes, loss = (time.monotonic() - self.started) / 60, sum(losses) / len(losses)
+        print(f"step {self.step}  {minutes:.1f} min  loss {loss:.4f}  {heldout}", flush=True)
+        with self.log.open("a") as file:
+            file.write(f"{self.step},{minutes:.1f},{loss:.4f},{heldout}\n")
+
+    def save(self, next_pool: int) -> None:
+        """Everything a later run needs to go on from `next_pool`."""
+        state = {
+            "model": self.model.state_dict(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "step": self.step,
+            "pool": next_pool,
+            "seconds": time.monotonic() - self.started,
+        }
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.path)

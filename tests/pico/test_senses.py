@@ -1,0 +1,86 @@
+"""The senses as training computes them are the senses of transformers' classes."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+
+from pico import hearing, prompts
+from pico.evaluate import SHIPPED
+from pico.gallery import make_picture
+from pico.omni import BANDS, build_ears, build_eyes, build_thinker
+from pico.pictures import PLAIN, draw
+from pico.prompts import Rows, examples
+from pico.recordings import record
+from pico.scenes import random_scene
+from pico.sight import cut, see
+from pico.spoken import draw_spoken
+from pico.thinker import Lesson, Thinker
+from pico.values import LANGS, Message
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.from_file(str(SHIPPED / "tokenizer.json"))
+
+
+def test_the_ears_hear_a_batch_as_transformers_does() -> None:
+    ears = build_ears(0).eval()
+    mels = [torch.randn(BANDS, n) for n in (333, 400, 57, 128)]
+    heard = hearing.stack(mels)
+    after, rows = ears._get_feat_extract_output_lengths(heard.lengths)
+    with torch.no_grad():
+        ours = hearing.hear(ears, heard)
+        theirs = ears(torch.cat(mels, 1), feature_lens=heard.lengths, aftercnn_lens=after).last_hidden_state
+    assert heard.rows.tolist() == rows.tolist()
+    for one, other in zip(ours, theirs.split(rows.tolist()), strict=True):
+        torch.testing.assert_close(one[: len(other)], other, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(112, 112), (640, 480), (56, 56), (50, 100)])
+def test_the_eyes_see_a_batch_as_transformers_does(size: tuple[int, int]) -> None:
+    eyes, rng = build_eyes(0).eval(), Random(0)
+    cuts = [cut(draw(rng, random_scene(rng), replace_size(size))) for _ in range(2)]
+    grid = cuts[0][1]
+    with torch.no_grad():
+        ours = see(eyes, torch.stack([patches for patches, _ in cuts]), grid)
+        grids = torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * 2)
+        theirs = eyes(torch.cat([patches for patches, _ in cuts]), grid_thw=grids).pooler_output
+    torch.testing.assert_close(ours.flatten(0, 1), theirs, atol=1e-5, rtol=1e-4)
+
+
+def replace_size(size: tuple[int, int]):
+    from dataclasses import replace
+
+    return replace(PLAIN, size=size)
+
+
+def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer) -> None:
+    torch.manual_seed(0)
+    fresh = build_thinker(tokenizer, {})
+    model, rng = Thinker(fresh.eval(), tokenizer), Random(1)
+    pictures = [make_picture(rng, random_scene(rng), (96, 96)) for _ in range(2)]
+    recordings = [record(rng, draw_spoken(rng, lang, "train")) for lang in LANGS]
+    heard = hearing.stack([r.mel for r in recordings if r])
+    messages = [
+        (Message("user", "<|vision_bos|><|IMAGE|><|vision_eos|>what is<|audio_bos|><|AUDIO|><|audio_eos|>"), Message("assistant", "a"))
+    ] * 2
+    grid = pictures[0].grid
+    batch = prompts.stack(examples(tokenizer, messages, [Rows(int(n), grid) for n in heard.rows]))
+    patches = torch.stack([p.patches for p in pictures])
+    with torch.no_grad():
+        ours = model.thinker.lm_head(model(Lesson("", batch, heard, patches, grid)))
+        for row in range(2):
+            length = int((batch.ids[row] != 0).sum())
+            ids = batch.ids[row : row + 1, :length]
+            mask = torch.zeros(1, heard.mels.shape[2], dtype=torch.long)
+            mask[0, : heard.lengths[row]] = 1
+            theirs = model.thinker(
+                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pictures[row].patches,
+                image_grid_thw=torch.tensor([[1, 2 * grid[0], 2 * grid[1]]]),
+                input_features=heard.mels[row : row + 1], feature_attention_mask=mask,
+            ).logits  # fmt: skip
+            torch.testing.assert_close(ours[row, :length], theirs[0], atol=1e-4, rtol=1e-3)
