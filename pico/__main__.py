@@ -1,5 +1,23 @@
-"""`python -m pico` trains the model, as `python -m pico.train` does."""
+"""`python -m pico` makes pico from nothing, stage after stage; a stage that is done is not done again.
 
-from .train import main
+A stage goes on where it was stopped, and each is a process of its own, `python -m pico.<stage>`.
+"""
 
-main()
+import subprocess
+import sys
+from pathlib import Path
+
+WORK = Path("build") / "pico"
+STAGES = (
+    ("train", "text/model.safetensors"),
+    ("ears", "ears.pt"),
+    ("eyes", "eyes.pt"),
+    ("thinker", "thinker.pt"),
+)
+"""Each stage and what it leaves in the work folder when it is done."""
+
+for stage, left in STAGES:
+    if not (WORK / left).exists():
+        print(f"--- pico.{stage}", flush=True)
+        subprocess.run([sys.executable, "-m", f"pico.{stage}", *sys.argv[1:]], check=True)
+subprocess.run([sys.executable, "-m", "pico.assemble"], check=True)

@@ -99,20 +99,17 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pico.assemble", description="Put pico's parts together.")
-    parser.add_argument("--work", type=Path, default=Path("build/pico"))
-    parser.add_argument("--text", type=Path, default=SHIPPED, help="a text model, in place of a thinker that is not trained yet")
+    parser.add_argument("--work", type=Path, default=Path("build") / "pico", help="where the stages left what they made")
     parser.add_argument("--out", type=Path, default=SHIPPED)
-    options = parser.parse_args()
-    voice = options.work / "voice"
-    trained = options.work / "thinker.pt"
-    folder = options.work if (options.work / "tokenizer.json").exists() else options.text
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    chosen = parser.parse_args()
+    text, voice, trained = (chosen.work / name for name in ("text", "voice", "thinker.pt"))
+    tokenizer = Tokenizer.from_file(str(text / "tokenizer.json"))
     if trained.exists():
         thinker = torch.load(trained, weights_only=True)
-    else:
-        thinker = build_thinker(tokenizer, load_file(options.text / "model.safetensors")).state_dict()
-    assemble(thinker, tokenizer, voice if voice.exists() else None, options.out)
-    print(f"saved {options.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}")
+    else:  # it reads and writes already
+        thinker = build_thinker(tokenizer, load_file(text / "model.safetensors")).state_dict()
+    assemble(thinker, tokenizer, voice if voice.exists() else None, chosen.out)
+    print(f"saved {chosen.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}")
 
 
 if __name__ == "__main__":

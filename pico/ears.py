@@ -8,8 +8,6 @@ can read what the ears give it almost from the beginning.
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from random import Random
 
 import torch
@@ -18,13 +16,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .evaluate import SHIPPED
 from .hearing import Spectrograms, groups, layers, pool_rows, smudge, stack
 from .omni import WIDTH, build_ears
 from .recordings import Recording, training_pool
 from .speech import phonemes
-from .training import Run, make_optimizers, rate_at, split_parameters, update
+from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
 
+STEPS = 2400
 POOLS = 6
 _MIDDLE = 1
 """The layer after which sounds are told."""
@@ -89,22 +87,22 @@ def transcribe(listener: Listener, tokenizer: Tokenizer, recordings: list[Record
     return texts
 
 
-def train(options: argparse.Namespace) -> None:
-    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
-    embeddings = load_file(options.text / "model.safetensors")["model.embed_tokens.weight"].float()
-    sounds = known_sounds(training_pool(options.work, options.seed, 0))
-    listener = Listener(options.seed, embeddings, len(sounds))
-    run = Run(options.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers), options.rate))
+def train(chosen: Options) -> None:
+    tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
+    embeddings = load_file(chosen.text / "model.safetensors")["model.embed_tokens.weight"].float()
+    sounds = known_sounds(training_pool(chosen.work, chosen.seed, 0))
+    listener = Listener(chosen.seed, embeddings, len(sounds))
+    run = Run(chosen.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers)))
     print(f"{sum(p.numel() for p in listener.ears.parameters()):,} parameters, from step {run.step}")
     losses: list[float] = []
     heard: list[float] = []
-    while run.step < options.steps:
-        pool = training_pool(options.work, options.seed, run.pool % POOLS)
-        rng = Random(f"pico|{options.seed}|ears|{run.pool}")
+    while run.step < chosen.steps:
+        pool = training_pool(chosen.work, chosen.seed, run.pool % POOLS)
+        rng = Random(f"pico|{chosen.seed}|ears|{run.pool}")
         for recordings in groups(rng, pool, short_first=run.pool == 0):  # where tokens are is learned on short ones
-            if run.step >= options.steps:
+            if run.step >= chosen.steps:
                 break
-            rate = rate_at(run.step, options.steps)
+            rate = rate_at(run.step, chosen.steps)
             sound_loss, loss = loss_of(listener, tokenizer, sounds, recordings, rng)
             update(loss + sound_loss, listener.parameters(), run.optimizers, rate)
             losses.append(loss.item())
@@ -115,20 +113,11 @@ def train(options: argparse.Namespace) -> None:
                 losses, heard = [], []
         run.pool += 1
         run.save(run.pool)
-    torch.save(listener.ears.state_dict(), options.work / "ears.pt")
+    torch.save(listener.ears.state_dict(), chosen.work / "ears.pt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pico.ears", description="Teach pico's ears to hear.")
-    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
-    parser.add_argument("--work", type=Path, default=Path("build/pico"))
-    parser.add_argument("--steps", type=int, default=2400)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=1.0, help="scales the learning rates")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    train(options)
+    train(options("ears", "Teach pico's ears to hear.", STEPS))
 
 
 if __name__ == "__main__":

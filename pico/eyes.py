@@ -6,8 +6,6 @@ shapes' names, which stay as they are: the row of a cell with a red circle grows
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from random import Random
 
 import torch
@@ -16,13 +14,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .evaluate import SHIPPED
 from .gallery import NOTHING, Picture, groups, training_pictures
 from .omni import WIDTH, build_eyes
 from .sight import see
-from .training import Run, make_optimizers, rate_at, split_parameters, update
+from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
 from .words import COLOURS, SHAPES
 
+STEPS = 500
 POOLS = 4
 BATCH = 40
 
@@ -59,26 +57,26 @@ def labels(pictures: list[Picture]) -> tuple[Tensor, Tensor]:
     return colours, shapes
 
 
-def train(options: argparse.Namespace) -> None:
-    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
-    table = load_file(options.text / "model.safetensors")["model.embed_tokens.weight"].float()
+def train(chosen: Options) -> None:
+    tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
+    table = load_file(chosen.text / "model.safetensors")["model.embed_tokens.weight"].float()
     colours, shapes = (
         torch.stack([table[tokenizer.encode(f" {name.en}").ids].mean(0) for name in names]) for names in (COLOURS, SHAPES)
     )
-    watcher = Watcher(options.seed, colours, shapes)
-    optimizers = make_optimizers(*split_parameters(watcher, watcher.eyes.blocks), options.rate)
-    run = Run(options.work, "eyes", watcher, optimizers)
+    watcher = Watcher(chosen.seed, colours, shapes)
+    optimizers = make_optimizers(*split_parameters(watcher, watcher.eyes.blocks))
+    run = Run(chosen.work, "eyes", watcher, optimizers)
     print(f"{sum(p.numel() for p in watcher.eyes.parameters()):,} parameters, from step {run.step}")
     losses: list[float] = []
-    while run.step < options.steps:
-        pool = training_pictures(options.work, options.seed, run.pool % POOLS)
-        rng = Random(f"pico|{options.seed}|eyes|{run.pool}")
+    while run.step < chosen.steps:
+        pool = training_pictures(chosen.work, chosen.seed, run.pool % POOLS)
+        rng = Random(f"pico|{chosen.seed}|eyes|{run.pool}")
         for pictures in groups(rng, pool, BATCH):
-            if run.step >= options.steps:
+            if run.step >= chosen.steps:
                 break
             given, right = watcher(pictures), labels(pictures)
             loss = sum((F.cross_entropy(g, r) for g, r in zip(given, right, strict=True)), torch.tensor(0.0))
-            losses.append(update(loss, watcher.parameters(), run.optimizers, rate_at(run.step, options.steps)))
+            losses.append(update(loss, watcher.parameters(), run.optimizers, rate_at(run.step, chosen.steps)))
             run.step += 1
             if run.step % 25 == 0:
                 seen = right[0] < len(COLOURS)
@@ -87,20 +85,11 @@ def train(options: argparse.Namespace) -> None:
                 losses = []
         run.pool += 1
         run.save(run.pool)
-    torch.save(watcher.eyes.state_dict(), options.work / "eyes.pt")
+    torch.save(watcher.eyes.state_dict(), chosen.work / "eyes.pt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pico.eyes", description="Teach pico's eyes to see.")
-    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
-    parser.add_argument("--work", type=Path, default=Path("build/pico"))
-    parser.add_argument("--steps", type=int, default=500)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=1.0, help="scales the learning rates")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    train(options)
+    train(options("eyes", "Teach pico's eyes to see.", STEPS))
 
 
 if __name__ == "__main__":

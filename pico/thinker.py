@@ -6,7 +6,6 @@ questions. Loss on the answers alone.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
 from . import gallery, hearing, prompts
 from .batches import batches
-from .evaluate import SHIPPED
 from .hearing import Spectrograms, hear, smudge
 from .omni import build_thinker
 from .prompts import Rows, Sequences, examples
@@ -30,12 +28,14 @@ from .scenes import scene_of
 from .sensing import about_picture, asking, dictating, pointing, showing
 from .sight import Grid, see
 from .tokenizer import MEDIA_TOKENS
-from .training import Run, make_optimizers, rate_at, update
+from .training import Options, Run, make_optimizers, options, rate_at, update
 from .values import Lang
 
-TEXT_BATCHES, HEARD_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 200, 190, 120, 40
+STEPS, RATE = 2200, 0.4
+"""`RATE` scales the learning rates of the earlier stages."""
+TEXT_BATCHES, HEARD_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 150, 190, 120, 40
 """Batches of a round."""
-PICTURES = 40
+PICTURES = 28
 """Pictures of a batch."""
 SOUND_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 4, 2
 _DICTATION_SHARE = 0.4
@@ -192,20 +192,20 @@ def begin(text: Path, work: Path, tokenizer: Tokenizer) -> Thinker:
     return Thinker(thinker, tokenizer)
 
 
-def train(options: argparse.Namespace) -> None:
-    tokenizer = Tokenizer.from_file(str(options.text / "tokenizer.json"))
-    model = begin(options.text, options.work, tokenizer)
-    run = Run(options.work, "thinker", model, optimizers_of(model, options.rate))
-    lessons = Lessons(tokenizer, options.work, options.seed)
+def train(chosen: Options) -> None:
+    tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
+    model = begin(chosen.text, chosen.work, tokenizer)
+    run = Run(chosen.work, "thinker", model, optimizers_of(model, RATE))
+    lessons = Lessons(tokenizer, chosen.work, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
     marks: dict[str, list[float]] = {}
     losses: list[float] = []
-    while run.step < options.steps:
+    while run.step < chosen.steps:
         for lesson in lessons.round(run.pool):
-            if run.step >= options.steps:
+            if run.step >= chosen.steps:
                 break
             loss, right = model.loss(lesson)
-            losses.append(update(loss, model.parameters(), run.optimizers, rate_at(run.step, options.steps)))
+            losses.append(update(loss, model.parameters(), run.optimizers, rate_at(run.step, chosen.steps)))
             marks.setdefault(lesson.kind, []).append(float(right.float().mean()))
             run.step += 1
             if run.step % 25 == 0:
@@ -213,20 +213,11 @@ def train(options: argparse.Namespace) -> None:
                 losses, marks = [], {}
         run.pool += 1
         run.save(run.pool)
-        torch.save(model.thinker.state_dict(), options.work / "thinker.pt")
+    torch.save(model.thinker.state_dict(), chosen.work / "thinker.pt")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pico.thinker", description="Join pico's text, ears and eyes.")
-    parser.add_argument("--text", type=Path, default=SHIPPED, help="the text model's checkpoint")
-    parser.add_argument("--work", type=Path, default=Path("build/pico"))
-    parser.add_argument("--steps", type=int, default=2200)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=0.4, help="scales the learning rates")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    train(options)
+    train(options("thinker", "Join pico's text, ears and eyes.", STEPS))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ falls to zero over the last part.
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +17,33 @@ from torch import nn
 
 WARM_UP, FALL = 100, 0.9
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a stage is told: the folder in which the stages leave what they make, how long to learn, and from which seed."""
+
+    work: Path
+    steps: int
+    threads: int
+    seed: int
+
+    @property
+    def text(self) -> Path:
+        """The folder of the text model's checkpoint."""
+        return self.work / "text"
+
+
+def options(stage: str, description: str, steps: int) -> Options:
+    """Reads the command line of a stage; sets the number of threads."""
+    parser = argparse.ArgumentParser(prog=f"python -m pico.{stage}", description=description)
+    parser.add_argument("--work", type=Path, default=Path("build") / "pico", help="where the stages leave what they make")
+    parser.add_argument("--steps", type=int, default=steps)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return Options(chosen.work, chosen.steps, chosen.threads, chosen.seed)
 
 
 def make_optimizers(
