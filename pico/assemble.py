@@ -99,7 +99,9 @@ def _write(path: Path, values: dict[str, Any]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pico.assemble", description="Put pico's parts together.")
-    parser.add_argument("--work", type=Path, default=Path("build") / "pico", help="where the stages left what they made")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build") / "pico", help="where the stages left what they made"
+    )
     parser.add_argument("--out", type=Path, default=SHIPPED)
     chosen = parser.parse_args()
     text, voice, trained = (chosen.work / name for name in ("text", "voice", "thinker.pt"))
@@ -109,7 +111,9 @@ def main() -> None:
     else:  # it reads and writes already
         thinker = build_thinker(tokenizer, load_file(text / "model.safetensors")).state_dict()
     assemble(thinker, tokenizer, voice if voice.exists() else None, chosen.out)
-    print(f"saved {chosen.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}")
+    print(
+        f"saved {chosen.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}"
+    )
 
 
 if __name__ == "__main__":

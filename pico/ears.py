@@ -72,7 +72,9 @@ def _ctc(scores: Tensor, targets: list[list[int]], lengths: Tensor) -> Tensor:
 
 def known_sounds(pool: list[Recording]) -> dict[str, int]:
     """The sounds of a pool of recordings, numbered."""
-    return {p: i for i, p in enumerate(sorted({p for r in pool for p in phonemes(r.exchange.question, r.lang)}))}
+    return {
+        p: i for i, p in enumerate(sorted({p for r in pool for p in phonemes(r.exchange.question, r.lang)}))
+    }
 
 
 @torch.inference_mode()
@@ -92,14 +94,18 @@ def train(chosen: Options) -> None:
     embeddings = load_file(chosen.text / "model.safetensors")["model.embed_tokens.weight"].float()
     sounds = known_sounds(training_pool(chosen.work, chosen.seed, 0))
     listener = Listener(chosen.seed, embeddings, len(sounds))
-    run = Run(chosen.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers)))
+    run = Run(
+        chosen.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers))
+    )
     print(f"{sum(p.numel() for p in listener.ears.parameters()):,} parameters, from step {run.step}")
     losses: list[float] = []
     heard: list[float] = []
     while run.step < chosen.steps:
         pool = training_pool(chosen.work, chosen.seed, run.pool % POOLS)
         rng = Random(f"pico|{chosen.seed}|ears|{run.pool}")
-        for recordings in groups(rng, pool, short_first=run.pool == 0):  # where tokens are is learned on short ones
+        for recordings in groups(
+            rng, pool, short_first=run.pool == 0
+        ):  # where tokens are is learned on short ones
             if run.step >= chosen.steps:
                 break
             rate = rate_at(run.step, chosen.steps)

@@ -27,7 +27,7 @@ from .pictures import draw, random_look
 from .scenes import scene_of
 from .sensing import AUDIO, IMAGE, WRITE_DOWN, about_picture
 from .speech import HEARD_RATE, Sound, disturb, random_speaker, say
-from .spoken import SPOKEN_KINDS, draw_about_picture, draw_spoken, spoken_words
+from .spoken import draw_about_picture, draw_spoken, kinds_of, spoken_words
 from .tokenizer import render_prompt
 from .values import LANGS, Exchange, Lang, Message
 
@@ -62,7 +62,7 @@ def make_examination(seed: int, per_kind: int) -> list[Question]:
     exam: list[Question] = []
     for lang in LANGS:
         rng = Random(f"pico|senses|{seed}|{lang}")
-        for generator, _ in SPOKEN_KINDS:
+        for generator in kinds_of(lang):
             for _ in range(per_kind):
                 exchange = draw_spoken(rng, lang, "heldout", generator)
                 exam += _asked(rng, exchange)
@@ -84,7 +84,9 @@ def _shown(rng: Random, lang: Lang) -> Question:
     scene = draw_scene(rng, "heldout")
     exchange = about_picture(rng, scene, lang)
     picture = np.asarray(draw(rng, scene, random_look(rng, scene, _SIZE)))
-    return Question(SHOWN, "pictures", lang, Prompt(_rendered(IMAGE + exchange.question), None, picture), exchange.answer)
+    return Question(
+        SHOWN, "pictures", lang, Prompt(_rendered(IMAGE + exchange.question), None, picture), exchange.answer
+    )
 
 
 def _pointed(rng: Random, lang: Lang) -> Question:
@@ -124,7 +126,8 @@ def word_error(marks: Sequence[Mark]) -> float:
     wrong = said = 0
     for mark in marks:
         right, given = (
-            list(text) if mark.question.lang == "zh" else text.split() for text in (mark.question.answer, mark.given.strip())
+            list(text) if mark.question.lang == "zh" else text.split()
+            for text in (mark.question.answer, mark.given.strip())
         )
         wrong += _distance(right, given)
         said += len(right)
@@ -148,7 +151,8 @@ def shuffled(rng: Random, questions: Sequence[Question]) -> list[Question]:
         others = same[1:] + same[:1] if len(same) > 1 else same
         rng.shuffle(others)
         mixed += [
-            replace(q, prompt=replace(q.prompt, sound=o.prompt.sound, picture=o.prompt.picture)) for q, o in zip(same, others, strict=True)
+            replace(q, prompt=replace(q.prompt, sound=o.prompt.sound, picture=o.prompt.picture))
+            for q, o in zip(same, others, strict=True)
         ]
     return mixed
 
@@ -187,13 +191,21 @@ def _print_row(name: str, marks: Sequence[Mark]) -> None:
 def print_controls(engine: Engine, exam: Sequence[Question]) -> None:
     rng = Random(0)
     asked, seen = ([q for q in exam if q.kind == kind] for kind in (ASKED, SHOWN))
-    print(f"control: questions with another one's recording: {exact(examine(engine, shuffled(rng, asked))):.1%} right (chance {same_answers(asked):.1%})")
-    print(f"control: questions with another one's picture: {exact(examine(engine, shuffled(rng, seen))):.1%} right (with an empty picture {exact(examine(engine, emptied(seen))):.1%})")
+    print(
+        f"control: questions with another one's recording: {exact(examine(engine, shuffled(rng, asked))):.1%} right (chance {same_answers(asked):.1%})"
+    )
+    print(
+        f"control: questions with another one's picture: {exact(examine(engine, shuffled(rng, seen))):.1%} right (with an empty picture {exact(examine(engine, emptied(seen))):.1%})"
+    )
 
 
 def gates(marks: Sequence[Mark]) -> list[tuple[str, float, bool]]:
     """What each gate measures, and whether it is met."""
-    spoken, pictures, words = exact(of_kind(marks, ASKED)), exact(of_kind(marks, SHOWN)), word_error(of_kind(marks, WRITTEN))
+    spoken, pictures, words = (
+        exact(of_kind(marks, ASKED)),
+        exact(of_kind(marks, SHOWN)),
+        word_error(of_kind(marks, WRITTEN)),
+    )
     return [
         (f"spoken questions >= {SPOKEN_GATE:.0%}", spoken, spoken >= SPOKEN_GATE),
         (f"pictures >= {PICTURE_GATE:.0%}", pictures, pictures >= PICTURE_GATE),
@@ -202,10 +214,14 @@ def gates(marks: Sequence[Mark]) -> list[tuple[str, float, bool]]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m pico.evaluate_senses", description="Examine pico's ears and eyes.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pico.evaluate_senses", description="Examine pico's ears and eyes."
+    )
     parser.add_argument("--engine", choices=("tutti", "transformers"), default="tutti")
     parser.add_argument("--model", type=Path, default=evaluate.SHIPPED)
-    parser.add_argument("--per-kind", type=int, default=15, help="spoken questions of every kind in each language")
+    parser.add_argument(
+        "--per-kind", type=int, default=15, help="spoken questions of every kind in each language"
+    )
     parser.add_argument("--seed", type=int, default=2026)
     parser.add_argument("--mistakes", type=int, default=0, help="how many wrong answers to print")
     options = parser.parse_args()
@@ -216,7 +232,9 @@ def main() -> int:
     print_controls(engine, exam)
     wrong = [m for m in marks if not m.right]
     for mark in Random(1).sample(wrong, min(len(wrong), options.mistakes)):
-        print(f"[{mark.question.kind}, {mark.question.topic}] {mark.question.prompt.text!r}\n    right: {mark.question.answer}\n    given: {mark.given}")
+        print(
+            f"[{mark.question.kind}, {mark.question.topic}] {mark.question.prompt.text!r}\n    right: {mark.question.answer}\n    given: {mark.given}"
+        )
     found = gates(marks)
     for name, value, met in found:
         print(f"gate {name}: {'met' if met else 'NOT met'} ({value:.2%}, {options.engine})")

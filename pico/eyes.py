@@ -61,7 +61,8 @@ def train(chosen: Options) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
     table = load_file(chosen.text / "model.safetensors")["model.embed_tokens.weight"].float()
     colours, shapes = (
-        torch.stack([table[tokenizer.encode(f" {name.en}").ids].mean(0) for name in names]) for names in (COLOURS, SHAPES)
+        torch.stack([table[tokenizer.encode(f" {name.en}").ids].mean(0) for name in names])
+        for names in (COLOURS, SHAPES)
     )
     watcher = Watcher(chosen.seed, colours, shapes)
     optimizers = make_optimizers(*split_parameters(watcher, watcher.eyes.blocks))
@@ -80,7 +81,9 @@ def train(chosen: Options) -> None:
             run.step += 1
             if run.step % 25 == 0:
                 seen = right[0] < len(COLOURS)
-                shares = [float((g.argmax(1) == r)[seen].float().mean()) for g, r in zip(given, right, strict=True)]
+                shares = [
+                    float((g.argmax(1) == r)[seen].float().mean()) for g, r in zip(given, right, strict=True)
+                ]
                 run.note(losses, "colour {:.3f} shape {:.3f}".format(*shares))
                 losses = []
         run.pool += 1

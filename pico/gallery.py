@@ -113,4 +113,6 @@ def _values(scene: Scene) -> tuple[str, list[tuple[int, int, int]]]:
 
 def _scene(values: tuple[Layout, list[tuple[int, int, int]]]) -> Scene:
     layout, things = values
-    return Scene(layout, tuple(Thing(COLOURS[c], SHAPES[s]) for c, s, _ in things), tuple(p for _, _, p in things))
+    return Scene(
+        layout, tuple(Thing(COLOURS[c], SHAPES[s]) for c, s, _ in things), tuple(p for _, _, p in things)
+    )

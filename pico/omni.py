@@ -116,6 +116,8 @@ def build_thinker(
     """A thinker in float32 whose decoder has the weights of the text model; its ears and eyes are fresh."""
     thinker = Qwen2_5OmniThinkerForConditionalGeneration(thinker_config(tokenizer))
     if text:
-        thinker.model.load_state_dict({k.removeprefix("model."): v.float() for k, v in text.items() if k.startswith("model.")})
+        thinker.model.load_state_dict(
+            {k.removeprefix("model."): v.float() for k, v in text.items() if k.startswith("model.")}
+        )
     thinker.tie_weights()
     return thinker

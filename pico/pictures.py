@@ -58,7 +58,9 @@ def random_look(rng: Random, scene: Scene, size: tuple[int, int] | None = None) 
     side = rng.choice((56, 84, 96, 112, 160, 224))
     shade = rng.randint(120, 215)
     tint = tuple(min(255, max(0, shade + rng.randint(-14, 14))) for _ in range(3))
-    background = (255, 255, 255) if "white" not in colours and rng.random() < 0.4 else (tint[0], tint[1], tint[2])
+    background = (
+        (255, 255, 255) if "white" not in colours and rng.random() < 0.4 else (tint[0], tint[1], tint[2])
+    )
     outline = None
     if rng.random() < 0.2:
         outline = (60, 60, 60) if "black" not in colours else (235, 235, 235)
@@ -85,7 +87,9 @@ def paint(rng: Random, things: Sequence[Placed], look: Look) -> Image.Image:
     pen = ImageDraw.Draw(image)
     for placed in things:
         x, y, radius = (v * _SMOOTH for v in (placed.x, placed.y, placed.radius))
-        outline = _outline(placed.thing.shape.en, x, y, radius, rng.uniform(-0.15, 0.15) if look.jitter else 0.0)
+        outline = _outline(
+            placed.thing.shape.en, x, y, radius, rng.uniform(-0.15, 0.15) if look.jitter else 0.0
+        )
         pen.polygon(outline, fill=_shade(rng, RGB[placed.thing.colour.en], look))
         if look.outline is not None:
             pen.line([*outline, outline[0]], fill=look.outline, width=_SMOOTH)

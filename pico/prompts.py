@@ -70,7 +70,9 @@ def _example(ids: list[int], learned: list[bool], rows: Rows, sound: int, image:
         if token == image:
             assert rows.cells is not None
             count = rows.cells[0] * rows.cells[1]
-            down, across = (p.flatten() for p in torch.meshgrid(*map(torch.arange, rows.cells), indexing="ij"))
+            down, across = (
+                p.flatten() for p in torch.meshgrid(*map(torch.arange, rows.cells), indexing="ij")
+            )
             pieces.append(position + torch.stack([torch.zeros_like(down), down, across]))
             position += max(rows.cells)
         else:

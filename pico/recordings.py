@@ -38,12 +38,9 @@ class Recording:
 
 def record(rng: Random, exchange: Exchange) -> Recording | None:
     """The exchange's question, asked aloud by somebody; None when it takes too long."""
-    words = spoken_words(exchange.question, exchange.lang)
-    if words is None:
-        return None
     sound = disturb(rng, say(exchange.question, random_speaker(rng, exchange.lang)))
     mel = log_mel(torch.from_numpy(sound), BANDS)
-    return Recording(mel.half(), words, exchange) if mel.shape[1] <= LONGEST_FRAMES else None
+    return _recording(mel.half(), exchange) if mel.shape[1] <= LONGEST_FRAMES else None
 
 
 def training_pool(work: Path, seed: int, number: int) -> list[Recording]:
@@ -54,13 +51,17 @@ def training_pool(work: Path, seed: int, number: int) -> list[Recording]:
 def picture_questions(work: Path, seed: int, number: int) -> list[Recording]:
     """The same of questions about pictures, which `scene_of` their key says."""
     return _kept(
-        work / "recordings" / f"{seed}-pictures-{number}.pt", POOL // 2, _picture_questions, f"{seed}|picture questions|{number}"
+        work / "recordings" / f"{seed}-pictures-{number}.pt",
+        POOL // 2,
+        _picture_questions,
+        f"{seed}|picture questions|{number}",
     )
 
 
 def _kept(path: Path, count: int, draw: Callable[[Random], Exchange], seed: str) -> list[Recording]:
     if path.exists():
-        return [Recording(m, w, Exchange(*e)) for m, w, e in torch.load(path, weights_only=True)]
+        stored = torch.load(path, weights_only=True)
+        return [_recording(mel, Exchange(*values)) for mel, values in stored]
     rng = Random(f"pico|{seed}")
     pool: list[Recording] = []
     while len(pool) < count:
@@ -68,9 +69,15 @@ def _kept(path: Path, count: int, draw: Callable[[Random], Exchange], seed: str)
             pool.append(recording)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    torch.save([(r.mel, r.words, _values(r.exchange)) for r in pool], partial)
+    torch.save([(r.mel, _values(r.exchange)) for r in pool], partial)
     partial.replace(path)
     return pool
+
+
+def _recording(mel: Tensor, exchange: Exchange) -> Recording:
+    words = spoken_words(exchange.question, exchange.lang)
+    assert words is not None
+    return Recording(mel, words, exchange)
 
 
 def _questions(rng: Random) -> Exchange:

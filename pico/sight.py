@@ -42,7 +42,10 @@ def see(eyes: Qwen2_5OmniVisionEncoder, pictures: Tensor, grid: Grid) -> Tensor:
     for block in eyes.blocks:
         y = block.norm1(x)
         attention = block.attn
-        q, k, v = (p(y).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2) for p in (attention.q, attention.k, attention.v))
+        q, k, v = (
+            p(y).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for p in (attention.q, attention.k, attention.v)
+        )
         q, k = (t.float() * cos + rotate_half(t.float()) * sin for t in (q, k))
         scores = (q * attention.scaling).to(v.dtype) @ k.to(v.dtype).transpose(-1, -2)
         x = x + attention.proj((scores.float().softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
@@ -54,8 +57,8 @@ def see(eyes: Qwen2_5OmniVisionEncoder, pictures: Tensor, grid: Grid) -> Tensor:
 @cache
 def _positions(grid: Grid) -> Tensor:
     """Row and column of every patch, in the order in which those of a cell are neighbours: int64 [patches, 2]."""
-    rows, columns = torch.meshgrid(torch.arange(grid[0] * MERGE), torch.arange(grid[1] * MERGE), indexing="ij")
-    by_cells = [
-        p.reshape(grid[0], MERGE, grid[1], MERGE).transpose(1, 2).flatten() for p in (rows, columns)
-    ]
+    rows, columns = torch.meshgrid(
+        torch.arange(grid[0] * MERGE), torch.arange(grid[1] * MERGE), indexing="ij"
+    )
+    by_cells = [p.reshape(grid[0], MERGE, grid[1], MERGE).transpose(1, 2).flatten() for p in (rows, columns)]
     return torch.stack(by_cells, 1)

@@ -26,7 +26,14 @@ SPOKEN_KINDS: tuple[tuple[Generator, float], ...] = (
 )  # fmt: skip
 _GENERATORS, _WEIGHTS = zip(*SPOKEN_KINDS, strict=True)
 
+
+def kinds_of(lang: Lang) -> list[Generator]:
+    """The kinds whose questions can be asked aloud in a language: Chinese ones about spelling name an English word."""
+    return [kind for kind, _ in SPOKEN_KINDS if lang == "en" or kind is not spelling.letters]
+
+
 _SILENT: dict[Lang, str] = {"en": r"[,.?!:;\"]", "zh": r"[,。?!:;、,.?!:;\"\s]"}
+_HEARD_ALIKE = {"color": "colour", "colors": "colours", "favorite": "favourite"}
 _SPEAKABLE: dict[Lang, re.Pattern[str]] = {
     "en": re.compile(r"[a-z]+('[a-z]+)?( [a-z]+('[a-z]+)?)*"),
     "zh": re.compile(r"[\u4e00-\u9fff]+"),
@@ -40,6 +47,7 @@ def spoken_words(text: str, lang: Lang) -> str | None:
     names = NUMBERS_ZH if lang == "zh" else NUMBERS_EN
     numbered = re.sub(r"\d+", lambda m: names[int(m[0])] if int(m[0]) < len(names) else "#", text.lower())
     words = " ".join(re.sub(_SILENT[lang], "" if lang == "zh" else " ", numbered).split())
+    words = " ".join(_HEARD_ALIKE.get(word, word) for word in words.split(" "))
     length = len(words) if lang == "zh" else words.count(" ") + 1
     if length > _LONGEST[lang] or not _SPEAKABLE[lang].fullmatch(words) or re.search(r"\bx\b", words):
         return None
@@ -47,7 +55,8 @@ def spoken_words(text: str, lang: Lang) -> str | None:
 
 
 def draw_spoken(rng: Random, lang: Lang, split: Split, kind: Generator | None = None) -> Exchange:
-    """An exchange of the split whose question can be asked aloud; of any kind, or of the one given."""
+    """An exchange of the split whose question can be asked aloud; of any kind, or of the one given
+    (see `kinds_of`)."""
     while True:
         generator = kind or rng.choices(_GENERATORS, _WEIGHTS)[0]
         exchange = generator(rng, lang)

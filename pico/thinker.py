@@ -29,16 +29,17 @@ from .sensing import about_picture, asking, dictating, pointing, showing
 from .sight import Grid, see
 from .tokenizer import MEDIA_TOKENS
 from .training import Options, Run, make_optimizers, options, rate_at, update
-from .values import Lang
+from .values import Lang, Message
 
-STEPS, RATE = 2200, 0.4
+STEPS, RATE = 4800, 0.6
 """`RATE` scales the learning rates of the earlier stages."""
-TEXT_BATCHES, HEARD_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 150, 190, 120, 40
+TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 120, 140, 80, 120, 40
 """Batches of a round."""
 PICTURES = 28
 """Pictures of a batch."""
+EARS_SHARE = 0.35
+"""Of the recordings' batches: the ears know much already, and learning is most of what they cost."""
 SOUND_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 4, 2
-_DICTATION_SHARE = 0.4
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class Lesson:
     heard: Spectrograms | None = None
     pictures: Tensor | None = None
     grid: Grid = (0, 0)
+    teaches_ears: bool = True
 
 
 class Thinker(torch.nn.Module):
@@ -59,14 +61,17 @@ class Thinker(torch.nn.Module):
         super().__init__()
         self.thinker = thinker
         thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
-        self.sound, self.image = (tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image"))
+        self.sound, self.image = (
+            tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image")
+        )
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Hidden states [conversations, tokens, width]."""
         sequences = lesson.sequences
         embedded = self.thinker.model.embed_tokens(sequences.ids)
         if lesson.heard is not None:
-            rows = hear(self.thinker.audio_tower, lesson.heard)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and lesson.teaches_ears):
+                rows = hear(self.thinker.audio_tower, lesson.heard)
             inside = torch.arange(rows.shape[1]) < lesson.heard.rows[:, None]
             embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
         if lesson.pictures is not None:
@@ -109,7 +114,8 @@ class Lessons:
         rng = Random(f"pico|{self.seed}|thinker|{number}")
         kinds: dict[str, tuple[Callable[[Random, int], Iterator[Lesson]], int]] = {
             "text": (self.text, TEXT_BATCHES),
-            "heard": (self.heard, HEARD_BATCHES),
+            "asked": (self.asked, ASKED_BATCHES),
+            "written": (self.written, WRITTEN_BATCHES),
             "shown": (self.shown, SHOWN_BATCHES),
             "pointed": (self.pointed, POINTED_BATCHES),
         }
@@ -126,21 +132,28 @@ class Lessons:
             positions = torch.arange(batch.ids.shape[1]).expand(3, *batch.ids.shape)
             yield Lesson("text", Sequences(batch.ids, batch.targets, positions))
 
-    def heard(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Spoken questions, and speech to write down."""
+    def asked(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Spoken questions."""
+        for recordings in self._recordings(rng, number):
+            answered = [r for r in recordings if r.exchange.category]
+            yield self._heard("asked", rng, answered, [asking(r) for r in answered])
+
+    def written(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Speech to write down; the pools come in another order than those of the questions."""
+        for recordings in self._recordings(rng, number + SOUND_POOLS // 2):
+            yield self._heard("written", rng, recordings, [dictating(rng, r) for r in recordings])
+
+    def _recordings(self, rng: Random, number: int) -> Iterator[list[Recording]]:
         while True:
-            pool = training_pool(self.work, self.seed, number % SOUND_POOLS)
-            for recordings in hearing.groups(rng, pool):
-                yield self.heard_lesson(rng, recordings)
+            yield from hearing.groups(rng, training_pool(self.work, self.seed, number % SOUND_POOLS))
             number += 1
 
-    def heard_lesson(self, rng: Random, recordings: list[Recording]) -> Lesson:
+    def _heard(
+        self, kind: str, rng: Random, recordings: list[Recording], messages: list[tuple[Message, ...]]
+    ) -> Lesson:
         heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
-        messages = [
-            dictating(rng, r) if not r.exchange.category or rng.random() < _DICTATION_SHARE else asking(r) for r in recordings
-        ]
         found = examples(self.tokenizer, messages, (Rows(int(n)) for n in heard.rows))
-        return Lesson("heard", prompts.stack(found), heard)
+        return Lesson(kind, prompts.stack(found), heard, teaches_ears=rng.random() < EARS_SHARE)
 
     def shown(self, rng: Random, number: int) -> Iterator[Lesson]:
         """Pictures, and a few written questions about each."""
@@ -153,7 +166,9 @@ class Lessons:
                     lang: Lang = "zh" if rng.random() < 0.45 else "en"
                     messages.append(showing(rng, [about_picture(rng, picture.scene, lang) for _ in range(3)]))
                 found = examples(self.tokenizer, messages, [Rows(cells=grid)] * len(pictures))
-                yield Lesson("shown", prompts.stack(found), None, torch.stack([p.patches for p in pictures]), grid)
+                yield Lesson(
+                    "shown", prompts.stack(found), None, torch.stack([p.patches for p in pictures]), grid
+                )
             number += 1
 
     def pointed(self, rng: Random, number: int) -> Iterator[Lesson]:
@@ -184,17 +199,33 @@ def optimizers_of(model: Thinker, rate: float) -> list[torch.optim.Optimizer]:
     return make_optimizers(matrices, [p for p in model.parameters() if id(p) not in known], rate)
 
 
-def begin(text: Path, work: Path, tokenizer: Tokenizer) -> Thinker:
+def begin(text: Path, work: Path, seed: int, tokenizer: Tokenizer) -> Thinker:
     """A thinker of the text model, the ears and the eyes as their stages left them."""
     thinker = build_thinker(tokenizer, load_file(text / "model.safetensors"))
-    thinker.audio_tower.load_state_dict(torch.load(work / "ears.pt", weights_only=True))
-    thinker.visual.load_state_dict(torch.load(work / "eyes.pt", weights_only=True))
+    ears, eyes = thinker.audio_tower, thinker.visual
+    ears.load_state_dict(torch.load(work / "ears.pt", weights_only=True))
+    eyes.load_state_dict(torch.load(work / "eyes.pt", weights_only=True))
+    heard = hearing.stack([r.mel for r in training_pool(work, seed, 0)[:16]])
+    picture = gallery.training_pictures(work, seed, 0)[0]
+    length = thinker.model.embed_tokens.weight.norm(dim=1).mean()
+    with torch.no_grad():
+        _scale(ears.proj, length / hear(ears, heard).norm(dim=-1).mean())
+        _scale(
+            eyes.merger.mlp[-1], length / see(eyes, picture.patches[None], picture.grid).norm(dim=-1).mean()
+        )
     return Thinker(thinker, tokenizer)
+
+
+def _scale(last: torch.nn.Linear, factor: Tensor) -> None:
+    """What is heard and seen begins as long as an embedding: longer rows would drown what the layers add to them."""
+    last.weight.mul_(factor)
+    last.bias.mul_(factor)
+    print(f"rows scaled by {factor:.3f}", flush=True)
 
 
 def train(chosen: Options) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
-    model = begin(chosen.text, chosen.work, tokenizer)
+    model = begin(chosen.text, chosen.work, chosen.seed, tokenizer)
     run = Run(chosen.work, "thinker", model, optimizers_of(model, RATE))
     lessons = Lessons(tokenizer, chosen.work, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
@@ -209,7 +240,9 @@ def train(chosen: Options) -> None:
             marks.setdefault(lesson.kind, []).append(float(right.float().mean()))
             run.step += 1
             if run.step % 25 == 0:
-                run.note(losses, "  ".join(f"{kind} {sum(m) / len(m):.2f}" for kind, m in sorted(marks.items())))
+                run.note(
+                    losses, "  ".join(f"{kind} {sum(m) / len(m):.2f}" for kind, m in sorted(marks.items()))
+                )
                 losses, marks = [], {}
         run.pool += 1
         run.save(run.pool)

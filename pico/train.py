@@ -26,7 +26,9 @@ def train(chosen: Options) -> None:
     tokenizer = _tokenizer(chosen)
     model = build_model(chosen.seed)
     run = Run(chosen.work, "text", model, make_optimizers(*split_parameters(model, model.model.layers)))
-    print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {chosen.steps} steps, from step {run.step}")
+    print(
+        f"{sum(p.numel() for p in model.parameters()):,} parameters, {chosen.steps} steps, from step {run.step}"
+    )
     losses: list[float] = []
     for pool, batch in batches(tokenizer, chosen.seed, run.pool):
         if run.step >= chosen.steps:

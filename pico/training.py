@@ -37,7 +37,9 @@ class Options:
 def options(stage: str, description: str, steps: int) -> Options:
     """Reads the command line of a stage; sets the number of threads."""
     parser = argparse.ArgumentParser(prog=f"python -m pico.{stage}", description=description)
-    parser.add_argument("--work", type=Path, default=Path("build") / "pico", help="where the stages leave what they make")
+    parser.add_argument(
+        "--work", type=Path, default=Path("build") / "pico", help="where the stages leave what they make"
+    )
     parser.add_argument("--steps", type=int, default=steps)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -50,9 +52,7 @@ def make_optimizers(
     matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], rate: float = 1.0
 ) -> list[torch.optim.Optimizer]:
     """`rate` scales the full learning rates of both."""
-    muon = torch.optim.Muon(
-        list(matrices), lr=MUON_RATE * rate, weight_decay=0.05, adjust_lr_fn="original"
-    )
+    muon = torch.optim.Muon(list(matrices), lr=MUON_RATE * rate, weight_decay=0.05, adjust_lr_fn="original")
     adam = torch.optim.AdamW(list(others), lr=ADAM_RATE * rate, betas=(0.9, 0.98), weight_decay=0.0)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
@@ -75,7 +75,10 @@ def rate_at(step: int, steps: int) -> float:
 
 
 def update(
-    loss: torch.Tensor, parameters: Iterable[nn.Parameter], optimizers: list[torch.optim.Optimizer], rate: float
+    loss: torch.Tensor,
+    parameters: Iterable[nn.Parameter],
+    optimizers: list[torch.optim.Optimizer],
+    rate: float,
 ) -> float:
     """One step down the loss at a fraction `rate` of the full learning rates; returns the loss."""
     loss.backward()  # type: ignore[no-untyped-call]
@@ -91,7 +94,9 @@ def update(
 class Run:
     """One stage's run: where it is, how long it took, its log, and its state on disk."""
 
-    def __init__(self, work: Path, name: str, model: nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    def __init__(
+        self, work: Path, name: str, model: nn.Module, optimizers: list[torch.optim.Optimizer]
+    ) -> None:
         """Goes on where an earlier run of the stage stopped, if its state is in `work`."""
         work.mkdir(parents=True, exist_ok=True)
         self.path, self.log = work / f"{name}.resume.pt", work / f"{name}.csv"

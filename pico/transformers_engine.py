@@ -44,7 +44,9 @@ class TransformersEngine:
         order = sorted(written, key=lambda i: len(prompts[i].text))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            for index, text in zip(chosen, self._batch([prompts[i].text for i in chosen], longest), strict=True):
+            for index, text in zip(
+                chosen, self._batch([prompts[i].text for i in chosen], longest), strict=True
+            ):
                 answers[index] = text
         for index in set(range(len(prompts))) - set(written):
             answers[index] = self._with_media(prompts[index], longest)
@@ -63,12 +65,21 @@ class TransformersEngine:
     def _with_media(self, prompt: Prompt, longest: int) -> str:
         inputs: dict[str, Any] = {}
         counts: dict[int, int] = {}
-        sound, image = (self.tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image"))
+        sound, image = (
+            self.tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image")
+        )
         if prompt.sound is not None:
             heard = self.extractor(
-                prompt.sound, sampling_rate=HEARD_RATE, padding="max_length", return_attention_mask=True, return_tensors="pt"
+                prompt.sound,
+                sampling_rate=HEARD_RATE,
+                padding="max_length",
+                return_attention_mask=True,
+                return_tensors="pt",
             )
-            inputs |= {"input_features": heard["input_features"], "feature_attention_mask": heard["attention_mask"]}
+            inputs |= {
+                "input_features": heard["input_features"],
+                "feature_attention_mask": heard["attention_mask"],
+            }
             counts[sound] = ((int(heard["attention_mask"].sum()) - 1) // 2 + 1 - 2) // 2 + 1
         if prompt.picture is not None:
             seen = self.pictures(prompt.picture, return_tensors="pt")
@@ -84,5 +95,7 @@ class TransformersEngine:
         out = self.model.generate(
             **inputs, max_new_tokens=longest, do_sample=False, eos_token_id=ends, pad_token_id=ends[1]
         )
-        given: list[str] = self.tokenizer.decode_batch(out[:, inputs["input_ids"].shape[1] :].tolist(), skip_special_tokens=True)
+        given: list[str] = self.tokenizer.decode_batch(
+            out[:, inputs["input_ids"].shape[1] :].tolist(), skip_special_tokens=True
+        )
         return given

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -16,6 +17,7 @@ from pico.pictures import PLAIN, draw
 from pico.prompts import Rows, examples
 from pico.recordings import record
 from pico.scenes import random_scene
+from pico.sensing import AUDIO, IMAGE
 from pico.sight import cut, see
 from pico.spoken import draw_spoken
 from pico.thinker import Lesson, Thinker
@@ -43,19 +45,13 @@ def test_the_ears_hear_a_batch_as_transformers_does() -> None:
 @pytest.mark.parametrize("size", [(112, 112), (640, 480), (56, 56), (50, 100)])
 def test_the_eyes_see_a_batch_as_transformers_does(size: tuple[int, int]) -> None:
     eyes, rng = build_eyes(0).eval(), Random(0)
-    cuts = [cut(draw(rng, random_scene(rng), replace_size(size))) for _ in range(2)]
+    cuts = [cut(draw(rng, random_scene(rng), replace(PLAIN, size=size))) for _ in range(2)]
     grid = cuts[0][1]
     with torch.no_grad():
         ours = see(eyes, torch.stack([patches for patches, _ in cuts]), grid)
         grids = torch.tensor([[1, 2 * grid[0], 2 * grid[1]]] * 2)
         theirs = eyes(torch.cat([patches for patches, _ in cuts]), grid_thw=grids).pooler_output
     torch.testing.assert_close(ours.flatten(0, 1), theirs, atol=1e-5, rtol=1e-4)
-
-
-def replace_size(size: tuple[int, int]):
-    from dataclasses import replace
-
-    return replace(PLAIN, size=size)
 
 
 def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer) -> None:
@@ -65,9 +61,7 @@ def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer
     pictures = [make_picture(rng, random_scene(rng), (96, 96)) for _ in range(2)]
     recordings = [record(rng, draw_spoken(rng, lang, "train")) for lang in LANGS]
     heard = hearing.stack([r.mel for r in recordings if r])
-    messages = [
-        (Message("user", "<|vision_bos|><|IMAGE|><|vision_eos|>what is<|audio_bos|><|AUDIO|><|audio_eos|>"), Message("assistant", "a"))
-    ] * 2
+    messages = [(Message("user", f"{IMAGE}what is{AUDIO}"), Message("assistant", "a"))] * 2
     grid = pictures[0].grid
     batch = prompts.stack(examples(tokenizer, messages, [Rows(int(n), grid) for n in heard.rows]))
     patches = torch.stack([p.patches for p in pictures])
