@@ -14,7 +14,7 @@ from tutti.models.mel import log_mel
 
 from .omni import BANDS, LONGEST_FRAMES
 from .speech import disturb, random_speaker, say
-from .spoken import draw_about_picture, draw_spoken, draw_words, spoken_words
+from .spoken import draw_about_picture, draw_medley, draw_spoken, draw_words, spoken_words
 from .values import PINNED, Exchange, Lang
 
 POOL = 4096
@@ -58,6 +58,11 @@ def picture_questions(work: Path, seed: int, number: int) -> list[Recording]:
     )
 
 
+def medleys(work: Path, seed: int, number: int) -> list[Recording]:
+    """The same of speech without sense, to be written down only."""
+    return _kept(work / "recordings" / f"{seed}-medleys-{number}.pt", POOL, _medley, f"{seed}|medleys|{number}")
+
+
 def _kept(path: Path, count: int, draw: Callable[[Random], Exchange], seed: str) -> list[Recording]:
     if path.exists():
         stored = torch.load(path, weights_only=True)
@@ -85,6 +90,11 @@ def _questions(rng: Random) -> Exchange:
     if lang == "en" and rng.random() < _WORDS_SHARE:
         return Exchange("", "en", PINNED, draw_words(rng), "")
     return draw_spoken(rng, lang, "train")
+
+
+def _medley(rng: Random) -> Exchange:
+    lang: Lang = "zh" if rng.random() < 0.5 else "en"
+    return Exchange("", lang, PINNED, draw_medley(rng, lang), "")
 
 
 def _picture_questions(rng: Random) -> Exchange:

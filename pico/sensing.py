@@ -28,12 +28,14 @@ SHOWN: dict[Lang, tuple[str, ...]] = {
            "what is in (this picture|this image|the image|the photo|)?", "what is in ?", "what does (this|the) (picture|image) show?"),
     "zh": ("这是什么?", "(这张|)图(片|)里有什么?", "你看到了什么?", "描述(一下|)这张图(片|)。", "图上有什么?", "这里有什么?"),
 }  # fmt: skip
-_SHOWN_SHARE = 0.15
+_SHOWN_SHARE, _SILENT_SHARE = 0.15, 0.04
 
 
 def about_picture(rng: Random, scene: Scene, lang: Lang) -> Exchange:
-    """A question about a scene that is shown and not told."""
-    if rng.random() < _SHOWN_SHARE:
+    """A question about a scene that is shown and not told; sometimes the picture is all that is given."""
+    if lang == "en" and rng.random() < _SILENT_SHARE:
+        question, answer = "", describe(scene, lang)
+    elif rng.random() < _SHOWN_SHARE:
         question, answer = ask(rng, lang, SHOWN[lang]), describe(scene, lang)
     else:
         question, answer = question_about(rng, scene, lang)
@@ -42,7 +44,7 @@ def about_picture(rng: Random, scene: Scene, lang: Lang) -> Exchange:
 
 def showing(rng: Random, exchanges: list[Exchange]) -> tuple[Message, ...]:
     """Questions about one picture, which stands before the first or after it."""
-    first, *others = exchanges
+    first, *others = [e for i, e in enumerate(exchanges) if e.question or i == 0]
     shown = IMAGE + first.question if rng.random() < 0.7 else first.question + IMAGE
     messages = [Message("user", shown), Message("assistant", first.answer)]
     for exchange in others:

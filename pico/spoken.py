@@ -75,6 +75,19 @@ def draw_about_picture(rng: Random, lang: Lang, split: Split) -> Exchange:
             return Exchange("pictures", lang, scene.key, question, answer)
 
 
+def draw_medley(rng: Random, lang: Lang) -> str:
+    """Pieces of several questions of the training split in a row, which nothing but hearing can tell."""
+    pieces: list[str] = []
+    for _ in range(rng.randint(2, 4)):
+        words = spoken_words(draw_spoken(rng, lang, "train").question, lang)
+        assert words is not None
+        units = list(words) if lang == "zh" else words.split(" ")
+        length = rng.randint(1, 3) if lang == "en" else rng.randint(2, 5)
+        start = rng.randint(0, max(0, len(units) - length))
+        pieces += units[start : start + length]
+    return ("" if lang == "zh" else " ").join(pieces)
+
+
 def draw_words(rng: Random) -> str:
     """Some English words in a row, which nothing but hearing can tell."""
     return " ".join(rng.choices(SPELLED, k=rng.randint(2, 7)))

@@ -23,7 +23,7 @@ from .batches import batches
 from .hearing import Spectrograms, hear, smudge
 from .omni import build_thinker
 from .prompts import Rows, Sequences, examples
-from .recordings import Recording, picture_questions, training_pool
+from .recordings import Recording, medleys, picture_questions, training_pool
 from .scenes import scene_of
 from .sensing import about_picture, asking, dictating, pointing, showing
 from .sight import Grid, see
@@ -31,15 +31,13 @@ from .tokenizer import MEDIA_TOKENS
 from .training import Options, Run, make_optimizers, options, rate_at, update
 from .values import Lang, Message
 
-STEPS, RATE = 4800, 0.6
+STEPS, RATE = 5600, 0.6
 """`RATE` scales the learning rates of the earlier stages."""
-TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 120, 140, 80, 120, 40
+TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 120, 140, 140, 100, 30
 """Batches of a round."""
 PICTURES = 28
 """Pictures of a batch."""
-EARS_SHARE = 0.35
-"""Of the recordings' batches: the ears know much already, and learning is most of what they cost."""
-SOUND_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 4, 2
+SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 3, 4, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,6 @@ class Lesson:
     heard: Spectrograms | None = None
     pictures: Tensor | None = None
     grid: Grid = (0, 0)
-    teaches_ears: bool = True
 
 
 class Thinker(torch.nn.Module):
@@ -70,8 +67,7 @@ class Thinker(torch.nn.Module):
         sequences = lesson.sequences
         embedded = self.thinker.model.embed_tokens(sequences.ids)
         if lesson.heard is not None:
-            with torch.set_grad_enabled(torch.is_grad_enabled() and lesson.teaches_ears):
-                rows = hear(self.thinker.audio_tower, lesson.heard)
+            rows = hear(self.thinker.audio_tower, lesson.heard)
             inside = torch.arange(rows.shape[1]) < lesson.heard.rows[:, None]
             embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
         if lesson.pictures is not None:
@@ -134,18 +130,19 @@ class Lessons:
 
     def asked(self, rng: Random, number: int) -> Iterator[Lesson]:
         """Spoken questions."""
-        for recordings in self._recordings(rng, number):
-            answered = [r for r in recordings if r.exchange.category]
-            yield self._heard("asked", rng, answered, [asking(r) for r in answered])
+        while True:
+            pool = [r for r in training_pool(self.work, self.seed, number % SOUND_POOLS) if r.exchange.category]
+            for recordings in hearing.groups(rng, pool):
+                yield self._heard("asked", rng, recordings, [asking(r) for r in recordings])
+            number += 1
 
     def written(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Speech to write down; the pools come in another order than those of the questions."""
-        for recordings in self._recordings(rng, number + SOUND_POOLS // 2):
-            yield self._heard("written", rng, recordings, [dictating(rng, r) for r in recordings])
-
-    def _recordings(self, rng: Random, number: int) -> Iterator[list[Recording]]:
+        """Speech to write down, half of it without sense, so that nothing can be guessed."""
         while True:
-            yield from hearing.groups(rng, training_pool(self.work, self.seed, number % SOUND_POOLS))
+            said = training_pool(self.work, self.seed, (number + SOUND_POOLS // 2) % SOUND_POOLS)
+            pool = rng.sample(said, len(said) // 2) + medleys(self.work, self.seed, number % MEDLEY_POOLS)
+            for recordings in hearing.groups(rng, pool):
+                yield self._heard("written", rng, recordings, [dictating(rng, r) for r in recordings])
             number += 1
 
     def _heard(
@@ -153,7 +150,7 @@ class Lessons:
     ) -> Lesson:
         heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
         found = examples(self.tokenizer, messages, (Rows(int(n)) for n in heard.rows))
-        return Lesson(kind, prompts.stack(found), heard, teaches_ears=rng.random() < EARS_SHARE)
+        return Lesson(kind, prompts.stack(found), heard)
 
     def shown(self, rng: Random, number: int) -> Iterator[Lesson]:
         """Pictures, and a few written questions about each."""

@@ -106,7 +106,10 @@ class Run:
             state = torch.load(self.path, weights_only=True)
             model.load_state_dict(state["model"])
             for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+                rates = [group["full_rate"] for group in optimizer.param_groups]  # as they are asked for now
                 optimizer.load_state_dict(saved)
+                for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                    group["full_rate"] = rate
             self.step, self.pool, seconds = state["step"], state["pool"], state["seconds"]
         else:
             self.log.write_text("step,minutes,loss,heldout\n")
