@@ -1,9 +1,8 @@
 """Teaches pico's ears to hear: `python -m pico.ears`, the stage after the text. Seeded, resumable.
 
 The encoder learns with CTC (Graves et al., 2006): in its middle which sounds are made, for which eSpeak's phonemes are the
-truth, and at its end which tokens are said. The head of the latter is the text model's own table of embeddings,
-which stays as it is: the row of a moment in which a token is heard grows like that token's embedding, so that the thinker
-can read what the ears give it almost from the beginning.
+truth, and at its end which tokens are said (see `hints`). The head of the latter is the text model's own table of embeddings:
+the row of a moment in which a token is heard grows like that token's embedding.
 """
 
 from __future__ import annotations
@@ -14,60 +13,48 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from .hearing import Spectrograms, groups, layers, pool_rows, smudge, stack
-from .omni import WIDTH, build_ears
+from .hearing import Spectrograms, groups, layers, peaks, pool_rows, smudge, stack
+from .hints import Hints, ctc
+from .omni import build_ears
 from .recordings import Recording, training_pool
 from .speech import phonemes
 from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
 
-STEPS = 2400
+STEPS = 3000
 POOLS = 6
 _MIDDLE = 1
 """The layer after which sounds are told."""
 
 
 class Listener(nn.Module):
-    """The ears with a head that tells sounds and one that tells tokens; the last class of each is silence."""
+    """The ears with a head in their middle that tells sounds, the last class being silence, and the hints at their end."""
 
     def __init__(self, seed: int, embeddings: Tensor, sounds: int) -> None:
         """`embeddings` float32 [tokens, WIDTH], which are not learned here."""
         super().__init__()
         self.ears = build_ears(seed)
         self.sounds = nn.Linear(self.ears.config.d_model, sounds + 1)
+        self.hints = Hints(len(embeddings))
         self.register_buffer("embeddings", embeddings, persistent=False)
-        self.silence = nn.Parameter(torch.randn(WIDTH) * embeddings.std())
-        self.bias = nn.Parameter(torch.zeros(len(embeddings) + 1))
-        self.scale = nn.Parameter(torch.tensor(0.5))
 
     def forward(self, heard: Spectrograms) -> tuple[Tensor, Tensor]:
-        """Logarithms of probabilities of sounds, float32 [recordings, 2 * rows, sounds + 1], and of tokens, float32
-        [recordings, rows, tokens + 1]."""
-        with torch.autocast("cpu", torch.bfloat16):
-            every = layers(self.ears, heard)
-            sounds = self.sounds(every[_MIDDLE])
-            table = torch.cat([self.embeddings, self.silence[None]])
-            tokens = pool_rows(self.ears, every[-1]) @ table.T
-        return sounds.float().log_softmax(-1), (tokens.float() * self.scale + self.bias).log_softmax(-1)
+        """Logarithms of probabilities of sounds, float32 [recordings, 2 * rows, sounds + 1], and the ears' rows."""
+        every = layers(self.ears, heard)
+        return self.sounds(every[_MIDDLE]).float().log_softmax(-1), pool_rows(self.ears, every[-1])
 
 
-def loss_of(
+def losses_of(
     listener: Listener, tokenizer: Tokenizer, sounds: dict[str, int], recordings: list[Recording], rng: Random
 ) -> tuple[Tensor, Tensor]:
-    """Mean CTC losses per sound and per token."""
+    """Mean losses per sound and per token."""
     heard = stack([smudge(rng, r.mel) for r in recordings])
-    made, said = listener(heard)
     known = [[sounds[p] for p in phonemes(r.exchange.question, r.lang) if p in sounds] for r in recordings]
     tokens = [tokenizer.encode(r.words).ids for r in recordings]
-    return _ctc(made, known, heard.halves), _ctc(said, tokens, heard.rows)
-
-
-def _ctc(scores: Tensor, targets: list[list[int]], lengths: Tensor) -> Tensor:
-    return F.ctc_loss(
-        scores.transpose(0, 1), torch.tensor([t for target in targets for t in target]), lengths,
-        torch.tensor([len(target) for target in targets]), blank=scores.shape[2] - 1, zero_infinity=True,
-    )  # fmt: skip
+    with torch.autocast("cpu", torch.bfloat16):
+        made, rows = listener(heard)
+        said = listener.hints.loss(rows, heard.rows, tokens, listener.embeddings)
+    return ctc(made, known, heard.halves), said
 
 
 def known_sounds(pool: list[Recording]) -> dict[str, int]:
@@ -81,12 +68,9 @@ def known_sounds(pool: list[Recording]) -> dict[str, int]:
 def transcribe(listener: Listener, tokenizer: Tokenizer, recordings: list[Recording]) -> list[str]:
     """What the ears alone hear: the likeliest class of each row, repetitions and silence taken out."""
     heard = stack([r.mel for r in recordings])
-    best = listener(heard)[1].argmax(-1)
-    texts = []
-    for row, length in zip(best.tolist(), heard.rows.tolist(), strict=True):
-        merged = [t for i, t in enumerate(row[:length]) if i == 0 or row[i - 1] != t]
-        texts.append(tokenizer.decode([t for t in merged if t < len(listener.embeddings)]))
-    return texts
+    best = listener.hints.said(listener(heard)[1], listener.embeddings).argmax(-1)
+    places = peaks(best, heard.rows, len(listener.embeddings))
+    return [tokenizer.decode([int(row[i]) for i in at]) for row, at in zip(best, places, strict=True)]
 
 
 def train(chosen: Options) -> None:
@@ -109,7 +93,7 @@ def train(chosen: Options) -> None:
             if run.step >= chosen.steps:
                 break
             rate = rate_at(run.step, chosen.steps)
-            sound_loss, loss = loss_of(listener, tokenizer, sounds, recordings, rng)
+            sound_loss, loss = losses_of(listener, tokenizer, sounds, recordings, rng)
             update(loss + sound_loss, listener.parameters(), run.optimizers, rate)
             losses.append(loss.item())
             heard.append(sound_loss.item())
@@ -119,7 +103,9 @@ def train(chosen: Options) -> None:
                 losses, heard = [], []
         run.pool += 1
         run.save(run.pool)
-    torch.save(listener.ears.state_dict(), chosen.work / "ears.pt")
+    torch.save(
+        {"ears": listener.ears.state_dict(), "hints": listener.hints.state_dict()}, chosen.work / "ears.pt"
+    )
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from .sight import see
 from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
 from .words import COLOURS, SHAPES
 
-STEPS = 500
+STEPS = 1000
 POOLS = 4
 BATCH = 40
 

@@ -80,6 +80,16 @@ def _attend(attention: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
     return attention.out_proj((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
 
 
+def peaks(best: Tensor, rows: Tensor, silence: int) -> list[list[int]]:
+    """The rows in which a token is heard: of the likeliest classes `best` int64 [recordings, rows], where a new one begins."""
+    found = []
+    for classes, count in zip(best.tolist(), rows.tolist(), strict=True):
+        found.append(
+            [i for i in range(count) if classes[i] != silence and (i == 0 or classes[i] != classes[i - 1])]
+        )
+    return found
+
+
 def groups(rng: Random, pool: Sequence[Recording], short_first: bool = False) -> Iterator[list[Recording]]:
     """The pool in batches of recordings of like length, `BATCH_FRAMES` frames together; in random order, or in that of
     their lengths."""

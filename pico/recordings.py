@@ -60,7 +60,9 @@ def picture_questions(work: Path, seed: int, number: int) -> list[Recording]:
 
 def medleys(work: Path, seed: int, number: int) -> list[Recording]:
     """The same of speech without sense, to be written down only."""
-    return _kept(work / "recordings" / f"{seed}-medleys-{number}.pt", POOL, _medley, f"{seed}|medleys|{number}")
+    return _kept(
+        work / "recordings" / f"{seed}-medleys-{number}.pt", POOL, _medley, f"{seed}|medleys|{number}"
+    )
 
 
 def _kept(path: Path, count: int, draw: Callable[[Random], Exchange], seed: str) -> list[Recording]:

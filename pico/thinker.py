@@ -21,6 +21,7 @@ from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 from . import gallery, hearing, prompts
 from .batches import batches
 from .hearing import Spectrograms, hear, smudge
+from .hints import Hints
 from .omni import build_thinker
 from .prompts import Rows, Sequences, examples
 from .recordings import Recording, medleys, picture_questions, training_pool
@@ -31,9 +32,10 @@ from .tokenizer import MEDIA_TOKENS
 from .training import Options, Run, make_optimizers, options, rate_at, update
 from .values import Lang, Message
 
-STEPS, RATE = 5600, 0.6
+STEPS, RATE = 2400, 0.5
+HINT_WEIGHT = 0.5
 """`RATE` scales the learning rates of the earlier stages."""
-TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 120, 140, 140, 100, 30
+TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 170, 110, 100, 110, 30
 """Batches of a round."""
 PICTURES = 28
 """Pictures of a batch."""
@@ -42,11 +44,12 @@ SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 3, 4, 2
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """One batch: conversations and what is heard and seen in them, in their order."""
+    """One batch: conversations and what is heard and seen in them, in their order; `words` are the tokens of what is said."""
 
     kind: str
     sequences: Sequences
     heard: Spectrograms | None = None
+    words: list[list[int]] | None = None
     pictures: Tensor | None = None
     grid: Grid = (0, 0)
 
@@ -57,6 +60,7 @@ class Thinker(torch.nn.Module):
     def __init__(self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer) -> None:
         super().__init__()
         self.thinker = thinker
+        self.hints = Hints(thinker.config.text_config.vocab_size)
         thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
         self.sound, self.image = (
             tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image")
@@ -64,15 +68,20 @@ class Thinker(torch.nn.Module):
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Hidden states [conversations, tokens, width]."""
+        return self._think(lesson, self._hear(lesson))
+
+    def _hear(self, lesson: Lesson) -> Tensor | None:
+        return None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard)
+
+    def _think(self, lesson: Lesson, rows: Tensor | None) -> Tensor:
         sequences = lesson.sequences
         embedded = self.thinker.model.embed_tokens(sequences.ids)
-        if lesson.heard is not None:
-            rows = hear(self.thinker.audio_tower, lesson.heard)
+        if rows is not None and lesson.heard is not None:
             inside = torch.arange(rows.shape[1]) < lesson.heard.rows[:, None]
             embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
         if lesson.pictures is not None:
-            rows = see(self.thinker.visual, lesson.pictures, lesson.grid)
-            embedded = _put(embedded, sequences.ids == self.image, rows.flatten(0, 1))
+            cells = see(self.thinker.visual, lesson.pictures, lesson.grid)
+            embedded = _put(embedded, sequences.ids == self.image, cells.flatten(0, 1))
         model = self.thinker.model
         length = sequences.ids.shape[1]
         mask = torch.full((length, length), -1e9).triu(1)[None, None]
@@ -83,17 +92,23 @@ class Thinker(torch.nn.Module):
         return model.norm(hidden)
 
     def loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
-        """Mean loss per answer token, and which conversations are answered exactly, bool [conversations]."""
+        """Mean loss per answer token (and of the hints), and which conversations are answered exactly, bool [conversations]."""
         targets = lesson.sequences.targets.flatten()
         chosen = (targets >= 0).nonzero().flatten()
         # Filled up with positions that nothing is learned from: few shapes, as in `batches`.
         empty = (targets < 0).nonzero().flatten()
         chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.thinker.lm_head(self(lesson).flatten(0, 1)[chosen])
+            rows = self._hear(lesson)
+            logits = self.thinker.lm_head(self._think(lesson, rows).flatten(0, 1)[chosen])
         right = torch.ones_like(targets, dtype=torch.bool)
         right[chosen] = (logits.argmax(-1) == targets[chosen]) | (targets[chosen] < 0)
-        return F.cross_entropy(logits.float(), targets[chosen]), right.view(lesson.sequences.ids.shape).all(1)
+        loss = F.cross_entropy(logits.float(), targets[chosen])
+        if rows is not None and lesson.heard is not None and lesson.words is not None:
+            table = self.thinker.model.embed_tokens.weight
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = loss + HINT_WEIGHT * self.hints.loss(rows, lesson.heard.rows, lesson.words, table)
+        return loss, right.view(lesson.sequences.ids.shape).all(1)
 
 
 def _put(embedded: Tensor, places: Tensor, rows: Tensor) -> Tensor:
@@ -131,7 +146,9 @@ class Lessons:
     def asked(self, rng: Random, number: int) -> Iterator[Lesson]:
         """Spoken questions."""
         while True:
-            pool = [r for r in training_pool(self.work, self.seed, number % SOUND_POOLS) if r.exchange.category]
+            pool = [
+                r for r in training_pool(self.work, self.seed, number % SOUND_POOLS) if r.exchange.category
+            ]
             for recordings in hearing.groups(rng, pool):
                 yield self._heard("asked", rng, recordings, [asking(r) for r in recordings])
             number += 1
@@ -150,7 +167,10 @@ class Lessons:
     ) -> Lesson:
         heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
         found = examples(self.tokenizer, messages, (Rows(int(n)) for n in heard.rows))
-        return Lesson(kind, prompts.stack(found), heard)
+        return Lesson(kind, prompts.stack(found), heard, self._words(recordings))
+
+    def _words(self, recordings: list[Recording]) -> list[list[int]]:
+        return [self.tokenizer.encode(r.words).ids for r in recordings]
 
     def shown(self, rng: Random, number: int) -> Iterator[Lesson]:
         """Pictures, and a few written questions about each."""
@@ -179,38 +199,41 @@ class Lessons:
                 messages = [pointing(rng, r) for r in recordings]
                 found = examples(self.tokenizer, messages, (Rows(int(n), grid) for n in heard.rows))
                 patches = torch.stack([p.patches for p in pictures])
-                yield Lesson("pointed", prompts.stack(found), heard, patches, grid)
+                yield Lesson("pointed", prompts.stack(found), heard, self._words(recordings), patches, grid)
             number += 1
 
 
 def optimizers_of(model: Thinker, rate: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices of all layers of all three, AdamW for the rest."""
+    """Muon for the matrices of all layers of all three and of what makes rows, AdamW for the rest."""
     thinker = model.thinker
-    matrices = [
-        p
-        for layers in (thinker.model.layers, thinker.audio_tower.layers, thinker.visual.blocks)
-        for p in layers.parameters()
-        if p.ndim == 2
-    ]
+    ears, eyes = thinker.audio_tower, thinker.visual
+    parts = (thinker.model.layers, ears.layers, ears.proj, eyes.blocks, eyes.merger)
+    matrices = [p for part in parts for p in part.parameters() if p.ndim == 2]
     known = {id(p) for p in matrices}
     return make_optimizers(matrices, [p for p in model.parameters() if id(p) not in known], rate)
 
 
-def begin(text: Path, work: Path, seed: int, tokenizer: Tokenizer) -> Thinker:
+def begin(chosen: Options, tokenizer: Tokenizer) -> Thinker:
     """A thinker of the text model, the ears and the eyes as their stages left them."""
-    thinker = build_thinker(tokenizer, load_file(text / "model.safetensors"))
+    thinker = build_thinker(tokenizer, load_file(chosen.text / "model.safetensors"))
+    model = Thinker(thinker, tokenizer)
     ears, eyes = thinker.audio_tower, thinker.visual
-    ears.load_state_dict(torch.load(work / "ears.pt", weights_only=True))
-    eyes.load_state_dict(torch.load(work / "eyes.pt", weights_only=True))
-    heard = hearing.stack([r.mel for r in training_pool(work, seed, 0)[:16]])
-    picture = gallery.training_pictures(work, seed, 0)[0]
+    heard_before = torch.load(chosen.work / "ears.pt", weights_only=True)
+    ears.load_state_dict(heard_before["ears"])
+    model.hints.load_state_dict(heard_before["hints"])
+    eyes.load_state_dict(torch.load(chosen.work / "eyes.pt", weights_only=True))
+    heard = hearing.stack([r.mel for r in training_pool(chosen.work, chosen.seed, 0)[:16]])
+    picture = gallery.training_pictures(chosen.work, chosen.seed, 0)[0]
     length = thinker.model.embed_tokens.weight.norm(dim=1).mean()
     with torch.no_grad():
-        _scale(ears.proj, length / hear(ears, heard).norm(dim=-1).mean())
+        factor = length / hear(ears, heard).norm(dim=-1).mean()
+        _scale(ears.proj, factor)
+        model.hints.scale.div_(factor)
+        model.hints.before.weight.div_(factor)
         _scale(
             eyes.merger.mlp[-1], length / see(eyes, picture.patches[None], picture.grid).norm(dim=-1).mean()
         )
-    return Thinker(thinker, tokenizer)
+    return model
 
 
 def _scale(last: torch.nn.Linear, factor: Tensor) -> None:
@@ -222,7 +245,7 @@ def _scale(last: torch.nn.Linear, factor: Tensor) -> None:
 
 def train(chosen: Options) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
-    model = begin(chosen.text, chosen.work, chosen.seed, tokenizer)
+    model = begin(chosen, tokenizer)
     run = Run(chosen.work, "thinker", model, optimizers_of(model, RATE))
     lessons = Lessons(tokenizer, chosen.work, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")

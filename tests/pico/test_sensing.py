@@ -16,7 +16,7 @@ from pico.pictures import PLAIN, RGB, arrange, draw
 from pico.recordings import record
 from pico.scenes import random_scene, scene_of
 from pico.sensing import about_picture
-from pico.spoken import draw_spoken, spoken_words
+from pico.spoken import draw_medley, draw_spoken, spoken_words
 from pico.values import LANGS, Lang, split_of
 from pico.words import COLOURS, SHAPES
 
@@ -42,6 +42,14 @@ def test_spoken_questions_keep_to_their_split(lang: Lang) -> None:
     rng = Random(3)
     for split in ("train", "heldout"):
         assert all(split_of(draw_spoken(rng, lang, split).key) == split for _ in range(100))
+
+
+@pytest.mark.parametrize("lang", LANGS)
+def test_a_medley_is_heard_as_it_is_written(lang: Lang) -> None:
+    rng = Random(6)
+    for _ in range(50):
+        medley = draw_medley(rng, lang)
+        assert spoken_words(medley, lang) == medley
 
 
 @given(st.integers())
