@@ -65,12 +65,11 @@ bench: $(NATIVE)  ## the paired table against other systems on this machine (ins
 bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 	$(BIN)/python -m bench.gpu
 
-pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes)
+pico: $(STAMP)  ## train the demonstration model anew (under an hour on two cores)
 	$(BIN)/python -m pico
 
-pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and print the tables
+pico-eval: $(NATIVE)  ## ask pico the held-out prompts and print the table
 	$(BIN)/python -m pico.evaluate
-	$(BIN)/python -m pico.evaluate_senses
 
 clean:  ## remove caches and build outputs (keeps .venv)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
