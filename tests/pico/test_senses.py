@@ -66,7 +66,7 @@ def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer
     batch = prompts.stack(examples(tokenizer, messages, [Rows(int(n), grid) for n in heard.rows]))
     patches = torch.stack([p.patches for p in pictures])
     with torch.no_grad():
-        ours = model.thinker.lm_head(model(Lesson("", batch, heard, patches, grid)))
+        ours = model.thinker.lm_head(model(Lesson("", batch, heard, pictures=patches, grid=grid)))
         for row in range(2):
             length = int((batch.ids[row] != 0).sum())
             ids = batch.ids[row : row + 1, :length]

@@ -32,8 +32,10 @@ def decoder_config(config: Config) -> DecoderConfig:
 
 
 def sections(text: Config, rope: RopeConfig) -> tuple[int, ...]:
-    """The axis of each frequency: the first `mrope_section[0]` turn with time, the next with height, then width, and so on
-    for as many lengths as there are."""
+    """The axis of each frequency: the first `mrope_section[0]` turn with time, the next with height, then width.
+
+    Further lengths begin with time again.
+    """
     values = text.get("rope_parameters") or text.get("rope_scaling") or {}
     lengths = values.get("mrope_section") or (16, 24, 24)
     return tuple(part % 3 for part, length in enumerate(lengths) for _ in range(length))[: rope.dim // 2]
