@@ -244,11 +244,3 @@ def test_norms_that_come_after_are_summed_with_the_residual() -> None:
     assert torch.equal(h, residual + x) and h is total
     with pytest.raises(ValueError, match="batch"):
         make_norm(4, NormConfig(1e-5, kind="batch"))
-
-
-def test_an_omni_checkpoint_that_says_it_has_no_voice_is_served_without_one() -> None:
-    config = {"architectures": ["Qwen2_5OmniForConditionalGeneration"], "model_type": "qwen2_5_omni"}
-    silent = find_graph(config | {"enable_audio_output": False})
-    assert [stage.name for stage in silent.stages] == ["audio", "vision", "thinker"]
-    assert silent.outputs == {"text"}
-    assert find_graph(config).outputs == {"text", "audio"}
