@@ -139,7 +139,7 @@ def serving(
 
     thread = threading.Thread(target=run, name="server", daemon=True)
     thread.start()
-    assert ready.wait(60)
+    assert ready.wait(180)
     if failures:
         raise failures[0]
     try:
