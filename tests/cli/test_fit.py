@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.cli.terminal import tutti
+from tests.models import checkpoints
 
 
 def test_a_model_that_fits_shows_where_each_byte_goes(checkpoint: Path) -> None:
@@ -29,3 +30,16 @@ def test_a_context_beyond_the_models_is_refused(checkpoint: Path) -> None:
     result = tutti("fit", str(checkpoint), "--context", "1M")
     assert result.returncode == 1
     assert "256" in result.stderr
+
+
+def test_stages_on_devices_of_their_own_have_a_plan_each_in_one_budget() -> None:
+    path = str(checkpoints.cached("qwen2_5_omni"))
+    result = tutti(
+        "fit", path, "--memory", "2GB", "--device", "cpu", "--place", "talker=cpu:1,token2wav=cpu:1"
+    )
+    assert result.returncode == 0, result.stderr
+    here, there = result.stdout.split("beside it on cpu:1")
+    assert "KV cache" in here and "KV of talker" not in here
+    assert "KV of talker" in there and "It fits" in there
+    refused = tutti("fit", path, "--place", "mouth=cpu:1")
+    assert refused.returncode == 1 and "no such stage" in refused.stderr

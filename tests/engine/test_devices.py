@@ -191,6 +191,19 @@ def test_a_killed_process_fails_its_requests_alone_and_is_started_again(
     nothing_is_left(beside)
 
 
+def test_a_process_that_gave_all_it_had_takes_nobody_with_it(alone: Served, scattered: Served) -> None:
+    encoders, talking = scattered.engine.devices
+    assert encoders.stages == ("audio", "vision") and encoders.pid is not None
+    asked = scattered.request("both, twice", ("text",))
+    scattered.engine.loop.submit(scattered.processor.prepare(asked))
+    until(scattered, lambda: any(isinstance(event, TextDelta) for event in scattered.events))
+    os.kill(encoders.pid, signal.SIGKILL)
+    until(scattered, lambda: bool(scattered.ended()) and not encoders.serving)
+    assert scattered.answer("both, twice")[0] == alone.ask("both, twice", modalities=("text",))[0][0]
+    scattered.events.clear()
+    assert talking.restarts == 0
+
+
 @pytest.mark.parametrize("texts", [0, 1, 5])
 def test_a_listener_who_leaves_leaves_nothing_behind(beside: Served, texts: int) -> None:
     def said() -> int:

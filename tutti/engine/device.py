@@ -7,6 +7,7 @@ started again: its error is the engine's.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -54,12 +55,13 @@ class Device:
         self._inputs = {modality for stage in stages for modality in stage.inputs}
         self._post = post
         self._neighbour: Neighbour | None = None
-        self.requests: set[str] = set()  # under way there
+        self.requests: dict[str, list[str]] = {}  # under way there, with the stages that have more to give
         self._stats = {stage.name: StageStats(stage.name, str(stage.kind)) for stage in stages}
         self._past = dict(self._stats)  # of processes before this one
         self._first: Future[tuple[Line, Ready]] = Future()
         self._line: Line | None = None
         self._closing = threading.Event()
+        self._given_up = False
         self._keeper = threading.Thread(target=self._keep, name=f"device-{self.name}", daemon=True)
         self._keeper.start()
 
@@ -83,16 +85,15 @@ class Device:
 
     # --- requests -----------------------------------------------------------------------------------------------
 
-    def admit(self, request: Request) -> None:
-        """Take a request that needs one of its stages. Raises Busy while the process starts again."""
-        if request.id in self.requests:
-            return
+    def admit(self, request: Request, stage: str) -> None:
+        """Take a request that needs `stage`. Raises Busy while the process starts again, StageFailed if it cannot."""
+        if self._given_up:
+            raise StageFailed(f"the process of stage {stage} could not be started again", stage=stage)
         if self._neighbour is None:
-            raise Busy(
-                f"stage {self.stages[0]} is being started again; try again in a moment", retry_after=2.0
-            )
-        self.requests.add(request.id)
-        self._neighbour.line.send(Admit(self._lighter(request)))
+            raise Busy(f"stage {stage} is being started again; try again in a moment", retry_after=2.0)
+        if request.id not in self.requests:
+            self._neighbour.line.send(Admit(self._lighter(request)))
+        self.requests.setdefault(request.id, []).append(stage)
 
     def send(self, chunk: Chunk) -> None:
         """Send what a stage elsewhere emitted to the stages here that follow it."""
@@ -105,11 +106,9 @@ class Device:
 
     def release(self, request_id: str) -> None:
         """Forget a request."""
-        if request_id in self.requests:
-            self.requests.discard(request_id)
-            if self._neighbour is not None:
-                self._neighbour.forget(request_id)
-                self._neighbour.line.send(Release(request_id))
+        if self.requests.pop(request_id, None) is not None and self._neighbour is not None:
+            self._neighbour.forget(request_id)
+            self._neighbour.line.send(Release(request_id))
 
     def heard(self, request_id: str, dry: float) -> None:
         """The request's listener got more sound, and runs dry at `dry`, in monotonic seconds."""
@@ -149,10 +148,12 @@ class Device:
         elif self._neighbour is not None and self._neighbour.line is line:
             match message:
                 case Emitted(request=request) if request in self.requests:
+                    if message.final and message.stage in self.requests[request]:
+                        self.requests[request].remove(message.stage)
                     return [self._neighbour.take(message)]
                 case Failed(request, error) if request in self.requests:
                     self._neighbour.forget(request)
-                    self.requests.discard(request)
+                    del self.requests[request]
                     return [Chunk(request, error.stage or self.stages[0], Failure(error.error()), final=True)]
                 case Room():
                     self._neighbour.hear(message)
@@ -168,54 +169,42 @@ class Device:
         for name, stats in self._stats.items():
             self._past[name] = msgspec.structs.replace(_sum(self._past[name], stats), waiting=0, kv_usage=0.0)
             self._stats[name] = StageStats(name, stats.kind)
-        stage = self.stages[0]
-        lost, self.requests = self.requests, set()
+        lost, self.requests = self.requests, {}
         return [
-            Chunk(
-                request,
-                stage,
-                Failure(
-                    StageFailed(
-                        f"the process of stage {' and '.join(self.stages)} ended ({how}) while it worked on this "
-                        "request; it is being started again",
-                        stage=stage,
-                    )
-                ),
-                final=True,
-            )
-            for request in lost
+            Chunk(request, stages[0], Failure(_lost(stages, how)), final=True)
+            for request, stages in lost.items()
+            if stages  # else it has all that it needed
         ]
 
     # --- the keeper's thread ------------------------------------------------------------------------------------
 
     def _keep(self) -> None:
         failures = 0  # starts in a row that came to nothing
-        while not self._closing.is_set():
-            line, process = self._start()
-            was_ready, fatal = self._listen(line)
-            how = _ended(process)
+        while failures <= _MAX_RESTARTS:
+            how, was_ready, error = self._run()
             if self._closing.is_set():
                 return
             if not self._first.done():
-                self._first.set_exception(
-                    fatal
-                    or EngineDied(
-                        f"the process of stage {self.stages[0]} ended ({how}) before it was ready; see its log above"
-                    )
-                )
+                self._first.set_exception(error)
                 return
-            self._post(Arrival(lambda how=how: self._lose(how)))  # type: ignore[misc]
+            self._post(Arrival(functools.partial(self._lose, how)))
             failures = 0 if was_ready else failures + 1
-            if failures > _MAX_RESTARTS:
-                log.error(
-                    "device %s failed to start %d times in a row; it is not started again",
-                    self.name,
-                    failures,
-                )
-                return
             log.error("the process of device %s ended (%s); starting it again", self.name, how)
             self.restarts += 1
             self._closing.wait(min(0.1 * 2**failures, 5.0))
+        log.error("device %s failed to start %d times in a row; it is not started again", self.name, failures)
+        self._given_up = True
+
+    def _run(self) -> tuple[str, bool, TuttiError]:
+        """Run the process until it ends: how it did, whether it became ready, and why it did not."""
+        try:
+            line, process = self._start()
+        except OSError as error:
+            return str(error), False, EngineDied(f"no process could be started for {self.name}: {error}")
+        was_ready, fatal = self._listen(line)
+        how = _ended(process)
+        died = f"the process of stage {self.stages[0]} ended ({how}) before it was ready; see its log above"
+        return how, was_ready, fatal or EngineDied(died)
 
     def _start(self) -> tuple[Line, subprocess.Popen[bytes]]:
         line, theirs = Line.make()
@@ -242,7 +231,7 @@ class Device:
                 self._first.set_result((line, message))
             else:
                 was_ready = was_ready or isinstance(message, Ready)
-                self._post(Arrival(lambda message=message: self._take(line, message)))  # type: ignore[misc]
+                self._post(Arrival(functools.partial(self._take, line, message)))
         return was_ready, fatal
 
 
@@ -255,7 +244,7 @@ class Away:
 
     def admit(self, request: Request) -> None:
         """See `stage.Runner`; what the stage refuses arrives later, as a failure."""
-        self._device.admit(request)
+        self._device.admit(request, self.name)
 
     def feed(self, chunk: Chunk) -> None:
         """See `stage.Runner`."""
@@ -294,6 +283,15 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
         process.kill()
         code = process.wait()
     return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _lost(stages: list[str], how: str) -> StageFailed:
+    """Why a request fails that needed more of `stages`."""
+    return StageFailed(
+        f"the process of stage {' and '.join(stages)} ended ({how}) while it worked on this request; it is being "
+        "started again",
+        stage=stages[0],
+    )
 
 
 def _sum(past: StageStats, now: StageStats) -> StageStats:
