@@ -39,6 +39,14 @@ def parse_size(text: str | int, name: str = "size") -> int:
     return int(float(match[1]) * _UNITS[match[2] or ""])
 
 
+def parse_tokens(text: str | int) -> int:
+    """A number of tokens as vLLM takes it: 4096, 4k (4,000) or 4K (4,096). Raises ConfigError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", str(text))
+    if match is None:
+        raise ConfigError(f"{text!r} is not a number of tokens; write for instance 4096, 4k or 4K")
+    return int(float(match[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[match[2]])
+
+
 def format_size(size: float) -> str:
     """Bytes for people: decimal units, three digits ("1.19 GB")."""
     unit = "B"

@@ -22,6 +22,8 @@ from tutti.api.server import Server, listen, make_server
 from tutti.engine.client import EngineClient
 from tutti.engine.local import LocalEngine
 from tutti.engine.wire import EngineStats
+from tutti.gateway.backend import Backend
+from tutti.gateway.composed.opening import open_composition
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ApiKeys
 from tutti.gateway.limits import Limits
@@ -51,7 +53,7 @@ class Serving:
     """What a test sees of a server."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, url: str, gateway: Gateway, engine: EngineClient
+        self, loop: asyncio.AbstractEventLoop, url: str, gateway: Gateway, engine: EngineClient | None
     ) -> None:
         self.loop = loop
         self.url = url
@@ -65,7 +67,7 @@ class Serving:
 
     def stats(self) -> EngineStats:
         """What the engine is doing."""
-        return self.call(self.engine.stats())
+        return self.call(self.gateway.served[0].backend.stats())
 
     def client(self, **options: Any) -> openai.OpenAI:
         """The official client of this server."""
@@ -97,9 +99,13 @@ def serving(
     fetching: FetchLimits | None = None,
     realtime: RealtimeLimits | None = None,
     beside: Mapping[str, str] | None = None,
+    composed: bool | None = None,
     **options: Any,
 ) -> Iterator[Serving]:
-    """A server; `options` are `EngineOptions`. `beside` are other models that it serves: checkpoints by name."""
+    """A server; `options` are `EngineOptions`. `beside` are other models that it serves: checkpoints by name.
+
+    `composed`: the model is a graph by file, with its parts in this process or (False) in processes of their own.
+    """
     settings = {"model": str(checkpoint()), "served_model_name": ("tiny", "alias"), "dtype": "float32"}
     settings |= {"kv_cache_memory_bytes": 64_000_000, "threads": 1, "device": "cpu", **options}
     engine_options = EngineOptions(**settings)
@@ -109,12 +115,14 @@ def serving(
     ready = threading.Event()
 
     async def main() -> None:
-        engine = make_engine(engine_options)
-        backends = [
-            await LocalBackend.open(
-                load_processor(engine_options.model), engine, engine_options.served_model_name
-            )
-        ]
+        engine: EngineClient | None = None
+        backends: list[Backend] = []
+        if composed is None:
+            engine = make_engine(engine_options)
+            processor = load_processor(engine_options.model)
+            backends.append(await LocalBackend.open(processor, engine, engine_options.served_model_name))
+        else:
+            backends.append(await open_composition(engine_options, in_process=composed))
         for name, path in (beside or {}).items():
             other = EngineOptions(**(settings | {"model": path, "served_model_name": (name,)}))
             backends.append(await LocalBackend.open(load_processor(path), make_engine(other), (name,)))
@@ -139,7 +147,7 @@ def serving(
 
     thread = threading.Thread(target=run, name="server", daemon=True)
     thread.start()
-    assert ready.wait(180)
+    assert ready.wait(180 if composed is None else 280)  # several engines, each of which loads torch
     if failures:
         raise failures[0]
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 def fit(
     engine: EngineFlags,
     model: Annotated[
-        str, typer.Argument(help="pico, a directory, or a Hugging Face id.", show_default=False)
+        str, typer.Argument(help="pico, a directory, a Hugging Face id, or a YAML file.", show_default=False)
     ],
     context: Annotated[
         int | None,
@@ -40,7 +41,11 @@ def fit(
     import msgspec
 
     from tutti.hub import outline_model
+    from tutti.hub.composition import is_composition
 
+    if is_composition(model):
+        _fit_composition(engine.options(model))
+        return
     with outline_model(model) as path:
         options = engine.options(str(path), (model,))
         if context is not None:
@@ -48,6 +53,19 @@ def fit(
         plan = _plan(options, concurrency)
     print_plan(plan, model)
     if not all(one.fits for one in (plan, *plan.beside)):
+        raise typer.Exit(1)
+
+
+def _fit_composition(options: EngineOptions) -> None:
+    """The same for all parts of a graph by file together."""
+    from tutti.gateway.composed.opening import sketch
+
+    shares = asyncio.run(sketch(options))
+    for share in shares.shares:
+        print(f"{share.name}: {share.plan}\n")
+    print(shares.text())
+    print("It fits." if shares.fits else "It does not fit.")
+    if not shares.fits:
         raise typer.Exit(1)
 
 

@@ -7,27 +7,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
-from tutti.errors import ConfigError
-from tutti.settings import EngineOptions, parse_size, read_settings
+from tutti.settings import EngineOptions, parse_size, parse_tokens, read_settings
 
 
 def _flag(help: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=help, **more)
-
-
-def parse_tokens(text: str | int) -> int:
-    """A number of tokens as vLLM takes it: 4096, 4k (4,000) or 4K (4,096). Raises ConfigError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKmM]?)", str(text))
-    if match is None:
-        raise ConfigError(f"{text!r} is not a number of tokens; write for instance 4096, 4k or 4K")
-    return int(float(match[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[match[2]])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

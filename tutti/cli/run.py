@@ -35,7 +35,7 @@ class RunCommand(TyperCommand):
 def run(
     engine: EngineFlags,
     model: Annotated[
-        str, typer.Argument(help="pico, a directory, or a Hugging Face id.", show_default=False)
+        str, typer.Argument(help="pico, a directory, a Hugging Face id, or a YAML file.", show_default=False)
     ],
     prompt: Annotated[
         list[str] | None, typer.Argument(help="What to ask; without it: a conversation.")

@@ -41,7 +41,9 @@ def serve(
     engine: EngineFlags,
     model_tag: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="pico, a directory, or a Hugging Face id.", show_default=False),
+        typer.Argument(
+            metavar="MODEL", help="pico, a directory, a Hugging Face id, or a YAML file.", show_default=False
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The same, as a flag.", hidden=True)] = None,
     served_model_name: Annotated[
@@ -132,7 +134,8 @@ async def _serve(
         llm = await open_llm(options, in_process=False)
     async with llm:
         if spans is not None:
-            llm.backend.traces.exporter = spans.put
+            for traces in llm.backend.all_traces:
+                traces.exporter = spans.put
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
         with _signals_are_the_servers():
             app = create_app(gateway, fetching=FetchLimits.of(read_settings()))

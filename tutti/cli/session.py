@@ -24,11 +24,13 @@ from tutti.cli.speech import SpeechFile
 from tutti.cli.waiting import waiting
 from tutti.errors import InvalidRequest
 from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
+from tutti.hub.composition import is_composition
 from tutti.request import Chat, Part, Request, SamplingParams, Text
 from tutti.settings import EngineOptions
 
 if TYPE_CHECKING:
     from tutti.engine.wire import EngineInfo
+    from tutti.gateway.composed.backend import ComposedBackend
     from tutti.gateway.local import LocalBackend
     from tutti.llm.stream import AsyncLLM
     from tutti.models.processor import Processor
@@ -52,7 +54,7 @@ class Session:
     """A loaded model. `load_time` is in seconds, from the command to being ready."""
 
     name: str
-    backend: LocalBackend
+    backend: LocalBackend | ComposedBackend
     info: EngineInfo
     load_time: float
 
@@ -167,11 +169,12 @@ async def open_session(options: EngineOptions) -> AsyncIterator[Session]:
 
 
 async def open_llm(options: EngineOptions, *, in_process: bool) -> AsyncLLM:
-    """The model that `options` describe, ready to answer."""
+    """The model that `options` describe, ready to answer. The parts of a graph by file are processes anyhow."""
     from tutti.llm.stream import AsyncLLM
 
     named = msgspec.structs.asdict(options)
-    return await AsyncLLM.open(named.pop("model"), in_process=in_process, **named)
+    name = named.pop("model")
+    return await AsyncLLM.open(name, in_process=in_process and not is_composition(name), **named)
 
 
 @contextmanager

@@ -54,6 +54,7 @@ class MemoryPlan:
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
     autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
     memory of its media; None where none does. `beside` are the plans of the other devices, which have no `blocks`.
+    `fixed` are the bytes that are needed before the first token is cached.
     """
 
     device: str
@@ -70,6 +71,7 @@ class MemoryPlan:
     followers: Mapping[str, Pool] = field(default_factory=dict)
     memories: int | None = None
     beside: tuple[MemoryPlan, ...] = ()
+    fixed: int = 0
 
     @property
     def total(self) -> int:
@@ -210,13 +212,18 @@ def make_plan(
         {name: following[name] for name in own},
         memories,
         tuple(others),
+        standing,
     )
+
+
+def auto_share(device: str) -> float:
+    """The share of a device's available memory that is taken when no budget is given."""
+    return _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
 
 
 def _budget(options: EngineOptions, device: str, available: int) -> int:
     """Bytes that everything in one memory may take."""
-    share = _AUTO_SHARE_GPU if device.startswith("cuda") else _AUTO_SHARE
-    return options.memory if options.memory is not None else int(available * share)
+    return options.memory if options.memory is not None else int(available * auto_share(device))
 
 
 def _beside_rows(checkpoint: Checkpoint, one: Beside, options: EngineOptions) -> list[Row]:

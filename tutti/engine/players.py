@@ -2,7 +2,8 @@
 
 A player starts with the first sound it gets and then plays one second a second. What was delivered to it, and when it
 started, say when it runs dry: that is the deadline of every stage that works for this listener. A request whose sound
-nobody listens to as it comes (a file) has no clock: it is throughput work.
+nobody listens to as it comes (a file) has no clock: it is throughput work. A request's own `deadline` says when its
+first sound is to be heard, where that is after other sound.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ FILE = 5.0  # seconds that work for a file may rest
 class Player:
     """One listener. Times are monotonic, in seconds."""
 
-    asked: float
+    due: float  # its first sound
     started: float | None = None
     delivered: float = 0.0  # seconds of sound
 
     @property
     def dry(self) -> float:
         """When it runs out of sound."""
-        return self.asked + FIRST_SOUND if self.started is None else self.started + self.delivered
+        return self.due if self.started is None else self.started + self.delivered
 
 
 class Players:
@@ -45,7 +46,9 @@ class Players:
     def begin(self, request: Request) -> None:
         """A request comes in; only one that is listened to as it comes gets a clock."""
         if request.live and "audio" in request.modalities:
-            self._players[request.id] = Player(time.monotonic())
+            now = time.monotonic()
+            later = 0.0 if request.deadline is None else now + request.deadline - time.time()
+            self._players[request.id] = Player(max(now + FIRST_SOUND, later))
 
     def deliver(self, request_id: str, seconds: float) -> float:
         """`seconds` of sound go to a listener, who may have run dry before: then the clock starts anew.
@@ -58,7 +61,7 @@ class Players:
         now = time.monotonic()
         dry = 0.0
         if player.started is None:
-            player.started = now
+            player.started = now if player.due - now <= FIRST_SOUND else player.due
         elif now > player.dry:
             dry = now - player.dry
             self.underruns += 1
@@ -79,7 +82,7 @@ class Players:
         player = self._players.get(request_id)
         if player is None:
             return None
-        return player.dry if self._clocks else player.asked + FIRST_SOUND
+        return player.dry if self._clocks else player.due
 
     def end(self, request_id: str) -> None:
         """The request is over."""

@@ -44,8 +44,8 @@ class Backend(Protocol):
         ...
 
     @property
-    def traces(self) -> Traces | None:
-        """Those of the latest requests; None where none are kept."""
+    def all_traces(self) -> tuple[Traces, ...]:
+        """Those of the latest requests, of each engine behind it; none where none are kept."""
         ...
 
     def models(self) -> tuple[BackendModel, ...]:

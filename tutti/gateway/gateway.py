@@ -114,7 +114,7 @@ class Gateway:
 
     def traces(self) -> list[Traces]:
         """The traces of the requests that each backend answered lately, where it keeps any."""
-        return [served.backend.traces for served in self.served if served.backend.traces is not None]
+        return [traces for served in self.served for traces in served.backend.all_traces]
 
     async def reset_prefix_cache(self) -> None:
         """Forget cached prefixes everywhere."""

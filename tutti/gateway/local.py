@@ -70,6 +70,11 @@ class LocalBackend:
         """See `Backend`."""
         return self._processor
 
+    @property
+    def all_traces(self) -> tuple[Traces, ...]:
+        """See `Backend`."""
+        return (self.traces,)
+
     def models(self) -> tuple[BackendModel, ...]:
         """See `Backend`."""
         return self._models

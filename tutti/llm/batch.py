@@ -14,11 +14,12 @@ from tutti.engine.core import Engine
 from tutti.errors import InvalidRequest
 from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
 from tutti.gateway.local import OutputDecoder, output_requests
+from tutti.gateway.opening import processor_of
+from tutti.hub.composition import is_composition
 from tutti.llm.beam import BeamSearchOutput, beam_search
 from tutti.llm.options import engine_options
 from tutti.llm.outputs import CompletionOutput, Logprob, RequestOutput
 from tutti.llm.prompts import Parts, Prompt, prompt_parts, prompts_of
-from tutti.models.processor import load_processor
 from tutti.request import BeamSearchParams, Chat, Request, SamplingParams, Text, Tokens
 
 
@@ -30,13 +31,13 @@ class LLM:
     """
 
     def __init__(self, model: str, **options: Any) -> None:
+        if is_composition(model):
+            raise InvalidRequest(
+                f"{model}: a graph by file is for tutti.Omni and tutti.AsyncLLM", param="model"
+            )
         self.options = engine_options(model, options)
         self.engine = Engine(self.options, self._receive)
-        self.processor = load_processor(
-            self.options.tokenizer or self.options.model,
-            chat_template=self.options.chat_template,
-            generation_config=self.options.generation_config,
-        )
+        self.processor = processor_of(self.options)
         self._collectors: dict[str, _Collector] = {}
         self._numbers = itertools.count()
 

@@ -5,7 +5,8 @@
     answer.text, answer.audio, answer.rate
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
-The engine runs in the caller's own thread, as `LLM`'s does. For many callers at once use `tutti.AsyncLLM` or a server.
+The engine runs in the caller's own thread, as `LLM`'s does; the models of a graph by file (`Omni("assistant.yaml")`)
+run in processes of their own. For many callers at once use `tutti.AsyncLLM` or a server.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
-from tutti.engine.core import Engine
 from tutti.errors import InvalidRequest
-from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
-from tutti.gateway.local import OutputDecoder
+from tutti.events import AudioDelta, Done, Event, TextDelta, Usage
+from tutti.hub.composition import is_composition
+from tutti.llm.answerers import Alone, Answerer, Composed
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import media_of
 from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
-from tutti.models.processor import load_processor
 from tutti.request import Chat, Part, Request, SamplingParams, Script, Text
 
 
@@ -55,23 +56,26 @@ class Omni:
 
     def __init__(self, model: str, **options: Any) -> None:
         self.options = engine_options(model, options)
-        self.engine = Engine(self.options, self._receive)
-        self.processor = load_processor(
-            self.options.tokenizer or self.options.model,
-            chat_template=self.options.chat_template,
-            generation_config=self.options.generation_config,
-        )
+        self._answerer: Answerer = Composed(self.options) if is_composition(model) else Alone(self.options)
+        self.processor = self._answerer.processor
         self._numbers = itertools.count()
-        self._events: list[Event] = []
 
     @property
     def voices(self) -> tuple[str, ...]:
         """Who can speak; empty for a model that does not."""
-        return self.engine.info.voices
+        return self._answerer.voices
 
     def close(self) -> None:
-        """End the processes of the stages that were placed on other devices, if there are any."""
-        self.engine.close()
+        """End the processes beside this one: of a graph by file, of stages that were placed on other devices."""
+        self._answerer.close()
+
+    def __enter__(self) -> Omni:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
     def generate(self, **prompt: Any) -> OmniOutput:
         """The whole answer; parameters as for `stream`. Raises the request's error."""
@@ -130,8 +134,8 @@ class Omni:
             language=language,
             arrival=time.time(),
         )
-        for reading in self.processor.readings(request, self.engine.plan.context):
-            for event in self._stream(self.processor.prepare(reading)):
+        for reading in self.processor.readings(request, self._answerer.context):
+            for event in self._answerer.events(reading):
                 if isinstance(event, AudioDelta):
                     yield event
 
@@ -163,7 +167,7 @@ class Omni:
             soundtracks=use_audio_in_video,
         )
         sampling = sampling or SamplingParams(**{"max_tokens": None, **self.processor.generation_defaults})
-        request = self.processor.prepare(
+        return self._answerer.events(
             Request(
                 id=f"omni-{next(self._numbers)}",
                 parts=(self._prompt(text, media, messages or (), system), *media),
@@ -175,7 +179,6 @@ class Omni:
                 arrival=time.time(),
             )
         )
-        return self._stream(request)
 
     def _prompt(
         self, text: str, media: Sequence[Any], messages: Sequence[Mapping[str, Any]], system: str
@@ -189,28 +192,6 @@ class Omni:
         )
         opening = [{"role": "system", "content": system}] if system else []
         return Chat((*opening, *map(dict, messages), {"role": "user", "content": content}))
-
-    def _stream(self, request: Request) -> Iterator[Event]:
-        decoder = OutputDecoder(self.processor, request, request.id, 0)
-        loop = self.engine.loop
-        loop.submit(request)
-        try:
-            while not decoder.ended:
-                loop.run_until(lambda: bool(self._events))
-                events, self._events = self._events, []
-                for event in events:
-                    if event.request != request.id:
-                        continue
-                    if isinstance(event, Failed):
-                        raise event.error.error()
-                    yield from decoder.decode(event)
-                if decoder.stopped and not decoder.ended:
-                    loop.cancel(request.id)
-        finally:
-            loop.cancel(request.id)
-
-    def _receive(self, events: list[Event]) -> None:
-        self._events += events
 
 
 def _bounded(sampling: SamplingParams) -> SamplingParams:

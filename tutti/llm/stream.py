@@ -9,52 +9,46 @@ The engine runs in a process of its own, or in a thread of this one.
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tutti.engine.client import EngineClient
-from tutti.engine.local import LocalEngine
-from tutti.engine.process import ProcessEngine
 from tutti.engine.wire import EngineInfo, EngineStats
 from tutti.events import Event, Failed, TextDelta
 from tutti.gateway.local import LocalBackend
+from tutti.gateway.opening import open_local
+from tutti.hub.composition import is_composition
 from tutti.llm.options import engine_options
-from tutti.models.processor import load_processor
 from tutti.request import Chat, Part, Request, SamplingParams, Text, Tokens
 from tutti.settings import EngineOptions
+
+if TYPE_CHECKING:
+    from tutti.gateway.composed.backend import ComposedBackend
 
 
 class AsyncLLM:
     """A model as streams of events. Make one with `AsyncLLM.open`; close it when done."""
 
-    def __init__(self, backend: LocalBackend, options: EngineOptions) -> None:
+    def __init__(self, backend: LocalBackend | ComposedBackend, options: EngineOptions) -> None:
         self.backend = backend
         self.options = options
         self._numbers = itertools.count()
 
     @classmethod
     async def open(cls, model: str, *, in_process: bool = False, **options: Any) -> AsyncLLM:
-        """Load `model` (see `LLM`) and wait until it serves. `in_process`: in a thread instead of a process."""
+        """Load `model` (see `LLM`; a graph by file, too) and wait until it serves.
+
+        `in_process`: in a thread instead of a process.
+        """
         chosen = engine_options(model, options)
-        engine: EngineClient = LocalEngine(chosen) if in_process else ProcessEngine(chosen)
-        try:
-            processor = await asyncio.to_thread(  # while the engine starts
-                load_processor,
-                chosen.tokenizer or chosen.model,
-                chat_template=chosen.chat_template,
-                tool_call_parser=chosen.tool_call_parser,
-                reasoning_parser=chosen.reasoning_parser,
-                generation_config=chosen.generation_config,
-            )
-            return cls(await LocalBackend.open(processor, engine, chosen.served_model_name), chosen)
-        except BaseException:
-            await engine.close()
-            raise
+        if is_composition(model):
+            from tutti.gateway.composed.opening import open_composition
+
+            return cls(await open_composition(chosen, in_process=in_process), chosen)
+        return cls(await open_local(chosen, in_process=in_process), chosen)
 
     @property
     def info(self) -> EngineInfo:

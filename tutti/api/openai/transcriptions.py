@@ -67,8 +67,8 @@ class _Work:
         """The work that `form` asks for. Raises InvalidRequest, InvalidMedia, ModelNotFound."""
         model = call.gateway.model(form.value("model")).name
         processor = call.gateway.backend(model).processor
-        transcriber: object = processor.media  # the reader may be one, too
-        if not isinstance(transcriber, Transcriber):
+        transcriber = processor.transcriber
+        if transcriber is None:
             raise InvalidRequest(f"The model {model} does not write down recordings.", param="model")
         format = form.value("response_format", "json")
         if format not in _FORMATS:

@@ -10,7 +10,6 @@ from tutti.errors import InvalidRequest
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.gateway import Gateway
 from tutti.models.processor import Processor
-from tutti.models.processor.speech import Transcriber
 from tutti.request import SamplingParams
 
 
@@ -22,7 +21,7 @@ def first_settings(gateway: Gateway, name: str, *, transcribes: bool) -> Session
     model = gateway.model(name)
     processor = gateway.backend(name).processor
     modality: Modality = "audio" if "audio" in model.outputs else "text"
-    if transcribes or _transcriber(processor) is not None:
+    if transcribes or (processor.transcriber is not None and not processor.converses):
         transcription: dict[str, Any] = {"audio": {"input": {"transcription": {"model": model.name}}}}
         return SessionConfig(model=model.name).updated({"type": "transcription", **transcription})
     return SessionConfig(model=model.name, output_modalities=(modality,))
@@ -53,14 +52,9 @@ def check(config: SessionConfig, gateway: Gateway, known: SessionConfig, within:
 def hears(gateway: Gateway, name: str, param: str) -> Processor:
     """The processor of the model `name`, which can write down what is said. Raises ModelNotFound, InvalidRequest."""
     processor = gateway.backend(name).processor
-    if _transcriber(processor) is None and "audio" not in processor.modalities:
+    if processor.transcriber is None and "audio" not in processor.modalities:
         raise _wrong(param, f"the model {name!r} does not hear; served are {_names(gateway)}")
     return processor
-
-
-def _transcriber(processor: Processor) -> Transcriber | None:
-    found: object = processor.media
-    return found if isinstance(found, Transcriber) else None
 
 
 def _check_output(config: SessionConfig, model: BackendModel, within: str) -> None:

@@ -62,9 +62,8 @@ class Scribe:
 
     def _pieces(self, name: str, sound: Sound, settings: Transcription) -> AsyncGenerator[str | Usage, None]:
         processor = hears(self.gateway, name, "session.audio.input.transcription.model")
-        media: object = processor.media
-        if isinstance(media, Transcriber):
-            return self._transcribed(name, media, sound, settings)
+        if processor.transcriber is not None:
+            return self._transcribed(name, processor.transcriber, sound, settings)
         return self._asked(name, sound, settings)
 
     async def _transcribed(

@@ -19,6 +19,7 @@ from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
+from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
@@ -68,6 +69,17 @@ class Processor:
     def modalities(self) -> frozenset[str]:
         """What the model takes besides text."""
         return frozenset() if self.media is None else self.media.modalities
+
+    @property
+    def transcriber(self) -> Transcriber | None:
+        """Who writes down recordings, if the model can."""
+        reader: object = self.media  # it may be one, too
+        return reader if isinstance(reader, Transcriber) else None
+
+    @property
+    def converses(self) -> bool:
+        """Whether the model continues conversations; one that writes down recordings does nothing else."""
+        return self.has_chat_template and self.transcriber is None
 
     @property
     def kind(self) -> dict[str, str]:

@@ -1,0 +1,42 @@
+"""From options to a backend that serves: an engine is started, and the processor is read beside it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tutti.engine.client import EngineClient
+from tutti.engine.local import LocalEngine
+from tutti.engine.process import ProcessEngine
+from tutti.gateway.local import LocalBackend
+from tutti.models.processor import Processor, load_processor
+from tutti.settings import EngineOptions
+
+
+async def open_local(options: EngineOptions, *, in_process: bool = False) -> LocalBackend:
+    """The model of `options`, once it serves; `in_process`: in a thread instead of a process.
+
+    Raises what keeps it from loading.
+    """
+    engine = start_engine(options, in_process=in_process)
+    try:
+        processor = await asyncio.to_thread(processor_of, options)  # while the engine starts
+        return await LocalBackend.open(processor, engine, options.served_model_name)
+    except BaseException:
+        await engine.close()
+        raise
+
+
+def start_engine(options: EngineOptions, *, in_process: bool) -> EngineClient:
+    """An engine that begins to load."""
+    return LocalEngine(options) if in_process else ProcessEngine(options)
+
+
+def processor_of(options: EngineOptions) -> Processor:
+    """The processor of a model. Works long: not for an event loop. Raises CheckpointError, ConfigError."""
+    return load_processor(
+        options.tokenizer or options.model,
+        chat_template=options.chat_template,
+        tool_call_parser=options.tool_call_parser,
+        reasoning_parser=options.reasoning_parser,
+        generation_config=options.generation_config,
+    )
