@@ -65,7 +65,7 @@ def test_the_curve_of_a_server_that_runs(server: Serving, tmp_path: Path) -> Non
         r"streams\s+text ms\s+sound ms\s+RTF\s+sound/s\s+underruns\s+silent s\s+had one", result.stdout
     )
     assert re.search(r"^\s*3 .* \d+%", result.stdout, re.MULTILINE)
-    assert "talker" in result.stdout and "Peak memory of the engine's process" in result.stdout
+    assert "talker" in result.stdout and "Peak memory of the engine's processes" in result.stdout
     found = json.loads(file.read_text())
     assert [level["streams"] for level in found["levels"]] == [1, 3]
     last = found["levels"][-1]

@@ -20,6 +20,7 @@ from tutti import Omni
 from tutti.engine.core import Engine
 from tutti.engine.credits import ON_THE_WAY
 from tutti.engine.device import Device
+from tutti.engine.machine import peak_memory
 from tutti.errors import CheckpointError
 from tutti.events import AudioDelta, Failed, TextDelta
 from tutti.request import Request, SamplingParams
@@ -106,8 +107,10 @@ def test_tokens_and_sound_are_those_of_one_process(
         assert tokens == expected
         np.testing.assert_array_equal(samples, sound)
     nothing_is_left(served)
-    steps = {stage.name: stage.steps for stage in served.engine.stats().stages}
+    stats = served.engine.stats()
+    steps = {stage.name: stage.steps for stage in stats.stages}
     assert min(steps.values()) > 0
+    assert stats.memory_peak > peak_memory() + 10**8  # those beside count, too
 
 
 def test_a_listener_hears_the_same_in_pieces(alone: Served, beside: Served) -> None:

@@ -28,7 +28,7 @@ _GAUGES = (
     ("kv_usage", "kv_cache_usage_perc", "Used share of the KV cache, 0 to 1."),
     ("kv_blocks", None, "Blocks of the KV cache."),
     ("kv_blocks_free", None, "Blocks of the KV cache that are free or hold only cached prefixes."),
-    ("engine_memory_peak_bytes", None, "The most memory that the engine's process has held."),
+    ("engine_memory_peak_bytes", None, "The most memory that the engine's processes have held."),
     ("engine_up", None, "Whether the engine answers."),
     ("sequences_inside", None, "Sequences admitted by the gateway and not yet ended."),
 )

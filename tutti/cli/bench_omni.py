@@ -281,7 +281,7 @@ def _show(name: str, levels: Sequence[Level], plan: _Plan) -> None:
         console.print(f"\nStages, with {last.streams} streams:\n")
         console.print(_stages(last.stages))
     if last.memory:
-        console.print(f"\nPeak memory of the engine's process: {format_size(last.memory)}")
+        console.print(f"\nPeak memory of the engine's processes: {format_size(last.memory)}")
     for level in levels:
         if level.failed:
             console.print(f"{level.failed} of {level.requests} failed, the first: {level.error}")

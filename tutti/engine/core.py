@@ -198,7 +198,7 @@ class Engine:
             media_hits=sum(one.media_hits for one in stages),
             underruns=self.players.underruns,
             seconds_dry=self.players.seconds_dry,
-            memory_peak=peak_memory(),
+            memory_peak=peak_memory() + sum(device.memory_peak for device in self.devices),
             stages=stages,
         )
 

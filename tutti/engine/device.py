@@ -56,6 +56,7 @@ class Device:
         self._post = post
         self._neighbour: Neighbour | None = None
         self.requests: dict[str, list[str]] = {}  # under way there, with the stages that have more to give
+        self.memory_peak = 0  # bytes, of its process
         self._stats = {stage.name: StageStats(stage.name, str(stage.kind)) for stage in stages}
         self._past = dict(self._stats)  # of processes before this one
         self._first: Future[tuple[Line, Ready]] = Future()
@@ -159,8 +160,9 @@ class Device:
                     self._neighbour.hear(message)
                 case Passed():
                     self.watch(message)
-                case Report(stages):
+                case Report(stages, peak):
                     self._stats |= {one.name: one for one in stages}
+                    self.memory_peak = peak
         return []
 
     def _lose(self, how: str) -> list[Chunk]:

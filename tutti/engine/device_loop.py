@@ -13,6 +13,7 @@ from queue import SimpleQueue
 from tutti.engine.bridges import Bridge, Ends
 from tutti.engine.line import Line
 from tutti.engine.loop import Loop, Route
+from tutti.engine.machine import peak_memory
 from tutti.engine.neighbour import Neighbour
 from tutti.engine.parcels import Admit, Emitted, Heard, Message, Release, Report, ResetCaches
 from tutti.engine.players import Players
@@ -96,7 +97,7 @@ class DeviceLoop(Loop):
         if block or now - self._reported > _REPORTS:
             stats = tuple(stage_stats(self.graph, self).values())
             if stats != self._known:
-                self._main.line.send(Report(stats))
+                self._main.line.send(Report(stats, peak_memory()))
             self._known, self._reported = stats, now
         return super()._receive(block)
 

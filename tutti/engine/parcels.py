@@ -104,9 +104,10 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
-    """What the stages there did since the start."""
+    """What the stages there did since the start, and the most bytes that their process has held."""
 
     stages: tuple[StageStats, ...]
+    memory_peak: int
 
 
 Message = (

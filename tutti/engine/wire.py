@@ -98,7 +98,7 @@ class EngineStats(msgspec.Struct, frozen=True, tag="stats"):
     media_hits: int = 0  # of those, the ones they had seen before
     underruns: int = 0  # times that a listener's player ran dry
     seconds_dry: float = 0.0  # for how long, all together
-    memory_peak: int = 0  # bytes: the most that the engine's process has held
+    memory_peak: int = 0  # bytes: the most that each of the engine's processes has held, all together
     stages: tuple[StageStats, ...] = ()
 
 
