@@ -104,7 +104,9 @@ def test_a_video_without_frames_is_refused(server: Serving) -> None:
         out.mux(track.encode(frame))
         out.mux(track.encode(None))
     for data in (sound, none.getvalue()):
-        refused(ask(server, {"type": "video_url", "video_url": {"url": uri(data, "video/mp4")}}), "no pictures")
+        refused(
+            ask(server, {"type": "video_url", "video_url": {"url": uri(data, "video/mp4")}}), "no pictures"
+        )
 
 
 def test_a_client_that_leaves_amid_the_sound_leaves_nothing_behind(server: Serving) -> None:
