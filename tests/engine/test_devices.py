@@ -159,6 +159,26 @@ def test_a_source_rests_while_a_slow_destination_has_enough(alone: Served, sound
     np.testing.assert_array_equal(samples, expected[1])
 
 
+def test_a_stage_beside_rests_while_the_main_loop_is_slow(alone: Served, scattered: Served) -> None:
+    codes = 3 * ON_THE_WAY
+    (expected,) = alone.run(spoken(alone, "slow", codes))
+    talking = scattered.engine.devices[1]
+    scattered.engine.loop.submit(spoken(scattered, "slow", codes))
+    until(
+        scattered, lambda: sum(isinstance(event, TextDelta) for event in scattered.events) == len(expected[0])
+    )
+    before = -1.0
+    while before != _cpu_time(talking.pid):  # and nobody turns the main loop
+        before = _cpu_time(talking.pid)
+        time.sleep(0.3)
+    assert scattered.engine.loop.inbox.qsize() <= 2 * ON_THE_WAY + 20  # a chunk and a trace for each code
+    until(scattered, lambda: bool(scattered.ended()))
+    tokens, samples = scattered.answer("slow")
+    scattered.events.clear()
+    assert tokens == expected[0]
+    np.testing.assert_array_equal(samples, expected[1])
+
+
 def test_a_killed_process_fails_its_requests_alone_and_is_started_again(
     alone: Served, beside: Served
 ) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 
 from tutti.engine.bridges import Bridge, Ends
+from tutti.engine.credits import Room
 from tutti.engine.line import Line
 from tutti.engine.loop import Loop, Route
 from tutti.engine.machine import peak_memory
@@ -59,6 +60,8 @@ class DeviceLoop(Loop):
                 self.submit(request)
             case Emitted(request=request) if request in self._routes:
                 return [self._main.take(message)]
+            case Room():
+                self._main.hear(message)
             case Release(request):
                 self._forget(request, "released")
             case Heard(request, dry):
