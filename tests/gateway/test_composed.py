@@ -9,18 +9,20 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from PIL import Image
 
 from tests.models import checkpoints
 from tests.models.composed import CODES, GREEDY, OPTIONS, composed
+from tests.models.speech_checkpoints import CODEBOOK, qwen3_tts
 from tutti.errors import ConfigError, InvalidRequest, OutOfMemory
 from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.composed.backend import ComposedBackend
 from tutti.gateway.composed.mouth import Mouth
 from tutti.gateway.composed.opening import open_composition, sketch
 from tutti.llm.options import engine_options
-from tutti.request import Chat, Media, Request, SamplingParams, StructuredOutputs, Text
+from tutti.request import Chat, Media, Request, SamplingParams, Script, StructuredOutputs, Text
 
 
 @asynccontextmanager
@@ -174,6 +176,24 @@ async def test_a_model_may_speak_for_itself_and_hear_by_another(tmp_path: Path) 
             event.text for event in events if isinstance(event, TextDelta)
         )
         assert await text_of(backend, Request(id="raw", parts=(Text("Hello"),), sampling=GREEDY))
+
+
+async def test_a_model_made_for_speech_is_a_voice(tmp_path: Path) -> None:
+    edges = ("request.text -> brain", "brain.text -> answer", "brain.text -> voice", "voice.audio -> answer")
+    voice = {"model": str(qwen3_tts()), "voice": None}
+    codes = SamplingParams(temperature=0.0, max_tokens=6, allowed_token_ids=tuple(range(CODEBOOK)))
+    async with opened(composed(tmp_path, edges, voice=voice)) as backend:
+        asked = chat(
+            "Hello",
+            sampling=saying("Good day. Bye."),
+            modalities=("text", "audio"),
+            stage_sampling={"voice.talker": codes},
+        )
+        events = await events_of(backend, asked)
+        sounds = [event.seconds for event in events if isinstance(event, AudioDelta)]
+        script = msgspec.structs.replace(asked, parts=(Script("Bye."),), modalities=("audio",))
+        alone = [event.seconds for event in await events_of(backend, script) if isinstance(event, AudioDelta)]
+        assert sum(sounds) == pytest.approx(2 * sum(alone)) and sum(alone) > 0
 
 
 async def test_who_writes_only_is_not_asked_to_speak(tmp_path: Path) -> None:
