@@ -97,10 +97,6 @@ class Session:
     async def _events(self, request: Request, chat: Chat) -> AsyncGenerator[Event, None]:
         """The answer's events; before the first one, media that take a while are named."""
         with waiting(chat.messages) as sign:
-            if sign is not None:
-                sign.say("reading")
-                request = await self.backend.prepare(request)
-                sign.say("encoding")
             async with aclosing(self.backend.generate(request)) as events:
                 async for event in events:
                     if sign is not None:

@@ -1,4 +1,4 @@
-"""A sign of life on a terminal while media are read: what it is, how large, and for how long already.
+"""A sign of life on a terminal while media are read and encoded: what it is, how large, and for how long already.
 
 It shows after a while only, leaves no trace, and is absent where standard error is no terminal.
 """
@@ -15,7 +15,7 @@ from tutti.settings import format_size
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.progress import Progress, TaskID
+    from rich.progress import Progress
 
 _PATIENCE = 1.0  # seconds in which nobody misses a sign
 
@@ -23,38 +23,26 @@ _PATIENCE = 1.0  # seconds in which nobody misses a sign
 class Waiting:
     """The line on the terminal. Belongs to the running event loop."""
 
-    def __init__(self, console: Console, what: str, patience: float = _PATIENCE) -> None:
+    def __init__(self, console: Console, text: str, patience: float = _PATIENCE) -> None:
         self._console = console
-        self._what = what
-        self._verb = ""
-        self._shown: tuple[Progress, TaskID] | None = None
+        self._text = text
+        self._shown: Progress | None = None
         self._later = asyncio.get_running_loop().call_later(patience, self._show)
-
-    def say(self, verb: str) -> None:
-        """What is being done: "reading", "encoding"."""
-        self._verb = verb
-        if self._shown is not None:
-            progress, line = self._shown
-            progress.update(line, description=self._text)
 
     def end(self) -> None:
         """There is something else to see now."""
         self._later.cancel()
         if self._shown is not None:
-            self._shown[0].stop()
+            self._shown.stop()
             self._shown = None
-
-    @property
-    def _text(self) -> str:
-        return f"{self._verb} {self._what}"
 
     def _show(self) -> None:
         from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
         columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
-        progress = Progress(*columns, console=self._console, transient=True)
-        self._shown = (progress, progress.add_task(self._text, total=None))
-        progress.start()
+        self._shown = Progress(*columns, console=self._console, transient=True)
+        self._shown.add_task(self._text, total=None)
+        self._shown.start()
 
 
 @contextmanager
@@ -66,7 +54,7 @@ def waiting(messages: Iterable[Mapping[str, Any]]) -> Iterator[Waiting | None]:
         return
     from rich.console import Console
 
-    sign = Waiting(Console(stderr=True, highlight=False), names)
+    sign = Waiting(Console(stderr=True, highlight=False), f"reading {names}")
     try:
         yield sign
     finally:
