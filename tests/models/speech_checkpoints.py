@@ -45,6 +45,7 @@ def brief_omni3(talker: int = 100) -> Path:
     config = json.loads((path / "config.json").read_text())
     config["talker_config"]["text_config"]["max_position_embeddings"] = talker
     (path / "config.json").write_text(json.dumps(config))
+    return path
 
 
 CODEBOOK, GROUPS = 64, 4
