@@ -23,6 +23,7 @@ from tutti.engine.device import Device
 from tutti.engine.machine import peak_memory
 from tutti.errors import CheckpointError
 from tutti.events import AudioDelta, Failed, TextDelta
+from tutti.llm.answerers import Alone
 from tutti.request import Request, SamplingParams
 from tutti.settings import EngineOptions
 
@@ -296,7 +297,8 @@ def test_the_python_door_places_stages_and_ends_their_processes() -> None:
     codes = {"talker": SamplingParams(temperature=0.0, max_tokens=12, allowed_token_ids=tuple(range(64)))}
     answer = omni.generate(text="hi", modalities=["text", "audio"], stage_sampling=codes)
     assert answer.audio is not None and len(answer.audio) == 12 * 480
-    (one,) = omni.engine.devices
+    assert isinstance(omni._answerer, Alone)
+    (one,) = omni._answerer.engine.devices
     omni.close()
     assert not Path(f"/proc/{one.pid}").exists()
 

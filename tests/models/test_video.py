@@ -18,6 +18,7 @@ from tests.models.test_sight import make, words
 from tutti import LLM, Omni, SamplingParams
 from tutti.errors import InvalidMedia, InvalidRequest
 from tutti.llm.prompts import prompt_parts
+from tutti.media.pcm import from_pcm16
 from tutti.models.processor.files import CLIP_DEVIATION, CLIP_MEAN
 from tutti.models.processor.media import unpack
 from tutti.request import Media, MediaInput, Request, Tokens
@@ -204,10 +205,10 @@ def test_what_is_said_of_videos_with_and_without_their_sound_is_what_transformer
 def answered(door: Omni, request: Request) -> tuple[list[int], np.ndarray]:
     from tutti.events import AudioDelta, TextDelta
 
-    events = list(door._stream(request))
+    events = list(door._answerer.events(request))
     tokens = [token for event in events if isinstance(event, TextDelta) for token in event.tokens]
     pcm = b"".join(event.pcm for event in events if isinstance(event, AudioDelta))
-    return tokens, np.frombuffer(pcm, "<i2").astype(np.float32) / 32767
+    return tokens, from_pcm16(pcm)
 
 
 def test_the_python_doors_hear_a_video_when_they_are_asked_to() -> None:
