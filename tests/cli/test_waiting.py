@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
-import wave
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from tests.cli.terminal import Terminal
-from tests.models import checkpoints
 from tutti.cli.attach import content_of
 from tutti.cli.waiting import Waiting, described, waiting
 from tutti.request import Media
-
-LONG = 1700 * 48_000  # samples: too many for the model, but they are read before that is known
 
 
 def test_files_are_named_with_their_size() -> None:
@@ -45,34 +40,6 @@ async def test_the_sign_shows_after_a_while_and_leaves_nothing() -> None:
             await asyncio.sleep(0.01)
     sign.end()
     assert shown.getvalue().endswith("\x1b[2K")  # the line is wiped
-
-
-@pytest.fixture
-def long(tmp_path: Path) -> Path:
-    path = tmp_path / "long.wav"
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, 48_000, LONG, "NONE", "not compressed"))
-        file.writeframes(bytes(2 * LONG))
-    return path
-
-
-def test_a_long_recording_is_named_in_the_terminal(long: Path) -> None:
-    model = str(checkpoints.cached("qwen2_5_omni"))
-    arguments = (
-        "run",
-        model,
-        f"what is {long}",
-        "--memory",
-        "2GB",
-        "--dtype",
-        "float32",
-        "--max-tokens",
-        "4",
-    )
-    with Terminal(*arguments) as terminal:
-        terminal.expect(r"reading long\.wav \(163 MB\)", timeout=250)
-        terminal.expect("Error: .*tokens")
-        assert terminal.wait() == 1
 
 
 def test_nothing_shows_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:
