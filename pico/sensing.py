@@ -59,9 +59,14 @@ def asking(recording: Recording) -> tuple[Message, ...]:
 
 def dictating(rng: Random, recording: Recording) -> tuple[Message, ...]:
     """The recording with a request to write it down, and its words."""
-    asked = expand(rng, rng.choice(WRITE_DOWN[recording.lang]))
+    return written_down(rng, recording.lang, recording.words)
+
+
+def written_down(rng: Random, lang: Lang, words: str) -> tuple[Message, ...]:
+    """Some recording with a request to write it down, and the words that are heard in it."""
+    asked = expand(rng, rng.choice(WRITE_DOWN[lang]))
     content = AUDIO + asked if rng.random() < 0.6 else asked + AUDIO
-    return (Message("user", content), Message("assistant", recording.words))
+    return (Message("user", content), Message("assistant", words))
 
 
 def pointing(rng: Random, recording: Recording) -> tuple[Message, ...]:

@@ -1,57 +1,32 @@
 """Joins pico's text, ears and eyes into a thinker: `python -m pico.thinker`, the stage after the eyes. Seeded, resumable.
 
-All three learn together: text as before, questions asked aloud, speech to write down, pictures with written and with spoken
-questions. Loss on the answers alone.
+All three learn together, from `lessons`: text as before, questions asked aloud, speech to write down, pictures with written
+and with spoken questions. Loss on the answers alone, and the hints on what the ears make.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from random import Random
 
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-from . import gallery, hearing, prompts
-from .batches import batches
-from .hearing import Spectrograms, hear, smudge
+from . import gallery, hearing
+from .hearing import Spectrograms, hear
 from .hints import Hints
-from .omni import build_thinker
-from .prompts import Rows, Sequences, examples
-from .recordings import Recording, medleys, picture_questions, training_pool
-from .scenes import scene_of
-from .sensing import about_picture, asking, dictating, pointing, showing
-from .sight import Grid, see
+from .lessons import QUIET, Lesson, Lessons
+from .omni import WIDTH, build_thinker
+from .recordings import training_pool
+from .sight import see
 from .tokenizer import MEDIA_TOKENS
 from .training import Options, Run, make_optimizers, options, rate_at, update
-from .values import Lang, Message
 
-STEPS, RATE = 2400, 0.5
-HINT_WEIGHT = 0.5
+STEPS, RATE = 2700, 0.5
 """`RATE` scales the learning rates of the earlier stages."""
-TEXT_BATCHES, ASKED_BATCHES, WRITTEN_BATCHES, SHOWN_BATCHES, POINTED_BATCHES = 170, 110, 100, 110, 30
-"""Batches of a round."""
-PICTURES = 28
-"""Pictures of a batch."""
-SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 3, 4, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """One batch: conversations and what is heard and seen in them, in their order; `words` are the tokens of what is said."""
-
-    kind: str
-    sequences: Sequences
-    heard: Spectrograms | None = None
-    words: list[list[int]] | None = None
-    pictures: Tensor | None = None
-    grid: Grid = (0, 0)
+HINT_WEIGHT, MOCK_NOISE = 0.5, 0.05
 
 
 class Thinker(torch.nn.Module):
@@ -61,6 +36,7 @@ class Thinker(torch.nn.Module):
         super().__init__()
         self.thinker = thinker
         self.hints = Hints(thinker.config.text_config.vocab_size)
+        self.quiet = torch.nn.Buffer(torch.zeros(WIDTH))
         thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
         self.sound, self.image = (
             tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image")
@@ -71,13 +47,21 @@ class Thinker(torch.nn.Module):
         return self._think(lesson, self._hear(lesson))
 
     def _hear(self, lesson: Lesson) -> Tensor | None:
+        if lesson.mock is not None:
+            tokens = pad_sequence(
+                [torch.tensor(one) for one in lesson.mock], batch_first=True, padding_value=QUIET
+            )
+            embedded = self.thinker.model.embed_tokens(tokens.clamp(min=0)).detach()
+            rows = torch.where((tokens == QUIET)[..., None], self.quiet, embedded)
+            return rows + MOCK_NOISE * torch.randn_like(rows)
         return None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard)
 
     def _think(self, lesson: Lesson, rows: Tensor | None) -> Tensor:
         sequences = lesson.sequences
         embedded = self.thinker.model.embed_tokens(sequences.ids)
-        if rows is not None and lesson.heard is not None:
-            inside = torch.arange(rows.shape[1]) < lesson.heard.rows[:, None]
+        moments = lesson.moments
+        if rows is not None and moments is not None:
+            inside = torch.arange(rows.shape[1]) < moments[:, None]
             embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
         if lesson.pictures is not None:
             cells = see(self.thinker.visual, lesson.pictures, lesson.grid)
@@ -115,94 +99,6 @@ def _put(embedded: Tensor, places: Tensor, rows: Tensor) -> Tensor:
     return embedded.masked_scatter(places[..., None], rows.to(embedded.dtype))
 
 
-class Lessons:
-    """The batches of a round, of all kinds in random order; the same for the same seed and round."""
-
-    def __init__(self, tokenizer: Tokenizer, work: Path, seed: int) -> None:
-        self.tokenizer, self.work, self.seed = tokenizer, work, seed
-
-    def round(self, number: int) -> Iterator[Lesson]:
-        rng = Random(f"pico|{self.seed}|thinker|{number}")
-        kinds: dict[str, tuple[Callable[[Random, int], Iterator[Lesson]], int]] = {
-            "text": (self.text, TEXT_BATCHES),
-            "asked": (self.asked, ASKED_BATCHES),
-            "written": (self.written, WRITTEN_BATCHES),
-            "shown": (self.shown, SHOWN_BATCHES),
-            "pointed": (self.pointed, POINTED_BATCHES),
-        }
-        order = [kind for kind, (_, count) in kinds.items() for _ in range(count)]
-        rng.shuffle(order)
-        sources = {kind: make(Random(f"{rng.random()}|{kind}"), number) for kind, (make, _) in kinds.items()}
-        for kind in order:
-            yield next(sources[kind])
-
-    def text(self, _rng: Random, number: int) -> Iterator[Lesson]:
-        """Conversations of the text world that the text stage did not see."""
-        pools_a_round = 4
-        for _, batch in batches(self.tokenizer, self.seed + 1000, pools_a_round * number):
-            positions = torch.arange(batch.ids.shape[1]).expand(3, *batch.ids.shape)
-            yield Lesson("text", Sequences(batch.ids, batch.targets, positions))
-
-    def asked(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Spoken questions."""
-        while True:
-            pool = [
-                r for r in training_pool(self.work, self.seed, number % SOUND_POOLS) if r.exchange.category
-            ]
-            for recordings in hearing.groups(rng, pool):
-                yield self._heard("asked", rng, recordings, [asking(r) for r in recordings])
-            number += 1
-
-    def written(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Speech to write down, half of it without sense, so that nothing can be guessed."""
-        while True:
-            said = training_pool(self.work, self.seed, (number + SOUND_POOLS // 2) % SOUND_POOLS)
-            pool = rng.sample(said, len(said) // 2) + medleys(self.work, self.seed, number % MEDLEY_POOLS)
-            for recordings in hearing.groups(rng, pool):
-                yield self._heard("written", rng, recordings, [dictating(rng, r) for r in recordings])
-            number += 1
-
-    def _heard(
-        self, kind: str, rng: Random, recordings: list[Recording], messages: list[tuple[Message, ...]]
-    ) -> Lesson:
-        heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
-        found = examples(self.tokenizer, messages, (Rows(int(n)) for n in heard.rows))
-        return Lesson(kind, prompts.stack(found), heard, self._words(recordings))
-
-    def _words(self, recordings: list[Recording]) -> list[list[int]]:
-        return [self.tokenizer.encode(r.words).ids for r in recordings]
-
-    def shown(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Pictures, and a few written questions about each."""
-        while True:
-            pool = gallery.training_pictures(self.work, self.seed, number % PICTURE_POOLS)
-            for pictures in gallery.groups(rng, pool, PICTURES):
-                grid = pictures[0].grid
-                messages = []
-                for picture in pictures:
-                    lang: Lang = "zh" if rng.random() < 0.45 else "en"
-                    messages.append(showing(rng, [about_picture(rng, picture.scene, lang) for _ in range(3)]))
-                found = examples(self.tokenizer, messages, [Rows(cells=grid)] * len(pictures))
-                yield Lesson(
-                    "shown", prompts.stack(found), None, torch.stack([p.patches for p in pictures]), grid
-                )
-            number += 1
-
-    def pointed(self, rng: Random, number: int) -> Iterator[Lesson]:
-        """Pictures, and a spoken question about each."""
-        while True:
-            pool = picture_questions(self.work, self.seed, number % POINTED_POOLS)
-            for recordings in hearing.groups(rng, pool):
-                pictures = [gallery.make_picture(rng, scene_of(r.exchange.key), (96, 96)) for r in recordings]
-                grid = pictures[0].grid
-                heard = hearing.stack([smudge(rng, r.mel) for r in recordings])
-                messages = [pointing(rng, r) for r in recordings]
-                found = examples(self.tokenizer, messages, (Rows(int(n), grid) for n in heard.rows))
-                patches = torch.stack([p.patches for p in pictures])
-                yield Lesson("pointed", prompts.stack(found), heard, self._words(recordings), patches, grid)
-            number += 1
-
-
 def optimizers_of(model: Thinker, rate: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices of all layers of all three and of what makes rows, AdamW for the rest."""
     thinker = model.thinker
@@ -230,10 +126,19 @@ def begin(chosen: Options, tokenizer: Tokenizer) -> Thinker:
         _scale(ears.proj, factor)
         model.hints.scale.div_(factor)
         model.hints.before.weight.div_(factor)
+        model.quiet.copy_(_quiet_row(model, heard))
         _scale(
             eyes.merger.mlp[-1], length / see(eyes, picture.patches[None], picture.grid).norm(dim=-1).mean()
         )
     return model
+
+
+def _quiet_row(model: Thinker, heard: Spectrograms) -> Tensor:
+    """The mean row of moments in which nothing is heard, [width]."""
+    rows = hear(model.thinker.audio_tower, heard)
+    scores = model.hints.said(rows, model.thinker.model.embed_tokens.weight)
+    quiet = scores.argmax(-1) == scores.shape[2] - 1
+    return rows[quiet & (torch.arange(rows.shape[1]) < heard.rows[:, None])].mean(0)
 
 
 def _scale(last: torch.nn.Linear, factor: Tensor) -> None:

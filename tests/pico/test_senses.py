@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from pico import hearing, prompts
 from pico.evaluate import SHIPPED
 from pico.gallery import make_picture
+from pico.lessons import Lesson
 from pico.omni import BANDS, build_ears, build_eyes, build_thinker
 from pico.pictures import PLAIN, draw
 from pico.prompts import Rows, examples
@@ -20,7 +21,7 @@ from pico.scenes import random_scene
 from pico.sensing import AUDIO, IMAGE
 from pico.sight import cut, see
 from pico.spoken import draw_spoken
-from pico.thinker import Lesson, Thinker
+from pico.thinker import Thinker
 from pico.values import LANGS, Message
 
 
