@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+import itertools
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -63,6 +64,21 @@ def say(text: str, speaker: Speaker, rate: int = HEARD_RATE) -> Sound:
     return np.asarray(soxr.resample(sound, made_at, rate), dtype=np.float32)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A text read aloud: its sound, and where each word begins, as (character of the text, seconds)."""
+
+    sound: Sound
+    starts: tuple[tuple[int, float], ...]
+
+
+def read(text: str, speaker: Speaker, rate: int) -> Reading:
+    """As `say`, and where the words are."""
+    sound, made_at = _espeak().say(text, speaker)
+    resampled = np.asarray(soxr.resample(sound, made_at, rate), dtype=np.float32)
+    return Reading(resampled, tuple(_espeak().starts))
+
+
 def disturb(rng: Random, sound: Sound) -> Sound:
     """The sound at another loudness, with noise, and with a little silence before and after it."""
     noise = np.random.default_rng(rng.getrandbits(32))
@@ -85,6 +101,22 @@ def _espeak() -> _Espeak:
     return _Espeak()
 
 
+class _Event(ctypes.Structure):
+    """`espeak_EVENT`: positions are of characters from one on, and of sound in milliseconds."""
+
+    LAST, WORD = 0, 1
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("unique_identifier", ctypes.c_uint),
+        ("text_position", ctypes.c_int),
+        ("length", ctypes.c_int),
+        ("audio_position", ctypes.c_int),
+        ("sample", ctypes.c_int),
+        ("user_data", ctypes.c_void_p),
+        ("id", ctypes.c_char * 8),
+    )
+
+
 class _Espeak:
     """The C library: one voice at a time, samples delivered to a callback. Not safe for threads."""
 
@@ -97,16 +129,24 @@ class _Espeak:
         self.rate = int(self._library.espeak_Initialize(2, 0, espeakng_loader.get_data_path().encode(), 0))
         self._library.espeak_TextToPhonemes.restype = ctypes.c_char_p
         self._pieces: list[NDArray[np.int16]] = []
+        self.starts: list[tuple[int, float]] = []
         deliver = ctypes.CFUNCTYPE(
-            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+            ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event)
         )
         self._deliver = deliver(self._take)  # kept: the library holds no reference
         self._library.espeak_SetSynthCallback(self._deliver)
 
-    def _take(self, samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int | None) -> int:
+    def _take(
+        self, samples: ctypes._Pointer[ctypes.c_short], count: int, events: ctypes._Pointer[_Event]
+    ) -> int:
         if samples and count > 0:
             self._pieces.append(np.ctypeslib.as_array(samples, shape=(count,)).copy())
-        return 0
+        for index in itertools.count():
+            event = events[index]
+            if event.type == _Event.LAST:
+                return 0
+            if event.type == _Event.WORD:
+                self.starts.append((event.text_position - 1, event.audio_position / 1000))
 
     def _choose(self, voice: str) -> None:
         if self._library.espeak_SetVoiceByName(voice.encode()) != self._SUCCESS:
@@ -132,6 +172,7 @@ class _Espeak:
         ):
             self._library.espeak_SetParameter(parameter, value, 0)
         self._pieces.clear()
+        self.starts.clear()
         data = text.encode() + b"\0"
         self._library.espeak_Synth(data, len(data), 0, 0, 0, self._UTF8, None, None)
         self._library.espeak_Synchronize()

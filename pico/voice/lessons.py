@@ -1,0 +1,141 @@
+"""What the talker learns from: for every chat the thinker's rows, the codes of its answer read aloud, and which token of
+the answer is being said at each code."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pico.aloud import joined, language, pieces
+from pico.values import Chat, Split
+from pico.world import stream
+
+from .answers import LONGEST_CODES, SAMPLES_A_CODE, Answer, read
+from .codec import Codec
+from .rows import Thinker, Told
+
+OFTEN = 16  # times that the same answer may be learned from, to other prompts
+LONGEST_PROMPT = 160  # tokens
+WHOLE_PROMPTS = 0.2  # of the batches
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Rows of the prompt [tokens, width] and of the reply [tokens, width], codes int64 [codes], and for every code the
+    token of the reply that is being said, int64 [codes]."""
+
+    prompt: Tensor
+    reply: Tensor
+    codes: Tensor
+    saying: Tensor
+
+
+def lessons(seed: str, split: Split, count: int, thinker: Thinker, codec: Codec) -> list[Lesson]:
+    chats = _chats(seed, split)
+    made: list[Lesson] = []
+    while len(made) < count:
+        chosen = [next(chats) for _ in range(256)]
+        for told, chat in zip(thinker.tell(chosen), chosen, strict=True):
+            answer = read(chat)
+            if told.prompt <= LONGEST_PROMPT and len(answer.sound) <= LONGEST_CODES * SAMPLES_A_CODE:
+                made.append(lesson(answer, told, codec))
+    return made[:count]
+
+
+def lesson(answer: Answer, told: Told, codec: Codec) -> Lesson:
+    codes = codec.codes(answer.sound)
+    saying = alignment(answer, told.begins, len(codes))
+    return Lesson(told.rows[: told.prompt], told.rows[told.prompt :], codes, torch.from_numpy(saying))
+
+
+def alignment(answer: Answer, begins: tuple[int, ...], codes: int) -> np.ndarray:
+    """For each of the codes, the token of the text whose word is being said; words that eSpeak runs together share their
+    time evenly."""
+    text = answer.chat.answer
+    said = list(pieces(text, language(text, answer.chat.lang)))
+    places = _places([part for _, part in said])
+    at = np.array([place for place, (_, part) in zip(places, said, strict=True) if part not in ",."])
+    tokens = np.array([
+        max(np.searchsorted(begins, origin, "right") - 1, 0) for origin, part in said if part not in ",."
+    ])  # fmt: skip
+    known_at, known_when = (np.array(column) for column in zip(*answer.starts, strict=True))
+    end = (answer.starts[-1][1] + codes) / 2  # the last word's parts, if eSpeak ran it together with others
+    when = np.interp(at, np.append(known_at, at[-1] + 20), np.append(known_when, end))
+    word = np.searchsorted(when, np.arange(codes) + 0.5, "right") - 1
+    return tokens[np.maximum(word, 0)]
+
+
+def _places(parts: list[str]) -> Iterator[int]:
+    """Where each piece begins in what `joined` makes of them."""
+    for index in range(len(parts)):
+        yield len(joined(iter(parts[: index + 1]))) - len(parts[index])
+
+
+def _chats(seed: str, split: Split) -> Iterator[Chat]:
+    seen: Counter[str] = Counter()
+    for chat in stream(seed, split):
+        seen[chat.answer] += 1
+        if seen[chat.answer] <= OFTEN:
+            yield chat
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """Rows [width] around the reply: the text begins, has ended, and nothing more comes."""
+
+    begin: Tensor
+    end: Tensor
+    silence: Tensor
+
+    @classmethod
+    def of(cls, thinker: Thinker) -> Marks:
+        return cls(*(thinker.row(f"<|tts_{name}|>") for name in ("bos", "eos", "pad")))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`rows` float32 [lessons, length, width]; `codes` int64 [lessons, length], the code that goes in with each row, -1:
+    none; `targets` [lessons, length], the code that comes out, -100: not learned; `heed`, the place to look at, or -1."""
+
+    rows: Tensor
+    codes: Tensor
+    targets: Tensor
+    heed: Tensor
+
+
+def batch(rng: Random, chosen: list[Lesson], marks: Marks, special: tuple[int, int, int]) -> Batch:
+    """`special`: the codes that pad, begin and end speech."""
+    pad, begin, end = special
+    # Speech needs few rows of the prompt; so that it bears many, it is told all of them now and then.
+    kept = LONGEST_PROMPT if rng.random() < WHOLE_PROMPTS else rng.randint(2, 20)
+    built = []
+    for one in chosen:
+        prompt = one.prompt[-kept:].float()
+        count = len(one.codes) + 1
+        extra = max(count - len(one.reply) - 1, 0)
+        following = torch.cat([one.reply.float(), marks.end[None], marks.silence[None].expand(extra, -1)])[:count]
+        rows = torch.cat([prompt, marks.begin[None], following])
+        codes = torch.full((len(rows),), -1)
+        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), one.codes])
+        targets = torch.full((len(rows),), -100)
+        targets[len(prompt) + 1 :] = torch.cat([one.codes, torch.tensor([end])])
+        heed = torch.full((len(rows),), -1)
+        first = len(prompt) + 1
+        heed[first : first + len(one.codes)] = torch.minimum(one.saying, torch.arange(len(one.codes))) + first
+        built.append((rows, codes, targets, heed))
+    length = -(-max(len(one[0]) for one in built) // 16) * 16
+    return Batch(*(
+        torch.stack([_padded(one[index], length, filler) for one in built]) for index, filler in enumerate((0, -1, -100, -1))
+    ))  # fmt: skip
+
+
+def _padded(x: Tensor, length: int, filler: int) -> Tensor:
+    full = torch.full((length, *x.shape[1:]), filler, dtype=x.dtype)
+    full[: len(x)] = x
+    return full

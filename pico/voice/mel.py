@@ -1,0 +1,34 @@
+"""The spectrogram between codes and sound: 80 mel bands, 100 frames a second at 24 kHz, natural logarithm of amplitudes.
+
+Qwen2.5-Omni's vocoder takes amplitudes up to 10 (20 dB) and tells them apart down to -95 dB. Here a full sine is 8.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RATE, WINDOW, HOP, BANDS = 24_000, 960, 240, 80
+FULL, FLOOR = 8.0, 8e-3  # the amplitude of a full sine, and the smallest that is told: 60 dB below
+
+
+def mel(sound: Tensor) -> Tensor:
+    """[..., samples] -> [..., bands, frames], a frame for every whole `HOP` of samples."""
+    frames = sound.shape[-1] // HOP
+    window = torch.hann_window(WINDOW)
+    waves = torch.stft(sound, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant")
+    amplitudes = waves.abs()[..., :frames] * (2 * FULL / WINDOW * 2)
+    return (bands() @ amplitudes).clamp(min=FLOOR).log()
+
+
+@cache
+def bands() -> Tensor:
+    """Triangles evenly spaced on the mel scale, [bands, frequencies]."""
+    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), BANDS + 2) / 2595) - 1)
+    at = np.linspace(0, RATE / 2, WINDOW // 2 + 1)[None]
+    low, middle, high = (edges[i : i + BANDS, None] for i in range(3))
+    triangles = np.maximum(0, np.minimum((at - low) / (middle - low), (high - at) / (high - middle)))
+    return torch.tensor(triangles, dtype=torch.float32)
