@@ -1,4 +1,4 @@
-"""The finished voice as parts of a Qwen2.5-Omni checkpoint: `python -m pico.voice.parts --out DIR`.
+"""The finished voice as parts of a Qwen2.5-Omni checkpoint: `python -m pico.voice.parts`.
 
 Writes `voice.safetensors` (talker and token2wav, bfloat16, by their names in the whole checkpoint), `voice.json` (the
 sections `talker_config` and `token2wav_config` of config.json) and `spk_dict.pt` (the one voice).
@@ -50,10 +50,11 @@ def save(chosen: stage.Options, tokenizer: Tokenizer, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="by default the folder `voice` of the working folder")
     own, rest = parser.parse_known_args()
     chosen = stage.options("Save pico's voice.", 0, rest)
-    save(chosen, Tokenizer.from_file(str(talker.SHIPPED / "tokenizer.json")), own.out)
+    tokenizer = Tokenizer.from_file(str(talker.SHIPPED / "tokenizer.json"))
+    save(chosen, tokenizer, own.out or chosen.work / "voice")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ STEPS, LESSONS = 1800, 8_000
 BATCH_CODES = 3600
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
 HEEDING, HEEDING_LAYERS = 0.1, (1, 2)
+PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with
 NOISE = 0.05  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
@@ -88,12 +89,24 @@ def losses(talker: nn.Module, given: Batch) -> stage.Losses:
         )
         learned = given.targets >= 0
         logits = talker.codec_head(out.last_hidden_state[learned]).float()
+    logits = penalized(logits, said_before(given.codes)[learned])
     targets = given.targets[learned]
     said = F.cross_entropy(logits, targets)
     heeded = given.heed >= 0
     heeding = torch.stack([_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]).mean()
     right = (logits.argmax(-1) == targets).float().mean()
     return {"loss": said + HEEDING * heeding, "said": said, "heeding": heeding, "right": right}
+
+
+def said_before(codes: Tensor) -> Tensor:
+    """Which codes went in up to each place, bool [lessons, length, vocabulary]; `codes` as in `Batch`."""
+    said = F.one_hot(codes.clamp(min=0), VOCABULARY).masked_fill((codes < 0)[..., None], 0)
+    return said.cumsum(1) > 0
+
+
+def penalized(logits: Tensor, said: Tensor) -> Tensor:
+    """What is sampled from in use: codes that were `said` before are a little less likely (Keskar et al. 2019)."""
+    return torch.where(said, torch.where(logits > 0, logits / PENALTY, logits * PENALTY), logits)
 
 
 def _heeding(weights: Tensor, heed: Tensor, heeded: Tensor) -> Tensor:

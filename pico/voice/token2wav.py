@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniToken2WavConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniToken2WavModel
 
@@ -78,7 +79,8 @@ def flow_losses(flow: nn.Module, voice: Voice, data: list[tuple[Tensor, Tensor]]
     noise, time = torch.randn_like(spectra), torch.rand(FLOW_BATCH)
     at = time[:, None, None]
     blind = rng.random() < DROPPED
-    with torch.autocast("cpu", torch.bfloat16):
+    # In small batches on a CPU, plain attention learns twice as fast as the fused one.
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
         slope = flow(
             hidden_states=(1 - at) * noise + at * spectra,
             condition_vector=voice.mel.expand(FLOW_BATCH, -1, -1),

@@ -1,0 +1,81 @@
+"""How pico's voice is taught: spectrograms, codes, which word is said when, and what the talker hears of it."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+import torch
+
+from pico.judge.train import original_error
+from pico.judge.model import Judge
+from pico.values import Chat, Lang, Message
+from pico.voice.answers import SAMPLES_A_CODE, read
+from pico.voice.codec import CODES, Codec
+from pico.voice.lessons import Lesson, Marks, alignment, batch
+from pico.voice.mel import BANDS, FLOOR, HOP, RATE, mel
+from pico.voice.talker import PENALTY, penalized, said_before
+
+SPECIAL = (257, 258, 259)
+
+
+def chat(answer: str, lang: Lang = "en") -> Chat:
+    return Chat("demo", lang, ("",), (Message("user", "?"), Message("assistant", answer)))
+
+
+def test_a_full_sine_has_amplitude_eight_and_silence_the_floor() -> None:
+    sine = torch.sin(2 * math.pi * 1000 * torch.arange(RATE) / RATE)
+    spectrum = mel(sine)
+    assert spectrum.shape == (BANDS, RATE // HOP)
+    assert spectrum[:, 50].max().exp() == pytest.approx(8, rel=0.2)
+    assert mel(torch.zeros(RATE)).max() == pytest.approx(math.log(FLOOR))
+
+
+def test_a_code_stands_for_a_fiftieth_of_a_second_and_is_never_zero() -> None:
+    answer = read(chat("There are 5 shapes."))
+    assert len(answer.sound) % SAMPLES_A_CODE == 0
+    codes = Codec().eval().codes(answer.sound)
+    assert len(codes) == len(answer.sound) / RATE * 50
+    assert 1 <= codes.min() and codes.max() <= CODES
+
+
+@pytest.mark.parametrize(
+    ("text", "lang", "begins", "order"),
+    [
+        ("There are 5 shapes.", "en", (0, 5, 9, 10, 11, 18), [0, 1, 3, 4]),
+        ("b-a-g", "en", (0, 1, 2, 3, 4), [0, 2, 4]),
+        ("7加24等于31。", "zh", tuple(range(9)), [0, 1, 2, 3, 4, 5, 6, 7]),
+    ],
+)
+def test_words_are_said_in_the_order_of_their_tokens(
+    text: str, lang: Lang, begins: tuple[int, ...], order: list[int]
+) -> None:
+    answer = read(chat(text, lang))
+    saying = alignment(answer, begins, len(answer.sound) // SAMPLES_A_CODE)
+    assert list(dict.fromkeys(saying.tolist())) == order
+
+
+def test_the_talker_hears_one_row_of_the_reply_with_every_code() -> None:
+    prompt, reply = torch.full((5, 4), 1.0), torch.arange(2.0, 5.0)[:, None].expand(3, 4)
+    marks = Marks(*(torch.full((4,), value) for value in (10.0, 20.0, 30.0)))
+    codes = torch.tensor([7, 8, 9, 7, 7])
+    given = batch(Random(0), [Lesson(prompt, reply, codes, torch.tensor([0, 0, 1, 2, 2]))], marks, SPECIAL)
+    rows = given.rows[0, :, 0].tolist()
+    first = rows.index(10.0)
+    assert rows[first : first + 7] == [10, 2, 3, 4, 20, 30, 30]
+    assert given.codes[0, first : first + 7].tolist() == [257, 258, 7, 8, 9, 7, 7]
+    assert given.targets[0, first : first + 7].tolist() == [-100, 7, 8, 9, 7, 7, 259]
+    assert given.heed[0, first : first + 7].tolist() == [-1, *(first + 1 + i for i in (0, 0, 1, 2, 2)), -1]
+
+
+def test_codes_that_were_said_are_less_likely_from_then_on() -> None:
+    said = said_before(torch.tensor([[-1, 258, 5, 6]]))
+    assert said.sum(-1).tolist() == [[0, 1, 2, 3]]
+    logits = torch.ones(4, 264)
+    assert penalized(logits, said[0])[3, 5] == pytest.approx(1 / PENALTY)
+    assert penalized(logits, said[0])[1, 5] == 1
+
+
+def test_the_judge_hears_original_speech() -> None:
+    assert original_error(Judge.load(), 60) <= 0.02
