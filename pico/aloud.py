@@ -7,7 +7,7 @@ character by character, English word by word.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from .values import Lang
 from .words import NUMBERS_EN, NUMBERS_ZH
@@ -56,13 +56,18 @@ def spoken(text: str, lang: Lang) -> str:
     return joined(piece for _, piece in pieces(text, lang))
 
 
-def joined(parts: Iterator[str]) -> str:
+def joined(parts: Iterable[str]) -> str:
     """Pieces in a row: Latin words apart, Chinese characters together, marks behind what they follow."""
     line = ""
     for part in parts:
         apart = line and part not in ",." and (line[-1] in ",." or part.isascii() and line[-1].isascii())
         line += (" " if apart else "") + part
     return line
+
+
+def places(said: str) -> list[int]:
+    """Where in `said` each of its words begins."""
+    return [found.start() for found in _WORD.finditer(said)]
 
 
 def words(said: str) -> list[str]:

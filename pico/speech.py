@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from random import Random
@@ -66,17 +67,24 @@ def say(text: str, speaker: Speaker, rate: int = HEARD_RATE) -> Sound:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text read aloud: its sound, and where each word begins, as (character of the text, seconds)."""
+    """A text read aloud: its sound, how long it is, and where each word begins, as (character of the text, seconds)."""
 
+    text: str
     sound: Sound
+    seconds: float
     starts: tuple[tuple[int, float], ...]
+
+    def when(self, places: Sequence[int]) -> NDArray[np.float64]:
+        """When the characters at these places are said; words that eSpeak ran together share their time evenly."""
+        known, times = zip(*self.starts, (len(self.text), self.seconds), strict=True)
+        return np.interp(places, known, times)
 
 
 def read(text: str, speaker: Speaker, rate: int) -> Reading:
     """As `say`, and where the words are."""
     sound, made_at = _espeak().say(text, speaker)
     resampled = np.asarray(soxr.resample(sound, made_at, rate), dtype=np.float32)
-    return Reading(resampled, tuple(_espeak().starts))
+    return Reading(text, resampled, len(resampled) / rate, tuple(_espeak().starts))
 
 
 def disturb(rng: Random, sound: Sound) -> Sound:

@@ -1,4 +1,4 @@
-"""The judge's network: a spectrogram, convolutions, two recurrent layers in both directions, and letters (CTC, Graves 2006)."""
+"""The judge's network: a spectrogram, convolutions over a second to both sides, and words (CTC, Graves 2006)."""
 
 from __future__ import annotations
 
@@ -12,57 +12,75 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
+from pico.aloud import joined
+
 RATE, WINDOW, HOP, BANDS = 16_000, 400, 160, 40
-STRIDE, PER_STEP = 4, 2
-"""Frames of the spectrogram to one step of the recurrent layers, and letters told by each of these steps."""
+STRIDE = 4
+"""Frames of the spectrogram to one step, which may tell a word."""
+WIDTH, BLOCKS, KERNEL = 192, 8, 9
 FOLDER = Path(__file__).parent
-WEIGHTS, LETTERS = "judge.safetensors", "letters.json"
-BLANK = 0
+WEIGHTS, WORDS = "judge.safetensors", "words.json"
+SILENCE = 0
+QUIET = -1.95  # of the spectrum: nothing at all
+
+
+class Block(nn.Module):
+    """Each band by itself over neighbouring steps, then each step by itself, added to what came in (Liu et al. 2022)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolve = nn.Conv1d(WIDTH, WIDTH, KERNEL, 1, KERNEL // 2, groups=WIDTH)
+        self.norm = nn.LayerNorm(WIDTH)
+        self.widen = nn.Linear(WIDTH, 2 * WIDTH)
+        self.narrow = nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[sounds, width, steps] -> the same."""
+        hidden = self.norm(self.convolve(x).transpose(1, 2))
+        return x + self.narrow(F.gelu(self.widen(hidden))).transpose(1, 2)
 
 
 class Judge(nn.Module):
-    """Hears `letters`: small ones of words, capitals for letters that are named, spaces, and Chinese characters."""
+    """Hears `words`: Latin ones, letters that are named, and Chinese characters, as `pico.aloud` writes them."""
 
-    def __init__(self, letters: str, width: int = 160) -> None:
+    def __init__(self, words: Sequence[str]) -> None:
         super().__init__()
-        self.letters = letters
-        self.convolve = nn.Sequential(
-            nn.Conv1d(BANDS, width, 5, 2, 2), nn.GELU(),
-            nn.Conv1d(width, width, 5, 2, 2), nn.GELU(),
-            nn.Conv1d(width, width, 5, 1, 2), nn.GELU(),
-        )  # fmt: skip
-        self.recur = nn.GRU(width, width, 2, batch_first=True, bidirectional=True)
-        self.tell = nn.Linear(2 * width, PER_STEP * (len(letters) + 1))
+        self.words = tuple(words)
+        self.enter = nn.Sequential(nn.Conv1d(BANDS, WIDTH, 5, 2, 2), nn.GELU(), nn.Conv1d(WIDTH, WIDTH, 5, 2, 2))
+        self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
+        self.norm = nn.LayerNorm(WIDTH)
+        self.tell = nn.Linear(WIDTH, len(self.words) + 1)
 
     def forward(self, sounds: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Log-probabilities [sounds, steps, letters + 1] of blank and letters, and the steps of each sound.
+        """Log-probabilities [sounds, steps, words + 1] of silence and words, and the steps of each sound.
 
         `sounds`: float32 [samples] at 16 kHz each.
         """
         spectra = [spectrum(sound).T for sound in sounds]
-        heard = self.convolve(pad_sequence(spectra, batch_first=True).transpose(1, 2)).transpose(1, 2)
-        told = self.tell(self.recur(heard)[0]).unflatten(2, (PER_STEP, -1)).flatten(1, 2)
-        steps = torch.tensor([-(-len(one) // STRIDE) * PER_STEP for one in spectra])
-        return told.log_softmax(-1), steps
+        entered = self.enter(pad_sequence(spectra, batch_first=True, padding_value=QUIET).transpose(1, 2))
+        told = self.tell(self.norm(self.blocks(entered).transpose(1, 2)))
+        steps = torch.tensor([-(-len(one) // STRIDE) for one in spectra])
+        return told.float().log_softmax(-1), steps
 
     @torch.inference_mode()
     def hear(self, sound: NDArray[np.float32]) -> str:
-        """What was said, in the manner of `pico.aloud`, without commas and full stops; `sound` at 16 kHz."""
+        """What was said, without commas and full stops; `sound` at 16 kHz."""
         if len(sound) < WINDOW:
             return ""
         best = self([torch.from_numpy(sound)])[0][0].argmax(-1).unique_consecutive()
-        return "".join(self.letters[index - 1] for index in best.tolist() if index != BLANK).strip()
+        return joined(self.words[index - 1] for index in best.tolist() if index != SILENCE)
 
     def save(self, folder: Path) -> None:
-        """Writes the weights, rounded to bfloat16, and the letters."""
+        """Writes the weights, rounded to bfloat16, and the words."""
         save_file({key: value.bfloat16().contiguous() for key, value in self.state_dict().items()}, folder / WEIGHTS)
-        (folder / LETTERS).write_text(json.dumps(self.letters, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / WORDS).write_text(json.dumps(self.words, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path = FOLDER) -> Judge:
-        judge = cls(json.loads((folder / LETTERS).read_text(encoding="utf-8")))
+        judge = cls(json.loads((folder / WORDS).read_text(encoding="utf-8")))
         judge.load_state_dict({key: value.float() for key, value in load_file(folder / WEIGHTS).items()})
         return judge.eval()
 

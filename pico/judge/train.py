@@ -1,39 +1,50 @@
-"""Trains the judge: `python -m pico.judge.train`. Answers of the toy world and shuffled words, in many voices."""
+"""Trains the judge: `python -m pico.judge.train`. Answers of the toy world and shuffled words, in many voices.
+
+Beside CTC, which must find out when each word is said, the judge is told: eSpeak knows. So it learns from the first step.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
 from random import Random
+from string import ascii_uppercase
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from pico import speech, stage
-from pico.aloud import language, spoken, words
+from pico.aloud import joined, language, places, spoken, words
 from pico.values import Lang, Split
+from pico.words import NAMES_EN, SPELLED
 from pico.world import stream
 
 from .errors import word_error
-from .model import FOLDER, PER_STEP, STRIDE, Judge
+from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Judge
 
-STEPS, BATCH, SENTENCES = 3000, 24, 9000
-SHUFFLED = 0.3  # of the sentences: their words in another order, so that the ear decides and not the habit
+STEPS, BATCH, SENTENCES = 1500, 24, 8000
+SHUFFLED, ANY_WORDS = 0.3, 0.2  # of the sentences
 LONGEST_SECONDS = 7
-RATE = 2e-3
+NOISES = (0.0, 0.001, 0.003, 0.01)
+MUON_RATE, ADAM_RATE = 0.01, 3e-3
+MOST_HEARD = 1.0  # CTC's loss above which it teaches nothing
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """A sound float32 [samples] at 16 kHz and the indices of its letters."""
+    """A sound float32 [samples] at 16 kHz, the indices of its words, and for every step the index of the word that is
+    being said; where a word begins, and before the first, silence."""
 
     sound: Tensor
     target: Tensor
+    now: Tensor
 
 
 def sentences(seed: str, split: Split, count: int) -> list[tuple[str, Lang]]:
-    """What pico would say, as `aloud.spoken` writes it, every sentence once."""
+    """What pico would say, as `pico.aloud` writes it, every sentence once."""
     found: dict[str, Lang] = {}
     for chat in stream(seed, split):
         lang = language(chat.answer, chat.lang)
@@ -43,41 +54,65 @@ def sentences(seed: str, split: Split, count: int) -> list[tuple[str, Lang]]:
     raise AssertionError("the stream has no end")
 
 
-def letters_of(said: str) -> str:
-    """The sentence as the judge writes it: Latin words apart from each other, Chinese characters together."""
-    line = ""
-    for word in words(said):
-        line += (" " if line and word.isascii() and line[-1].isascii() else "") + word
-    return line
+def vocabulary() -> list[str]:
+    """The words of the world: what answers have in common (an invented word comes but once), spelled words and names."""
+    said = Counter(word for sentence, _ in sentences("words", "train", 12_000) for word in words(sentence))
+    named = [word.lower() for word in (*NAMES_EN, *SPELLED)]
+    return sorted({*(word for word, count in said.items() if count > 2), *named, *ascii_uppercase})
 
 
-def shuffled(rng: Random, said: str) -> str:
-    parts = words(said)
-    rng.shuffle(parts)
-    return letters_of(" ".join(parts))
-
-
-def examples(letters: str) -> list[Heard]:
+def examples(known: list[str]) -> list[Heard]:
     rng = Random("pico|judge")
+    indices = {word: index + 1 for index, word in enumerate(known)}
     made: list[Heard] = []
-    for said, lang in sentences("judge", "train", SENTENCES):
-        text = shuffled(rng, said) if rng.random() < SHUFFLED else said
-        sound = speech.disturb(rng, speech.say(text, speech.random_speaker(rng, lang)))
-        target = torch.tensor([letters.index(letter) + 1 for letter in letters_of(text)])
-        if len(sound) < LONGEST_SECONDS * speech.HEARD_RATE:
-            made.append(Heard(torch.from_numpy(sound), target))
+    for sentence, lang in sentences("judge", "train", SENTENCES):
+        said = _varied(rng, sentence, lang, known)
+        told = words(said)
+        reading = speech.read(said, speech.random_speaker(rng, lang), speech.HEARD_RATE)
+        if all(word in indices for word in told) and reading.seconds < LONGEST_SECONDS:
+            target = torch.tensor([indices[word] for word in told])
+            made.append(Heard(torch.from_numpy(reading.sound), target, _now(reading, target)))
     return sorted(made, key=lambda one: len(one.sound))
 
 
+def _now(reading: speech.Reading, target: Tensor) -> Tensor:
+    begins = torch.from_numpy(reading.when(places(reading.text)) * RATE / (HOP * STRIDE)).long()
+    frames = len(reading.sound) // HOP + 1
+    word = torch.searchsorted(begins, torch.arange(-(-frames // STRIDE)), right=True)
+    return torch.cat([torch.zeros(1), target])[word].long().index_fill(0, begins.clamp(max=len(word) - 1), SILENCE)
+
+
+def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
+    """The sentence, or its words in another order, or any words: so that the ear decides and not the habit."""
+    share = rng.random()
+    if share < ANY_WORDS:
+        of_language = [word for word in known if word.isascii() == (lang == "en")]
+        return joined(rng.choices(of_language, k=rng.randint(2, 8)))
+    if share < ANY_WORDS + SHUFFLED:
+        parts = words(sentence)
+        rng.shuffle(parts)
+        return joined(parts)
+    return sentence
+
+
 def losses(judge: Judge, data: list[Heard], rng: Random) -> stage.Losses:
-    """CTC on sounds of about the same length."""
+    """On sounds of about the same length, with noise, at any loudness."""
     start = rng.randrange(len(data) - BATCH)
     chosen = data[start : start + BATCH]
-    told, steps = judge([one.sound for one in chosen])
+    sounds = [_disturbed(rng, one.sound) for one in chosen]
+    with torch.autocast("cpu", torch.bfloat16):
+        told, steps = judge(sounds)
+    now = pad_sequence([one.now for one in chosen], batch_first=True, padding_value=-100)
+    timed = F.nll_loss(told.flatten(0, 1), now.flatten())
     targets = [one.target for one in chosen]
     lengths = torch.tensor([len(target) for target in targets])
-    loss = F.ctc_loss(told.transpose(0, 1), torch.cat(targets), steps, lengths, zero_infinity=True)
-    return {"loss": loss}
+    heard = F.ctc_loss(told.transpose(0, 1), torch.cat(targets), steps, lengths, zero_infinity=True)
+    # An untaught judge learns from CTC to be silent: that comes when it knows most words.
+    return {"loss": timed + heard.clamp(max=MOST_HEARD), "timed": timed, "heard": heard}
+
+
+def _disturbed(rng: Random, sound: Tensor) -> Tensor:
+    return sound * rng.uniform(0.3, 1.5) + rng.choice(NOISES) * torch.randn_like(sound)
 
 
 def original_error(judge: Judge, count: int) -> float:
@@ -94,13 +129,17 @@ def original_error(judge: Judge, count: int) -> float:
 
 def main() -> None:
     chosen = stage.options("Train the judge of pico's speech.", STEPS)
-    letters = " " + "".join(sorted({letter for said, _ in sentences("letters", "train", 8000) for letter in said} - set(" ,.")))
-    data = examples(letters)
-    print(f"{len(data)} sentences, {sum(len(one.sound) for one in data) / speech.HEARD_RATE / 60:.0f} minutes", flush=True)
+    known = vocabulary()
+    data = examples(known)
+    minutes = sum(len(one.sound) for one in data) / speech.HEARD_RATE / 60
+    print(f"{len(known)} words, {len(data)} sentences, {minutes:.0f} minutes", flush=True)
     torch.manual_seed(0)
-    judge = Judge(letters)
-    optimizer = torch.optim.AdamW(judge.parameters(), lr=RATE)
-    stage.train("judge", judge, [optimizer], chosen, lambda rng: losses(judge, data, rng))
+    judge = Judge(known)
+    matrices = [p for p in judge.blocks.parameters() if p.ndim == 2]
+    others = [p for p in judge.parameters() if not any(p is m for m in matrices)]
+    muon = torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05, adjust_lr_fn="original")
+    adam = torch.optim.AdamW(others, lr=ADAM_RATE, weight_decay=0.0)
+    stage.train("judge", judge, [muon, adam], chosen, lambda rng: losses(judge, data, rng))
     judge.save(FOLDER)
     print(f"word error on original speech {original_error(Judge.load(), 300):.2%}")
 

@@ -23,13 +23,11 @@ LONGEST_CODES = 450
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A chat, what is said of its last message, the sound (float32 [samples], whole codes) and where each word begins
-    (character of `said`, code)."""
+    """A chat, its last message read aloud, and the sound with silence around it, float32 [samples], whole codes."""
 
     chat: Chat
-    said: str
+    reading: speech.Reading
     sound: Tensor
-    starts: tuple[tuple[int, float], ...]
 
 
 def read(chat: Chat) -> Answer:
@@ -42,9 +40,7 @@ def read(chat: Chat) -> Answer:
     sound = np.zeros(whole, np.float32)
     begin = round(BEFORE * speech.SPOKEN_RATE)
     sound[begin : begin + len(reading.sound)] = reading.sound
-    codes_a_second = speech.SPOKEN_RATE / SAMPLES_A_CODE
-    starts = tuple((at, (BEFORE + seconds) * codes_a_second) for at, seconds in reading.starts)
-    return Answer(chat, said, torch.from_numpy(sound), starts)
+    return Answer(chat, reading, torch.from_numpy(sound))
 
 
 def answers(seed: str, split: Split, count: int, each_once: bool = True) -> list[Answer]:

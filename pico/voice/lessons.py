@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pico import speech
 from pico.aloud import joined, language, pieces
 from pico.values import Chat, Split
 from pico.world import stream
 
-from .answers import LONGEST_CODES, SAMPLES_A_CODE, Answer, read
+from .answers import BEFORE, LONGEST_CODES, SAMPLES_A_CODE, Answer, read
 from .codec import Codec
 from .rows import Thinker, Told
 
@@ -55,18 +56,15 @@ def lesson(answer: Answer, told: Told, codec: Codec) -> Lesson:
 
 
 def alignment(answer: Answer, begins: tuple[int, ...], codes: int) -> np.ndarray:
-    """For each of the codes, the token of the text whose word is being said; words that eSpeak runs together share their
-    time evenly."""
+    """For each of the codes, the token of the text whose word is being said."""
     text = answer.chat.answer
     said = list(pieces(text, language(text, answer.chat.lang)))
     places = _places([part for _, part in said])
-    at = np.array([place for place, (_, part) in zip(places, said, strict=True) if part not in ",."])
+    at = [place for place, (_, part) in zip(places, said, strict=True) if part not in ",."]
     tokens = np.array([
         max(np.searchsorted(begins, origin, "right") - 1, 0) for origin, part in said if part not in ",."
     ])  # fmt: skip
-    known_at, known_when = (np.array(column) for column in zip(*answer.starts, strict=True))
-    end = (answer.starts[-1][1] + codes) / 2  # the last word's parts, if eSpeak ran it together with others
-    when = np.interp(at, np.append(known_at, at[-1] + 20), np.append(known_when, end))
+    when = (answer.reading.when(at) + BEFORE) * speech.SPOKEN_RATE / SAMPLES_A_CODE
     word = np.searchsorted(when, np.arange(codes) + 0.5, "right") - 1
     return tokens[np.maximum(word, 0)]
 
