@@ -25,8 +25,9 @@ from pico.world import stream
 from .errors import word_error
 from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Judge
 
-STEPS, BATCH, SENTENCES = 1500, 24, 8000
+STEPS, BATCH, SENTENCES = 3000, 24, 8000
 SHUFFLED, ANY_WORDS = 0.3, 0.2  # of the sentences
+OFTEN = 12  # times that the same sentence is heard, each time from somebody else
 LONGEST_SECONDS = 7
 NOISES = (0.0, 0.001, 0.003, 0.01)
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
@@ -36,36 +37,40 @@ MOST_HEARD = 1.0  # CTC's loss above which it teaches nothing
 @dataclass(frozen=True, slots=True)
 class Heard:
     """A sound float32 [samples] at 16 kHz, the indices of its words, and for every step the index of the word that is
-    being said; where a word begins, and before the first, silence."""
+    being said."""
 
     sound: Tensor
     target: Tensor
     now: Tensor
 
 
-def sentences(seed: str, split: Split, count: int) -> list[tuple[str, Lang]]:
-    """What pico would say, as `pico.aloud` writes it, every sentence once."""
-    found: dict[str, Lang] = {}
+def sentences(seed: str, split: Split, count: int, often: int = 1) -> list[tuple[str, Lang]]:
+    """What pico would say, as `pico.aloud` writes it, every sentence at most `often`."""
+    found: list[tuple[str, Lang]] = []
+    seen: Counter[str] = Counter()
     for chat in stream(seed, split):
         lang = language(chat.answer, chat.lang)
-        found[spoken(chat.answer, lang)] = lang
+        sentence = spoken(chat.answer, lang)
+        seen[sentence] += 1
+        if seen[sentence] <= often:
+            found.append((sentence, lang))
         if len(found) == count:
-            return list(found.items())
+            return found
     raise AssertionError("the stream has no end")
 
 
 def vocabulary() -> list[str]:
     """The words of the world: what answers have in common (an invented word comes but once), spelled words and names."""
-    said = Counter(word for sentence, _ in sentences("words", "train", 12_000) for word in words(sentence))
+    said = Counter(word for sentence, _ in sentences("words", "train", 24_000, OFTEN) for word in words(sentence))
     named = [word.lower() for word in (*NAMES_EN, *SPELLED)]
-    return sorted({*(word for word, count in said.items() if count > 2), *named, *ascii_uppercase})
+    return sorted({*(word for word, count in said.items() if count > 3), *named, *ascii_uppercase})
 
 
 def examples(known: list[str]) -> list[Heard]:
     rng = Random("pico|judge")
     indices = {word: index + 1 for index, word in enumerate(known)}
     made: list[Heard] = []
-    for sentence, lang in sentences("judge", "train", SENTENCES):
+    for sentence, lang in sentences("judge", "train", SENTENCES, OFTEN):
         said = _varied(rng, sentence, lang, known)
         told = words(said)
         reading = speech.read(said, speech.random_speaker(rng, lang), speech.HEARD_RATE)
@@ -76,23 +81,12 @@ def examples(known: list[str]) -> list[Heard]:
 
 
 def _now(reading: speech.Reading, target: Tensor) -> Tensor:
+    """The word of every step; a word that comes again at once begins with silence, or CTC would hear it once."""
     begins = torch.from_numpy(reading.when(places(reading.text)) * RATE / (HOP * STRIDE)).long()
-    frames = len(reading.sound) // HOP + 1
-    word = torch.searchsorted(begins, torch.arange(-(-frames // STRIDE)), right=True)
-    return torch.cat([torch.zeros(1), target])[word].long().index_fill(0, begins.clamp(max=len(word) - 1), SILENCE)
-
-
-def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
-    """The sentence, or its words in another order, or any words: so that the ear decides and not the habit."""
-    share = rng.random()
-    if share < ANY_WORDS:
-        of_language = [word for word in known if word.isascii() == (lang == "en")]
-        return joined(rng.choices(of_language, k=rng.randint(2, 8)))
-    if share < ANY_WORDS + SHUFFLED:
-        parts = words(sentence)
-        rng.shuffle(parts)
-        return joined(parts)
-    return sentence
+    steps = -(-(len(reading.sound) // HOP + 1) // STRIDE)
+    word = torch.searchsorted(begins, torch.arange(steps), right=True)
+    again = begins[1:][target[1:] == target[:-1]].clamp(max=steps - 1)
+    return torch.cat([torch.tensor([SILENCE]), target])[word].index_fill(0, again, SILENCE)
 
 
 def losses(judge: Judge, data: list[Heard], rng: Random) -> stage.Losses:
