@@ -89,6 +89,19 @@ def _now(reading: speech.Reading, target: Tensor) -> Tensor:
     return torch.cat([torch.tensor([SILENCE]), target])[word].index_fill(0, again, SILENCE)
 
 
+def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
+    """The sentence, or its words in another order, or any words: so that the ear decides and not the habit."""
+    share = rng.random()
+    if share < ANY_WORDS:
+        of_language = [word for word in known if word.isascii() == (lang == "en")]
+        return joined(rng.choices(of_language, k=rng.randint(2, 8)))
+    if share < ANY_WORDS + SHUFFLED:
+        parts = words(sentence)
+        rng.shuffle(parts)
+        return joined(parts)
+    return sentence
+
+
 def losses(judge: Judge, data: list[Heard], rng: Random) -> stage.Losses:
     """On sounds of about the same length, with noise, at any loudness."""
     start = rng.randrange(len(data) - BATCH)
