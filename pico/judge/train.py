@@ -31,7 +31,7 @@ OFTEN = 12  # times that the same sentence is heard, each time from somebody els
 LONGEST_SECONDS = 7
 NOISES = (0.0, 0.001, 0.003, 0.01)
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
-MOST_HEARD = 1.0  # CTC's loss above which it teaches nothing
+KNOWS = 1.5  # CTC's loss for a word when a judge knows most of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,9 @@ def losses(judge: Judge, data: list[Heard], rng: Random) -> stage.Losses:
     targets = [one.target for one in chosen]
     lengths = torch.tensor([len(target) for target in targets])
     heard = F.ctc_loss(told.transpose(0, 1), torch.cat(targets), steps, lengths, zero_infinity=True)
-    # An untaught judge learns from CTC to be silent: that comes when it knows most words.
-    return {"loss": timed + heard.clamp(max=MOST_HEARD), "timed": timed, "heard": heard}
+    # From CTC alone an untaught judge learns to be silent; one that knows most words learns to say each of them once.
+    knows = heard.item() < KNOWS
+    return {"loss": heard + 0.1 * timed if knows else timed, "timed": timed, "heard": heard}
 
 
 def _disturbed(rng: Random, sound: Tensor) -> Tensor:

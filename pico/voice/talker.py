@@ -28,7 +28,7 @@ from .lessons import Batch, Lesson, Marks, batch, lessons
 from .rows import Thinker
 
 SHIPPED = Path(__file__).parents[2] / "tutti" / "assets" / "pico"
-STEPS, LESSONS = 1400, 6_000
+STEPS, LESSONS = 1400, 5_000
 BATCH_CODES = 3600
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
 HEEDING, HEEDING_LAYERS = 0.1, (1, 2)
