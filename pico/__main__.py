@@ -13,6 +13,11 @@ STAGES = (
     ("ears", "ears.pt"),
     ("eyes", "eyes.pt"),
     ("thinker", "thinker.pt"),
+    ("judge.train", "judge/judge.safetensors"),
+    ("voice.codec", "codec.safetensors"),
+    ("voice.token2wav", "token2wav.safetensors"),
+    ("voice.talker", "talker.safetensors"),
+    ("voice.parts", "voice/voice.safetensors"),
 )
 """Each stage and what it leaves in the work folder when it is done."""
 

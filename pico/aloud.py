@@ -60,7 +60,7 @@ def joined(parts: Iterable[str]) -> str:
     """Pieces in a row: Latin words apart, Chinese characters together, marks behind what they follow."""
     line = ""
     for part in parts:
-        apart = line and part not in ",." and (line[-1] in ",." or part.isascii() and line[-1].isascii())
+        apart = line and part not in ",." and (line[-1] in ",." or (part.isascii() and line[-1].isascii()))
         line += (" " if apart else "") + part
     return line
 

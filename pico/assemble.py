@@ -28,7 +28,7 @@ from .omni import (
     MERGE,
     MOST_PIXELS,
     PATCH,
-    build_thinker,
+    load_thinker,
     thinker_config,
 )
 from .sight import COLOURS
@@ -104,12 +104,9 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=SHIPPED)
     chosen = parser.parse_args()
-    text, voice, trained = (chosen.work / name for name in ("text", "voice", "thinker.pt"))
-    tokenizer = Tokenizer.from_file(str(text / "tokenizer.json"))
-    if trained.exists():
-        thinker = torch.load(trained, weights_only=True)
-    else:  # it reads and writes already
-        thinker = build_thinker(tokenizer, load_file(text / "model.safetensors")).state_dict()
+    voice, trained = chosen.work / "voice", chosen.work / "thinker.pt"
+    tokenizer = Tokenizer.from_file(str(chosen.work / "text" / "tokenizer.json"))
+    thinker = load_thinker(chosen.work, tokenizer).state_dict()
     assemble(thinker, tokenizer, voice if voice.exists() else None, chosen.out)
     print(
         f"saved {chosen.out}: thinker {'trained' if trained.exists() else 'of text alone'}, voice: {voice.exists()}"

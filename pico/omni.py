@@ -7,7 +7,10 @@ second; the eyes a vision encoder over patches of 8 x 8 pixels, one row for each
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import (
     Qwen2_5OmniThinkerConfig,
@@ -120,4 +123,14 @@ def build_thinker(
             {k.removeprefix("model."): v.float() for k, v in text.items() if k.startswith("model.")}
         )
     thinker.tie_weights()
+    return thinker
+
+
+def load_thinker(work: Path, tokenizer: Tokenizer) -> Qwen2_5OmniThinkerForConditionalGeneration:
+    """The thinker in float32 that the stages left in `work`: trained, or, before that, of the text model alone."""
+    thinker = build_thinker(tokenizer, load_file(work / "text" / "model.safetensors"))
+    trained = work / "thinker.pt"
+    if trained.exists():
+        thinker.load_state_dict(torch.load(trained, weights_only=True))
+        thinker.tie_weights()
     return thinker

@@ -69,7 +69,9 @@ def original_error(judge: Judge, utterances: Sequence[Utterance]) -> float:
     from . import speech
 
     return word_error(
-        (one.said, judge.hear(speech.say(one.said, speech.OUTPUT[one.lang]))) for one in utterances if one.said
+        (one.said, judge.hear(speech.say(one.said, speech.OUTPUT[one.lang])))
+        for one in utterances
+        if one.said
     )
 
 
@@ -91,7 +93,9 @@ def print_mistakes(utterances: Sequence[Utterance], count: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m pico.speaking", description="Listen to pico's answers to held-out prompts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m pico.speaking", description="Listen to pico's answers to held-out prompts."
+    )
     parser.add_argument("--model", type=Path, default=SHIPPED)
     parser.add_argument("--per-kind", type=int, default=3, help="prompts of every kind in each language")
     parser.add_argument("--seed", type=int, default=2026)

@@ -9,8 +9,8 @@ a process that says the same things in the same order makes the same samples.
 from __future__ import annotations
 
 import ctypes
-import re
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -155,6 +155,7 @@ class _Espeak:
                 return 0
             if event.type == _Event.WORD:
                 self.starts.append((event.text_position - 1, event.audio_position / 1000))
+        return None
 
     def _choose(self, voice: str) -> None:
         if self._library.espeak_SetVoiceByName(voice.encode()) != self._SUCCESS:

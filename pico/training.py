@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 WARM_UP, FALL = 100, 0.9
+NOTE_EVERY, SAVE_EVERY = 50, 250
+Losses = Mapping[str, Tensor]
+"""What is lost in a step: "loss" is made smaller, all are noted."""
 MUON_RATE, ADAM_RATE = 0.01, 3e-3
 
 
@@ -134,3 +138,40 @@ class Run:
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)
         partial.replace(self.path)
+
+
+def learn(
+    name: str,
+    model: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    chosen: Options,
+    losses_of: Callable[[Random], Losses],
+) -> None:
+    """A whole stage; `losses_of` makes a batch and computes what is lost. Leaves `model` ready to be used.
+
+    A batch comes from the number of its step alone, so that a run which was stopped learns what another one does.
+    """
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group.setdefault("full_rate", group["lr"])
+    run = Run(chosen.work, name, model, optimizers)
+    size = sum(p.numel() for p in model.parameters())
+    print(f"{name}: {size:,} parameters, {chosen.steps} steps, from {run.step}", flush=True)
+    noted: dict[str, list[float]] = {}
+    model.train()
+    while run.step < chosen.steps:
+        torch.manual_seed(chosen.seed + run.step)
+        losses = losses_of(Random(f"{name}|{chosen.seed}|{run.step}"))
+        update(losses["loss"], model.parameters(), optimizers, rate_at(run.step, chosen.steps))
+        run.step += 1
+        for key, value in losses.items():
+            noted.setdefault(key, []).append(value.item())
+        if run.step % NOTE_EVERY == 0:
+            loss = noted.pop("loss")
+            run.note(
+                loss, "  ".join(f"{key} {sum(values) / len(values):.3f}" for key, values in noted.items())
+            )
+            noted.clear()
+        if run.step % SAVE_EVERY == 0 or run.step == chosen.steps:
+            run.save(0)
+    model.eval()

@@ -49,7 +49,9 @@ class Judge(nn.Module):
     def __init__(self, words: Sequence[str]) -> None:
         super().__init__()
         self.words = tuple(words)
-        self.enter = nn.Sequential(nn.Conv1d(BANDS, WIDTH, 5, 2, 2), nn.GELU(), nn.Conv1d(WIDTH, WIDTH, 5, 2, 2))
+        self.enter = nn.Sequential(
+            nn.Conv1d(BANDS, WIDTH, 5, 2, 2), nn.GELU(), nn.Conv1d(WIDTH, WIDTH, 5, 2, 2)
+        )
         self.blocks = nn.Sequential(*(Block() for _ in range(BLOCKS)))
         self.norm = nn.LayerNorm(WIDTH)
         self.tell = nn.Linear(WIDTH, len(self.words) + 1)
@@ -75,7 +77,10 @@ class Judge(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes the weights, rounded to bfloat16, and the words."""
-        save_file({key: value.bfloat16().contiguous() for key, value in self.state_dict().items()}, folder / WEIGHTS)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(
+            {key: value.bfloat16().contiguous() for key, value in self.state_dict().items()}, folder / WEIGHTS
+        )
         (folder / WORDS).write_text(json.dumps(self.words, ensure_ascii=False) + "\n", encoding="utf-8")
 
     @classmethod
@@ -98,4 +103,7 @@ def mel_bands() -> Tensor:
     edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), BANDS + 2) / 2595) - 1)
     at = np.linspace(0, RATE / 2, WINDOW // 2 + 1)[None]
     low, middle, high = (edges[i : i + BANDS, None] for i in range(3))
-    return torch.tensor(np.maximum(0, np.minimum((at - low) / (middle - low), (high - at) / (high - middle))), dtype=torch.float32)
+    return torch.tensor(
+        np.maximum(0, np.minimum((at - low) / (middle - low), (high - at) / (high - middle))),
+        dtype=torch.float32,
+    )

@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
-from pico import speech, stage
+from pico import speech
 from pico.aloud import joined, language, places, spoken, words
+from pico.training import Losses, learn, make_optimizers, options, split_parameters
 from pico.values import Lang, Split
 from pico.words import NAMES_EN, SPELLED
 from pico.world import stream
@@ -30,7 +31,6 @@ SHUFFLED, ANY_WORDS = 0.3, 0.2  # of the sentences
 OFTEN = 12  # times that the same sentence is heard, each time from somebody else
 LONGEST_SECONDS = 7
 NOISES = (0.0, 0.001, 0.003, 0.01)
-MUON_RATE, ADAM_RATE = 0.01, 3e-3
 KNOWS = 1.5  # CTC's loss for a word when a judge knows most of them
 
 
@@ -61,7 +61,9 @@ def sentences(seed: str, split: Split, count: int, often: int = 1) -> list[tuple
 
 def vocabulary() -> list[str]:
     """The words of the world: what answers have in common (an invented word comes but once), spelled words and names."""
-    said = Counter(word for sentence, _ in sentences("words", "train", 24_000, OFTEN) for word in words(sentence))
+    said = Counter(
+        word for sentence, _ in sentences("words", "train", 24_000, OFTEN) for word in words(sentence)
+    )
     named = [word.lower() for word in (*NAMES_EN, *SPELLED)]
     return sorted({*(word for word, count in said.items() if count > 3), *named, *ascii_uppercase})
 
@@ -102,7 +104,7 @@ def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
     return sentence
 
 
-def losses(judge: Judge, data: list[Heard], rng: Random) -> stage.Losses:
+def losses(judge: Judge, data: list[Heard], rng: Random) -> Losses:
     """On sounds of about the same length, with noise, at any loudness."""
     start = rng.randrange(len(data) - BATCH)
     chosen = data[start : start + BATCH]
@@ -136,19 +138,17 @@ def original_error(judge: Judge, count: int) -> float:
 
 
 def main() -> None:
-    chosen = stage.options("Train the judge of pico's speech.", STEPS)
+    chosen = options("judge.train", "Train the judge of pico's speech.", STEPS)
     known = vocabulary()
     data = examples(known)
     minutes = sum(len(one.sound) for one in data) / speech.HEARD_RATE / 60
     print(f"{len(known)} words, {len(data)} sentences, {minutes:.0f} minutes", flush=True)
     torch.manual_seed(0)
     judge = Judge(known)
-    matrices = [p for p in judge.blocks.parameters() if p.ndim == 2]
-    others = [p for p in judge.parameters() if not any(p is m for m in matrices)]
-    muon = torch.optim.Muon(matrices, lr=MUON_RATE, weight_decay=0.05, adjust_lr_fn="original")
-    adam = torch.optim.AdamW(others, lr=ADAM_RATE, weight_decay=0.0)
-    stage.train("judge", judge, [muon, adam], chosen, lambda rng: losses(judge, data, rng))
-    judge.save(FOLDER)
+    optimizers = make_optimizers(*split_parameters(judge, judge.blocks))
+    learn("judge", judge, optimizers, chosen, lambda rng: losses(judge, data, rng))
+    for folder in (FOLDER, chosen.work / "judge"):
+        judge.save(folder)
     print(f"word error on original speech {original_error(Judge.load(), 300):.2%}")
 
 

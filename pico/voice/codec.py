@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pico import stage
+from pico.training import Losses, Options, learn, options
 
 from .answers import FRAMES_A_CODE, answers
 from .mel import BANDS, mel
@@ -90,13 +90,13 @@ class Codec(nn.Module):
         self.book.copy_(self.sums / self.sizes[:, None])
 
 
-def load_codec(chosen: stage.Options) -> Codec:
+def load_codec(chosen: Options) -> Codec:
     codec = Codec()
-    codec.load_state_dict(load_file(chosen.file(FILE)))
+    codec.load_state_dict(load_file(chosen.work / FILE))
     return codec.eval()
 
 
-def losses(codec: Codec, spectra: list[Tensor], rng: Random) -> stage.Losses:
+def losses(codec: Codec, spectra: list[Tensor], rng: Random) -> Losses:
     batch = torch.stack([crop(rng, rng.choice(spectra)) for _ in range(BATCH)])
     again, distance, codes = codec(batch)
     difference = F.l1_loss(again, batch) / SPREAD
@@ -110,16 +110,19 @@ def crop(rng: Random, spectrum: Tensor) -> Tensor:
 
 
 def main() -> None:
-    chosen = stage.options("Train the codes of pico's speech.", STEPS)
+    chosen = options("voice.codec", "Train the codes of pico's speech.", STEPS)
     spectra = [mel(answer.sound) for answer in answers("codec", "train", SENTENCES)]
     spectra = [one for one in spectra if one.shape[1] >= CROP]
     every = torch.cat(spectra, 1)
-    print(f"{every.shape[1] / 6000:.0f} minutes, mean {every.mean():.2f}, spread {every.std():.2f}, {every.max():.2f}", flush=True)
+    print(
+        f"{every.shape[1] / 6000:.0f} minutes, mean {every.mean():.2f}, spread {every.std():.2f}, {every.max():.2f}",
+        flush=True,
+    )
     torch.manual_seed(0)
     codec = Codec()
     optimizer = torch.optim.AdamW(codec.parameters(), lr=RATE)
-    stage.train("codec", codec, [optimizer], chosen, lambda rng: losses(codec, spectra, rng))
-    save_file({key: value.contiguous() for key, value in codec.state_dict().items()}, chosen.file(FILE))
+    learn("codec", codec, [optimizer], chosen, lambda rng: losses(codec, spectra, rng))
+    save_file({key: value.contiguous() for key, value in codec.state_dict().items()}, chosen.work / FILE)
 
 
 if __name__ == "__main__":

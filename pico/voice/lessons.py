@@ -117,7 +117,9 @@ def batch(rng: Random, chosen: list[Lesson], marks: Marks, special: tuple[int, i
         prompt = one.prompt[-kept:].float()
         count = len(one.codes) + 1
         extra = max(count - len(one.reply) - 1, 0)
-        following = torch.cat([one.reply.float(), marks.end[None], marks.silence[None].expand(extra, -1)])[:count]
+        following = torch.cat([one.reply.float(), marks.end[None], marks.silence[None].expand(extra, -1)])[
+            :count
+        ]
         rows = torch.cat([prompt, marks.begin[None], following])
         codes = torch.full((len(rows),), -1)
         codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), one.codes])

@@ -1,6 +1,7 @@
 """The spectrogram between codes and sound: 80 mel bands, 100 frames a second at 24 kHz, natural logarithm of amplitudes.
 
-Qwen2.5-Omni's vocoder takes amplitudes up to 10 (20 dB) and tells them apart down to -95 dB. Here a full sine is 8.
+Qwen2.5-Omni's vocoder takes amplitudes up to 10 (20 dB) and tells them apart down to -95 dB. Here a full sine is 8 in its
+bin, and somewhat more in its band; speech stays below.
 """
 
 from __future__ import annotations

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
-from transformers import Qwen2Config, Qwen2Model
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniThinkerTextModel
 
+from pico.omni import load_thinker
 from pico.tokenizer import render_prompt
 from pico.values import Chat
 
-PREFIXES = ("thinker.model.", "model.")
-TEXT_FIELDS = (
-    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
-    "max_position_embeddings", "rms_norm_eps",
-)  # fmt: skip
 BATCH = 32
 
 
@@ -36,24 +30,16 @@ class Told:
 
 
 class Thinker:
-    """Reads text alone, where Qwen2.5-Omni's thinker computes what Qwen2 does."""
+    """Reads text alone; pictures and sound would only change the rows of prompts."""
 
-    def __init__(self, model: Qwen2Model, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: Qwen2_5OmniThinkerTextModel, tokenizer: Tokenizer) -> None:
         self.model, self.tokenizer = model.eval(), tokenizer
 
     @classmethod
-    def load(cls, folder: Path, tokenizer: Path | None = None) -> Thinker:
-        """From a folder of Qwen2 or of Qwen2.5-Omni (or its thinker alone)."""
-        config = json.loads((folder / "config.json").read_text())
-        config = config.get("thinker_config", config)
-        config = config.get("text_config", config)
-        rope = {"rope_type": "default", "rope_theta": config["rope_parameters"]["rope_theta"]}
-        model = Qwen2Model(Qwen2Config(**{name: config[name] for name in TEXT_FIELDS}, rope_parameters=rope))
-        stored = {name: value for file in folder.glob("*.safetensors") for name, value in load_file(file).items()}
-        prefix = next(one for one in PREFIXES if any(name.startswith(one) for name in stored))
-        names = {name: prefix + name for name in model.state_dict()}
-        model.load_state_dict({name: stored[theirs].float() for name, theirs in names.items()})
-        return cls(model, Tokenizer.from_file(str((tokenizer or folder) / "tokenizer.json")))
+    def load(cls, work: Path) -> Thinker:
+        """What the earlier stages left, rounded as it will be shipped."""
+        tokenizer = Tokenizer.from_file(str(work / "text" / "tokenizer.json"))
+        return cls(load_thinker(work, tokenizer).bfloat16().float().model, tokenizer)
 
     def row(self, token: str) -> Tensor:
         """The embedding of a special token, [width]."""

@@ -7,30 +7,26 @@ look (as Tachibana et al. 2018 guide attention).
 
 from __future__ import annotations
 
-import argparse
-from pathlib import Path
 from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTalkerConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTalkerForConditionalGeneration
 
-from pico import stage
 from pico.tokenizer import MEDIA_TOKENS
+from pico.training import Losses, learn, make_optimizers, options, split_parameters
 
 from .codec import CODES, load_codec
 from .lessons import Batch, Lesson, Marks, batch, lessons
 from .rows import Thinker
 
-SHIPPED = Path(__file__).parents[2] / "tutti" / "assets" / "pico"
 STEPS, LESSONS = 1400, 5_000
 BATCH_CODES = 3600
-MUON_RATE, ADAM_RATE = 0.01, 3e-3
 HEEDING, HEEDING_LAYERS = 0.1, (1, 2)
 PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with
 NOISE = 0.05  # of the rows: the thinker that is heard in use computes with other rounding
@@ -47,7 +43,10 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
     speech = {"start": "bos", "end": "eos", "pad": "pad"}
     return {
         **{field: tokenizer.token_to_id(MEDIA_TOKENS[name]) for field, name in names.items()},
-        **{f"tts_text_{field}_token_id": tokenizer.token_to_id(f"<|tts_{name}|>") for field, name in speech.items()},
+        **{
+            f"tts_text_{field}_token_id": tokenizer.token_to_id(f"<|tts_{name}|>")
+            for field, name in speech.items()
+        },
         "tts_codec_pad_token_id": PAD,
         "tts_codec_start_token_id": BEGIN,
         "tts_codec_end_token_id": END,
@@ -74,10 +73,12 @@ def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
     return talker
 
 
-def losses(talker: nn.Module, given: Batch) -> stage.Losses:
+def losses(talker: nn.Module, given: Batch) -> Losses:
     """Of the codes, and of where the guided heads look."""
     spread = given.rows.std()
-    embedded = talker.model.embed_tokens(given.codes.clamp(min=0)).masked_fill((given.codes < 0)[..., None], 0)
+    embedded = talker.model.embed_tokens(given.codes.clamp(min=0)).masked_fill(
+        (given.codes < 0)[..., None], 0
+    )
     rows = given.rows + NOISE * spread * torch.randn_like(given.rows)
     places = torch.arange(rows.shape[1]).expand(3, len(rows), -1)
     with torch.autocast("cpu", torch.bfloat16):
@@ -93,7 +94,9 @@ def losses(talker: nn.Module, given: Batch) -> stage.Losses:
     targets = given.targets[learned]
     said = F.cross_entropy(logits, targets)
     heeded = given.heed >= 0
-    heeding = torch.stack([_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]).mean()
+    heeding = torch.stack(
+        [_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]
+    ).mean()
     right = (logits.argmax(-1) == targets).float().mean()
     return {"loss": said + HEEDING * heeding, "said": said, "heeding": heeding, "right": right}
 
@@ -115,14 +118,6 @@ def _heeding(weights: Tensor, heed: Tensor, heeded: Tensor) -> Tensor:
     return -(looked.float() + 1e-4).log().mean()
 
 
-def optimizers(talker: nn.Module, share: float) -> list[torch.optim.Optimizer]:
-    """As for the thinker (`pico.train`); `share` of the full learning rates."""
-    matrices = [p for p in talker.model.layers.parameters() if p.ndim == 2]
-    others = [p for p in talker.parameters() if not any(p is m for m in matrices)]
-    muon = torch.optim.Muon(matrices, lr=share * MUON_RATE, weight_decay=0.05, adjust_lr_fn="original")
-    return [muon, torch.optim.AdamW(others, lr=share * ADAM_RATE, betas=(0.9, 0.98), weight_decay=0.0)]
-
-
 def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
     """Lessons of about the same length, beginning anywhere; `data` is in order of length."""
     start = rng.randrange(len(data))
@@ -131,26 +126,19 @@ def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("--thinker", type=Path, default=SHIPPED)
-    parser.add_argument("--from", dest="before", type=Path, help="a talker to go on from, on another thinker")
-    own, rest = parser.parse_known_args()
-    chosen = stage.options("Train pico's talker.", STEPS, rest)
-    thinker = Thinker.load(own.thinker)
-    talker, share = build(thinker.tokenizer), 1.0
-    if own.before:
-        talker.load_state_dict(load_file(own.before))
-        share = 0.4
-    data = lessons("talker", "train", LESSONS if chosen.steps > 300 else 1500, thinker, load_codec(chosen))
+    chosen = options("voice.talker", "Train pico's talker.", STEPS)
+    thinker = Thinker.load(chosen.work)
+    talker = build(thinker.tokenizer)
+    data = lessons("talker", "train", LESSONS, thinker, load_codec(chosen))
     data.sort(key=lambda one: len(one.codes))
     marks = Marks.of(thinker)
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
-    def step(rng: Random) -> stage.Losses:
+    def step(rng: Random) -> Losses:
         return losses(talker, batch(rng, draw(rng, data), marks, (PAD, BEGIN, END)))
 
-    stage.train("talker", talker, optimizers(talker, share), chosen, step)
-    save_file({key: value.contiguous() for key, value in talker.state_dict().items()}, chosen.file(FILE))
+    learn("talker", talker, make_optimizers(*split_parameters(talker, talker.model.layers)), chosen, step)
+    save_file({key: value.contiguous() for key, value in talker.state_dict().items()}, chosen.work / FILE)
 
 
 if __name__ == "__main__":

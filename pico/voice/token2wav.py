@@ -6,6 +6,7 @@ them, for guidance; the vocoder learns sound from spectrograms by comparing spec
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniToken2WavConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniToken2WavModel
 
-from pico import stage
+from pico.training import Losses, Options, learn, options
 
 from .answers import FRAMES_A_CODE, SAMPLES_A_CODE, answers
 from .codec import CODES, load_codec
@@ -30,7 +31,7 @@ VOCODER_BATCH, VOCODER_CROP = 4, 48
 FLOW_RATE, VOCODER_RATE = 1.5e-3, 2e-3
 DROPPED = 0.15
 VOICE_WIDTH, VOICE_FRAMES = 32, 64
-FILE = "token2wav.safetensors"
+FILE, VOICE = "token2wav.safetensors", "token2wav.voice.pt"
 
 CONFIG: dict[str, Any] = {
     "dit_config": {
@@ -72,7 +73,7 @@ class Voice:
         self.mel = mel(sound)[:, :VOICE_FRAMES].T[None].contiguous()
 
 
-def flow_losses(flow: nn.Module, voice: Voice, data: list[tuple[Tensor, Tensor]], rng: Random) -> stage.Losses:
+def flow_losses(flow: nn.Module, voice: Voice, data: list[tuple[Tensor, Tensor]], rng: Random) -> Losses:
     """How far the slope is from the straight way between noise and spectrogram, at random times."""
     crops = [_flow_crop(rng, *rng.choice(data)) for _ in range(FLOW_BATCH)]
     spectra, codes = torch.stack([one[0] for one in crops]), torch.stack([one[1] for one in crops])
@@ -102,7 +103,7 @@ def _flow_crop(rng: Random, spectrum: Tensor, codes: Tensor) -> tuple[Tensor, Te
     return spectrum[:, frames].T, codes[first : first + FLOW_CROP // FRAMES_A_CODE]
 
 
-def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> stage.Losses:
+def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> Losses:
     crops, spectra = [], []
     for _ in range(VOCODER_BATCH):
         sound = rng.choice(sounds)
@@ -121,7 +122,8 @@ def spectral_distance(made: Tensor, wanted: Tensor) -> Tensor:
     for window, hop in ((1024, 256), (512, 128), (256, 64)):
         shape = torch.hann_window(window)
         a, b = (
-            torch.stft(one, window, hop, window=shape, return_complex=True).abs().clamp(min=1e-4) for one in (made, wanted)
+            torch.stft(one, window, hop, window=shape, return_complex=True).abs().clamp(min=1e-4)
+            for one in (made, wanted)
         )
         total = total + ((a - b).norm() / b.norm() + F.l1_loss(a.log(), b.log())) / 3
     return total
@@ -132,29 +134,37 @@ def build() -> Qwen2_5OmniToken2WavModel:
     return Qwen2_5OmniToken2WavModel(Qwen2_5OmniToken2WavConfig(**CONFIG))
 
 
-def load(chosen: stage.Options) -> Qwen2_5OmniToken2WavModel:
+def load(chosen: Options) -> Qwen2_5OmniToken2WavModel:
     model = build()
-    model.load_state_dict(load_file(chosen.file(FILE)))
+    model.load_state_dict(load_file(chosen.work / FILE))
     return model.eval()
 
 
 def main() -> None:
-    chosen = stage.options("Train pico's token2wav.", FLOW_STEPS)
+    chosen = options("voice.token2wav", "Train pico's token2wav.", FLOW_STEPS)
     codec = load_codec(chosen)
     said = answers("token2wav", "train", SENTENCES)
     sounds = [one.sound for one in said if len(one.sound) >= FLOW_CROP * HOP]
     data = [(mel(sound), codec.codes(sound)) for sound in sounds]
-    assert all(len(codes) * SAMPLES_A_CODE == len(sound) for sound, (_, codes) in zip(sounds, data, strict=True))
+    assert all(
+        len(codes) * SAMPLES_A_CODE == len(sound) for sound, (_, codes) in zip(sounds, data, strict=True)
+    )
     model = build()
     voice = Voice(sounds[0])
     flow, vocoder = model.code2wav_dit_model, model.code2wav_bigvgan_model
     flow_optimizer = torch.optim.AdamW(flow.parameters(), lr=FLOW_RATE, betas=(0.9, 0.98))
-    stage.train("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng))
+    learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng))
     vocoder_optimizer = torch.optim.AdamW(vocoder.parameters(), lr=VOCODER_RATE, betas=(0.8, 0.99))
-    shorter = chosen.of(chosen.steps * VOCODER_STEPS // FLOW_STEPS)
-    stage.train("vocoder", vocoder, [vocoder_optimizer], shorter, lambda rng: vocoder_losses(vocoder, sounds, rng))
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, chosen.file(FILE))
-    torch.save({"cond": voice.condition, "ref_mel": voice.mel}, chosen.file("voice.pt"))
+    steps = chosen.steps * VOCODER_STEPS // FLOW_STEPS
+    learn(
+        "vocoder",
+        vocoder,
+        [vocoder_optimizer],
+        replace(chosen, steps=steps),
+        lambda rng: vocoder_losses(vocoder, sounds, rng),
+    )
+    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, chosen.work / FILE)
+    torch.save({"cond": voice.condition, "ref_mel": voice.mel}, chosen.work / VOICE)
 
 
 if __name__ == "__main__":

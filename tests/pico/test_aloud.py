@@ -16,7 +16,11 @@ from pico.world import stream
     ("text", "lang", "said"),
     [
         ("7 plus 24 is 31.", "en", "seven plus twenty four is thirty one."),
-        ("6 times 6 is 36, so Ivy has 36 cakes.", "en", "six times six is thirty six, so ivy has thirty six cakes."),
+        (
+            "6 times 6 is 36, so Ivy has 36 cakes.",
+            "en",
+            "six times six is thirty six, so ivy has thirty six cakes.",
+        ),
         ("b-l-i-c-k", "en", "B L I C K"),
         ("BLICK", "en", "B L I C K"),
         ("The last letter of banana is a.", "en", "the last letter of banana is A."),
