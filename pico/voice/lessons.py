@@ -12,16 +12,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pico import speech
+from pico import (
+    arithmetic,
+    colours,
+    days,
+    instructions,
+    scene_questions,
+    smalltalk,
+    speech,
+    spelling,
+    unknown,
+)
 from pico.aloud import joined, language, pieces
-from pico.values import Chat, Split
-from pico.world import stream
+from pico.values import LANGS, Chat, Split
+from pico.world import Generator, draw, draw_kind
 
 from .answers import BEFORE, LONGEST_CODES, SAMPLES_A_CODE, Answer, read
 from .codec import Codec
 from .rows import Thinker, Told
 
-OFTEN = 16  # times that the same answer may be learned from, to other prompts
+KINDS: tuple[tuple[Generator, float], ...] = (
+    (scene_questions.reading, 14), (scene_questions.unseen, 1), (scene_questions.heap, 4), (scene_questions.as_json, 3),
+    (arithmetic.addition, 5), (arithmetic.subtraction, 5), (arithmetic.multiplication, 5), (arithmetic.story, 10),
+    (arithmetic.comparison, 4), (arithmetic.succession, 4), (arithmetic.sequence, 5), (arithmetic.beyond, 2),
+    (days.next_day, 4), (days.later_day, 4), (days.calendar_fact, 2), (colours.mixture, 3), (colours.familiar, 4),
+    (spelling.letters, 10), (instructions.repeat, 14), (instructions.then, 6), (instructions.many_times, 4), (instructions.pick_word, 6),
+    (smalltalk.small_talk, 8), (unknown.unknown, 3),
+)  # fmt: skip
+LONGER_CHATS = 0.15
+OFTEN = 80  # times that the same answer may be learned from, to other prompts
 LONGEST_PROMPT = 160  # tokens
 WHOLE_PROMPTS = 0.2  # of the batches
 
@@ -76,8 +95,15 @@ def _places(parts: list[str]) -> Iterator[int]:
 
 
 def _chats(seed: str, split: Split) -> Iterator[Chat]:
+    """Of all kinds, but more of those whose answers have words that are seldom said."""
+    rng = Random(f"pico|voice|{seed}")
+    kinds, weights = zip(*KINDS, strict=True)
     seen: Counter[str] = Counter()
-    for chat in stream(seed, split):
+    while True:
+        lang = rng.choice(LANGS)
+        chat = draw_kind(rng, rng.choices(kinds, weights)[0], lang, split)
+        if rng.random() < LONGER_CHATS:
+            chat = draw(rng, split)
         seen[chat.answer] += 1
         if seen[chat.answer] <= OFTEN:
             yield chat

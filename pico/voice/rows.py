@@ -54,7 +54,10 @@ class Thinker:
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
             ids = pad_sequence([torch.tensor(read[index][0]) for index in chosen], batch_first=True)
-            hidden = self.model(ids, use_cache=False).last_hidden_state  # padding is behind: it is not seen
+            with torch.autocast("cpu", torch.bfloat16):
+                hidden = self.model(
+                    ids, use_cache=False
+                ).last_hidden_state  # padding is behind: it is not seen
             rows = hidden + self.model.embed_tokens(ids)
             for row, index in zip(rows, chosen, strict=True):
                 tokens, prompt, begins = read[index]

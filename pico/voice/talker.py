@@ -25,10 +25,11 @@ from .codec import CODES, load_codec
 from .lessons import Batch, Lesson, Marks, batch, lessons
 from .rows import Thinker
 
-STEPS, LESSONS = 1400, 5_000
+STEPS, LESSONS = 4400, 10_000
 BATCH_CODES = 3600
-HEEDING, HEEDING_LAYERS = 0.1, (1, 2)
+HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with
+SLIPS = 0.15  # of the codes that go in are others than were said: what is to be said stands in the text
 NOISE = 0.05  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
