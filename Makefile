@@ -65,7 +65,7 @@ bench: $(NATIVE)  ## the paired table against other systems on this machine (ins
 bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 	$(BIN)/python -m bench.gpu
 
-pico: $(STAMP)  ## train the demonstration model anew (under an hour on two cores)
+pico: $(STAMP)  ## train the demonstration model anew, all its stages (hours on two cores)
 	$(BIN)/python -m pico
 
 pico-eval: $(NATIVE)  ## ask pico the held-out prompts and print the table
