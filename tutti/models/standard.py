@@ -79,17 +79,67 @@ def encoder_graph(
     tensors whose names begin like one of `weights`, with "model." before it or not; the stage `answers` is of the
     folder `language`, which is the family's own unless it is named.
     """
-    home = f"tutti.models.{family}"
-    sees = Stage(
-        encoder,
-        Kind.ONCE,
-        f"{home}.{module}:build",
-        f"{home}.config:describe_{encoder}",
-        inputs=inputs,
-        weights=tuple(f"{outer}{name}" for name in weights for outer in ("model.", "")),
-    )
+    wrapped = tuple(f"{outer}{name}" for name in weights for outer in ("model.", ""))
+    sees = stage(family, encoder, Kind.ONCE, module, inputs=inputs, weights=wrapped)
     says = language_stage(answers, language or family)
-    return Graph(family, architectures, (sees, says), (Edge(encoder, answers),), media=f"{home}.media:reader")
+    media = f"tutti.models.{family}.media:reader"
+    return Graph(family, architectures, (sees, says), (Edge(encoder, answers),), media=media)
+
+
+def omni_graph(family: str, *architectures: str, follow: str, vocoder: str) -> Graph:
+    """The graph of a thinker that sees and hears, and of a talker that follows it, in the folder `family`.
+
+    `follow` names the bridge from the thinker to the talker (`module:function`); the stage `vocoder`, whose bridge is
+    its module's `collect`, makes sound of the talker's codes.
+    """
+    home = f"tutti.models.{family}"
+    stages = (
+        stage(family, "audio", Kind.ONCE, "hearing", inputs=("audio",), weights=("thinker.audio_tower.",)),
+        stage(family, "vision", Kind.ONCE, "sight", inputs=("image", "video"), weights=("thinker.visual.",)),
+        stage(
+            family,
+            "thinker",
+            Kind.AUTOREGRESS,
+            "thinker",
+            inputs=("text",),
+            output="text",
+            weights=("thinker.model.", "thinker.lm_head."),
+        ),
+        stage(family, "talker", Kind.AUTOREGRESS, "talker", weights=("talker.",)),
+        stage(family, vocoder, Kind.ONCE, vocoder, output="audio", weights=(f"{vocoder}.",)),
+    )
+    edges = (
+        Edge("audio", "thinker"),
+        Edge("vision", "thinker"),
+        Edge("thinker", "talker", f"{home}.{follow}"),
+        Edge("talker", vocoder, f"{home}.{vocoder}:collect"),
+    )
+    return Graph(
+        family,
+        architectures,
+        stages,
+        edges,
+        media=f"{home}.media:reader",
+        narrator=f"{home}.narrator:narrator",
+        switch="enable_audio_output",
+    )
+
+
+def stage(
+    family: str,
+    name: str,
+    kind: Kind,
+    module: str,
+    *,
+    inputs: tuple[str, ...] = (),
+    output: str | None = None,
+    weights: tuple[str, ...] = (),
+) -> Stage:
+    """The stage `name`, built in `module` of the folder `family` and described by its `config:describe_{name}`."""
+    home = f"tutti.models.{family}"
+    return Stage(
+        name, kind, f"{home}.{module}:build", f"{home}.config:describe_{name}", output, inputs, weights
+    )
 
 
 def language_stage(name: str, family: str) -> Stage:

@@ -7,7 +7,6 @@ itself; the code predictor makes the others; all of them together are what it em
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -23,11 +22,11 @@ from tutti.layers.linear import Linear
 from tutti.layers.parameters import Named, prefixed
 from tutti.models import decoder
 from tutti.models.config import DecoderConfig
-from tutti.models.grids import GridDecoder, grid_positions
-from tutti.models.protocols import ForwardInputs
+from tutti.models.grids import grid_positions
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_5_omni.speakers import choose
-from tutti.models.qwen3_omni.config import SPECIAL_CODES, predictor_config, talker_config
+from tutti.models.qwen3_omni.config import predictor_config, talker_config
+from tutti.models.qwen3_omni.frames import FrameDecoder
 from tutti.models.qwen3_omni.predictor import CodePredictor
 from tutti.models.qwen3_omni.turns import OPENING, heard_media, marks, read
 from tutti.models.reading import activation, require
@@ -61,45 +60,38 @@ class Projection:
         return self.down(activate(self.up(x), self.activation))
 
 
-class Talker(GridDecoder):
-    """Implements `models.protocols.FollowsRows`, `CompletesTokens` and `PlacesTokens`.
-
-    A token's input is its row plus the embeddings of its codes; prompt tokens that have no code are `blank`.
-    """
+class Talker(FrameDecoder):
+    """Implements `models.protocols.FollowsRows`, `CompletesTokens` and `PlacesTokens`."""
 
     def __init__(
         self, config: DecoderConfig, device: torch.device, context: int | None, whole: Mapping[str, Any]
     ) -> None:
         """`whole` is all of config.json."""
-        super().__init__(config, device, context)
         section = part(whole, "talker_config")
+        speakers = _speakers(section)
+        names = ("nothink_id", "think_bos_id", "think_eos_id", "pad_id", "bos_id")
+        special = {name: int(require(section, f"codec_{name}")) for name in names}
+        end = int(require(section, "codec_eos_token_id"))
+        used = {end, *special.values(), *speakers.values()}
+        predictor = CodePredictor(predictor_config(whole), require(section, "num_code_groups") - 1, device)
+        blank = max(set(range(config.vocab)) - used)
+        super().__init__(config, device, context, predictor, blank=blank, end=end)
         text = part(section, "text_config")
         width = part(whole, "thinker_config", "text_config")["hidden_size"]
         self.text_projection, self.hidden_projection = Projection(width, text), Projection(width, text)
-        self.further = require(section, "num_code_groups") - 1
-        self.predictor = CodePredictor(predictor_config(whole), self.further, device)
         self.marks = marks(whole)
         self.signs = [
             int(require(whole, f"tts_{name}_token_id")) for name in ("bos", "eos", "pad")
         ]  # the thinker's
-        self.speakers = _speakers(section)
+        self.speakers, self.special = speakers, special
         self.voices = tuple(self.speakers)
-        names = ("nothink_id", "think_bos_id", "think_eos_id", "pad_id", "bos_id")
-        self.special = {name: int(require(section, f"codec_{name}")) for name in names}
-        end = int(require(section, "codec_eos_token_id"))
-        self.eos_ids = frozenset((end,))
-        used = {end, *self.special.values(), *self.speakers.values()}
-        self.blank = max(set(range(config.vocab)) - used)
-        self._unsaid = torch.arange(config.vocab, device=device) >= config.vocab - SPECIAL_CODES
-        self._unsaid[end] = False
         self.sampling = SamplingParams(temperature=0.9, top_k=50, repetition_penalty=1.05, max_tokens=LONGEST)
 
     def parameters(self) -> Named:
-        """The decoder's, `text_projection.*`, `hidden_projection.*` and `predictor.*`."""
+        """The decoder's and the predictor's, `text_projection.*` and `hidden_projection.*`."""
         yield from super().parameters()
         yield from prefixed("text_projection", self.text_projection.parameters())
         yield from prefixed("hidden_projection", self.hidden_projection.parameters())
-        yield from prefixed("predictor", self.predictor.parameters())
 
     def prompt(self, request: Request) -> list[int]:
         """See `FollowsRows.prompt`: nothing for what the user and the template say, then what begins speech."""
@@ -113,25 +105,6 @@ class Talker(GridDecoder):
         """See `PlacesTokens.positions`: those of the user's turns, and what follows in a line."""
         turns = read(request, self.marks)
         return grid_positions(turns.heard + OPENING + 6, heard_media(request, turns))
-
-    def begin(self, inputs: ForwardInputs) -> Tensor:
-        """The first layer's input [tokens, hidden]."""
-        assert inputs.embeds is not None and inputs.codes is not None
-        embedded = self.embed(inputs.tokens)
-        embedded = embedded.masked_fill((inputs.tokens == self.blank)[:, None], 0)
-        framed = (inputs.codes[:, 0] >= 0).nonzero().flatten()
-        if len(framed):
-            embedded[framed] += self.predictor.embed_codes(inputs.codes[framed])
-        return embedded + inputs.embeds.to(embedded.dtype)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Of the codes, and of the one that ends speech."""
-        return super().logits(hidden).masked_fill(self._unsaid, -math.inf)
-
-    @torch.inference_mode()
-    def complete(self, hidden: Tensor, tokens: Tensor, uniforms: Tensor) -> Tensor:
-        """See `CompletesTokens.complete`."""
-        return self.predictor.predict(hidden, self.embed(tokens), uniforms)
 
 
 def _speakers(section: Mapping[str, Any]) -> dict[str, int]:

@@ -4,24 +4,20 @@ The text's rows and codes of speech go into a talker together; it makes frames o
 decoder makes sound of without looking ahead.
 """
 
-from tutti.graph import Edge, Graph, Kind, Stage
+from tutti.graph import Edge, Graph, Kind
+from tutti.models.standard import stage
 
-_HOME = "tutti.models.qwen3_tts"
-
-
-def _stage(
-    name: str, kind: Kind, module: str, inputs: tuple[str, ...] = (), output: str | None = None
-) -> Stage:
-    return Stage(name, kind, f"{_HOME}.{module}:build", f"{_HOME}.config:describe_{name}", output, inputs)
+_FAMILY = "qwen3_tts"
+_HOME = f"tutti.models.{_FAMILY}"
 
 
 GRAPH = Graph(
-    "qwen3_tts",
+    _FAMILY,
     ("Qwen3TTSForConditionalGeneration",),
     (
-        _stage("text", Kind.ONCE, "text", ("text",)),
-        _stage("talker", Kind.AUTOREGRESS, "talker"),
-        _stage("codec", Kind.ONCE, "codec", output="audio"),
+        stage(_FAMILY, "text", Kind.ONCE, "text", inputs=("text",)),
+        stage(_FAMILY, "talker", Kind.AUTOREGRESS, "talker"),
+        stage(_FAMILY, "codec", Kind.ONCE, "codec", output="audio"),
     ),
     (
         Edge("text", "talker", f"{_HOME}.text:follow"),

@@ -14,7 +14,6 @@ from tutti.models.reading import Config, require
 
 TOKENS_A_STEP = 8192  # of all texts that are read together
 FRAMES_A_STEP = 64  # of codes that become sound together; 12.5 a second
-SPECIAL_CODES = 1024  # at the end of the talker's vocabulary, which are never said
 _WIDEST = 96 * 1920  # numbers of the codec's last convolutions for a frame, in the published shape
 
 

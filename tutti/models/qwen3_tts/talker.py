@@ -6,23 +6,19 @@ the next frame.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint, read_json
 from tutti.graph import BuildOptions
-from tutti.layers.parameters import Named, prefixed
 from tutti.models import decoder
 from tutti.models.config import DecoderConfig
-from tutti.models.decoder import Decoder
-from tutti.models.protocols import ForwardInputs
 from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen3_omni.frames import FrameDecoder
 from tutti.models.qwen3_omni.predictor import CodePredictor, Drawing
-from tutti.models.qwen3_tts.config import SPECIAL_CODES, predictor_config, talker_config
+from tutti.models.qwen3_tts.config import predictor_config, talker_config
 from tutti.models.qwen3_tts.prompt import Prompts
 from tutti.models.reading import require
 from tutti.models.standard import TABLE
@@ -36,11 +32,8 @@ _LEAST = 2  # frames
 _PREDICTOR = "talker.code_predictor"
 
 
-class Talker(Decoder):
-    """Implements `models.protocols.FollowsRows` and `CompletesTokens`.
-
-    A token's input is its row plus the embeddings of its codes; prompt tokens that have no code are blank.
-    """
+class Talker(FrameDecoder):
+    """Implements `models.protocols.FollowsRows` and `CompletesTokens`."""
 
     def __init__(
         self,
@@ -51,46 +44,19 @@ class Talker(Decoder):
         generation: Mapping[str, Any],
     ) -> None:
         """`whole` is all of config.json, `generation` all of generation_config.json."""
-        super().__init__(config, device, context)
         self.prompts = Prompts.of(whole)
-        self.voices = tuple(self.prompts.voices)
-        self.further = int(require(part(whole, "talker_config"), "num_code_groups")) - 1
-        self.predictor = CodePredictor(
-            predictor_config(whole), self.further, device, config.hidden, _drawing(generation)
+        further = int(require(part(whole, "talker_config"), "num_code_groups")) - 1
+        predictor = CodePredictor(
+            predictor_config(whole), further, device, config.hidden, _drawing(generation)
         )
         end = self.prompts.special["eos_token_id"]
-        self.eos_ids = frozenset((end,))
+        super().__init__(config, device, context, predictor, blank=self.prompts.blank, end=end)
+        self.voices = tuple(self.prompts.voices)
         self.sampling = _sampling(generation)
-        self._unsaid = torch.arange(config.vocab, device=device) >= config.vocab - SPECIAL_CODES
-        self._unsaid[end] = False
-
-    def parameters(self) -> Named:
-        """The decoder's, and `predictor.*`."""
-        yield from super().parameters()
-        yield from prefixed("predictor", self.predictor.parameters())
 
     def prompt(self, request: Request) -> list[int]:
         """See `FollowsRows.prompt`."""
         return self.prompts.codes(request)
-
-    def begin(self, inputs: ForwardInputs) -> Tensor:
-        """The first layer's input [tokens, hidden]."""
-        assert inputs.embeds is not None and inputs.codes is not None
-        embedded = self.embed(inputs.tokens)
-        embedded = embedded.masked_fill((inputs.tokens == self.prompts.blank)[:, None], 0)
-        framed = (inputs.codes[:, 0] >= 0).nonzero().flatten()
-        if len(framed):
-            embedded[framed] += self.predictor.embed_codes(inputs.codes[framed])
-        return embedded + inputs.embeds.to(embedded.dtype)
-
-    def logits(self, hidden: Tensor) -> Tensor:
-        """Of the codes, and of the one that ends speech."""
-        return super().logits(hidden).masked_fill(self._unsaid, -math.inf)
-
-    @torch.inference_mode()
-    def complete(self, hidden: Tensor, tokens: Tensor, uniforms: Tensor) -> Tensor:
-        """See `CompletesTokens.complete`."""
-        return self.predictor.predict(hidden, self.embed(tokens), uniforms)
 
 
 def _sampling(generation: Mapping[str, Any]) -> SamplingParams:
@@ -128,7 +94,7 @@ def _table() -> dict[str, Entry]:
     }
 
 
-def build(checkpoint: Checkpoint, options: BuildOptions) -> Decoder:
+def build(checkpoint: Checkpoint, options: BuildOptions) -> decoder.Decoder:
     """The model with its weights."""
     file = checkpoint.path / "generation_config.json"
     generation = read_json(file) if file.exists() else {}

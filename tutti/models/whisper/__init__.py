@@ -4,8 +4,8 @@ A recording comes beside the prompt, not in it: every token of the decoder looks
 to know when each token was said gets it from the aligner ("times").
 """
 
-from tutti.graph import Edge, Graph, Kind, Stage
-from tutti.models.standard import language_stage
+from tutti.graph import Edge, Graph, Kind
+from tutti.models.standard import language_stage, stage
 
 _HOME = "tutti.models.whisper"
 
@@ -13,18 +13,9 @@ GRAPH = Graph(
     "whisper",
     ("WhisperForConditionalGeneration",),
     (
-        Stage(
-            "encoder",
-            Kind.ONCE,
-            f"{_HOME}.hearing:build",
-            f"{_HOME}.config:describe_encoder",
-            inputs=("audio",),
-            weights=("model.encoder.",),
-        ),
+        stage("whisper", "encoder", Kind.ONCE, "hearing", inputs=("audio",), weights=("model.encoder.",)),
         language_stage("decoder", "whisper"),
-        Stage(
-            "aligner", Kind.ONCE, f"{_HOME}.align:build", f"{_HOME}.config:describe_aligner", output="times"
-        ),
+        stage("whisper", "aligner", Kind.ONCE, "align", output="times"),
     ),
     (Edge("encoder", "decoder"), Edge("decoder", "aligner", f"{_HOME}.align:watch")),
     media=f"{_HOME}.media:reader",
