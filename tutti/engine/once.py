@@ -181,7 +181,7 @@ class Once:
     def _progress(self, work: Work) -> None:
         """A piece was done; with the last one, the result is there."""
         work.served = time.monotonic()
-        if work.pieces_left:
+        if len(work.payloads) < len(work.pieces):
             return
         payloads = [work.payloads[number] for number in range(len(work.pieces))]
         work.result = self.model.join(payloads) if isinstance(self.model, Splits) else payloads[0]

@@ -124,14 +124,7 @@ class Message:
 
     def shown(self, format: Format | None = None) -> dict[str, Any]:
         """As clients see it; sound is shown where a format for it is given."""
-        return {
-            "id": self.id,
-            "object": "realtime.item",
-            "type": "message",
-            "status": self.status,
-            "role": self.role,
-            "content": [part.shown(format) for part in self.parts],
-        }
+        return _shown(self, "message", role=self.role, content=[part.shown(format) for part in self.parts])
 
     @property
     def size(self) -> int:
@@ -164,15 +157,7 @@ class FunctionCall:
 
     def shown(self, format: Format | None = None) -> dict[str, Any]:
         """As clients see it."""
-        return {
-            "id": self.id,
-            "object": "realtime.item",
-            "type": "function_call",
-            "status": self.status,
-            "name": self.name,
-            "call_id": self.call_id,
-            "arguments": self.arguments,
-        }
+        return _shown(self, "function_call", name=self.name, call_id=self.call_id, arguments=self.arguments)
 
     @property
     def whole(self) -> bool:
@@ -195,17 +180,15 @@ class FunctionOutput:
 
     def shown(self, format: Format | None = None) -> dict[str, Any]:
         """As clients see it."""
-        return {
-            "id": self.id,
-            "object": "realtime.item",
-            "type": "function_call_output",
-            "status": self.status,
-            "call_id": self.call_id,
-            "output": self.output,
-        }
+        return _shown(self, "function_call_output", call_id=self.call_id, output=self.output)
 
 
 Item = Message | FunctionCall | FunctionOutput
+
+
+def _shown(item: Item, kind: str, **own: Any) -> dict[str, Any]:
+    """An item as clients see it: what every item has, and what is its `own`."""
+    return {"id": item.id, "object": "realtime.item", "type": kind, "status": item.status, **own}
 
 
 def new_id(kind: str) -> str:
