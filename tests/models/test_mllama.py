@@ -131,7 +131,7 @@ def test_tiles_are_those_of_transformers(width: int, height: int) -> None:
     image = picture(5, width, height)
     wanted = processor()([[image]], return_tensors="np")
     reader = Reader(TileConfig(TILE, 4, 17), IMAGE)
-    _, (found,) = reader.insert([IMAGE], [Media("image", png(image))])
+    _, (found,) = reader.insert([IMAGE], [reader.read(Media("image", png(image)))])
     tiles = unpack(found.arrays["tiles"])
     assert wanted["aspect_ratio_ids"].item() == unpack(found.arrays["arrangement"])[0]
     assert wanted["num_tiles"] == [[len(tiles)]]

@@ -23,6 +23,7 @@ from tutti.events import AudioDelta, Done, Event, Failed, TextDelta
 from tutti.media.pcm import from_pcm16
 from tutti.models.mel import log_mel
 from tutti.models.processor import load_processor
+from tutti.models.qwen2_5_omni.media import audio_tokens
 from tutti.request import Media, Part, Request, SamplingParams, Tokens
 from tutti.settings import EngineOptions
 from tutti.trace import Trace
@@ -249,10 +250,11 @@ def test_everything_is_given_back(served: Served) -> None:
         assert runner.cache.usage == 0
 
 
-@pytest.mark.parametrize("bands", [16, 80, 128])
-def test_log_mel_spectrograms_are_those_of_whispers_feature_extractor(bands: int) -> None:
-    extractor = WhisperFeatureExtractor(feature_size=bands)
+@pytest.mark.parametrize(("bands", "hop"), [(16, 160), (80, 160), (128, 160), (64, 320)])
+def test_log_mel_spectrograms_are_those_of_whispers_feature_extractor(bands: int, hop: int) -> None:
+    extractor = WhisperFeatureExtractor(feature_size=bands, hop_length=hop)
     theirs = extractor(TONE, sampling_rate=RATE, return_attention_mask=True, return_tensors="pt")
-    mine = log_mel(torch.from_numpy(TONE), bands)
+    mine = log_mel(torch.from_numpy(TONE), bands, hop)
     assert mine.shape[1] == theirs["attention_mask"].sum()
+    assert ((mine.shape[1] - 1) // 2 + 1 - 2) // 2 + 1 == audio_tokens(len(TONE), hop)
     torch.testing.assert_close(mine, theirs["input_features"][0, :, : mine.shape[1]], atol=1e-4, rtol=1e-4)

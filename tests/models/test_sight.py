@@ -192,7 +192,7 @@ def test_a_paragraph_of_a_picture_is_tokenized_with_the_newlines_beside_it(tmp_p
     begin, end, seen = encode("<|image|><|im_end|><|video|>", False)
     reader = Reader(16, (begin, end), seen, 3, Newlines(tmp_path))
     text = "a\n<|image|>\nb<|image|><|image|>\n\n<|image|>c\n\n\nd<|image|>"
-    grown, inputs = reader.insert(list(encode(text, False)), [Media("image", png(SMALL))] * 5)
+    grown, inputs = reader.insert(list(encode(text, False)), [reader.read(Media("image", png(SMALL)))] * 5)
     paragraph = "\n\n<|image|><|video|><|video|><|video|><|im_end|>\n\n"
     assert grown == list(encode(text.replace("<|image|>", paragraph), False))
     assert [grown[start : start + length] for one in inputs for start, length in one.spans] == [

@@ -1,4 +1,5 @@
-"""Log-mel spectrograms as Whisper's family computes them (Radford et al. 2022): 16 kHz, 25 ms windows, 10 ms apart."""
+"""Log-mel spectrograms as Whisper's family computes them (Radford et al. 2022): 16 kHz, 25 ms windows, 10 ms apart
+(or as far as a checkpoint says: `hop`, in samples)."""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from tutti.models.processor.speech import HOP, RATE, frames_of
 WINDOW = 400  # samples
 
 
-def log_mel(samples: Tensor, bands: int) -> Tensor:
+def log_mel(samples: Tensor, bands: int, hop: int = HOP) -> Tensor:
     """`samples` float32 [samples] at 16 kHz -> float32 [bands, frames]; silence follows the recording."""
-    frames = frames_of(len(samples))
-    return _log_mel(F.pad(samples, (0, frames * HOP - len(samples) + WINDOW)), bands, frames)
+    frames = frames_of(len(samples), hop)
+    return _log_mel(F.pad(samples, (0, frames * hop - len(samples) + WINDOW)), bands, frames, hop)
 
 
 def cut_log_mel(samples: Tensor, bands: int) -> Tensor:
@@ -29,9 +30,9 @@ def window_log_mel(samples: Tensor, bands: int, length: int) -> Tensor:
     return _log_mel(F.pad(samples, (0, length - len(samples))), bands, length // HOP)
 
 
-def _log_mel(samples: Tensor, bands: int, frames: int) -> Tensor:
+def _log_mel(samples: Tensor, bands: int, frames: int, hop: int = HOP) -> Tensor:
     window = torch.hann_window(WINDOW, device=samples.device)
-    spectrum = torch.stft(samples, WINDOW, HOP, window=window, return_complex=True)[:, :frames].abs() ** 2
+    spectrum = torch.stft(samples, WINDOW, hop, window=window, return_complex=True)[:, :frames].abs() ** 2
     mel = filters(bands).to(samples.device) @ spectrum
     logarithms = mel.clamp(min=1e-10).log10()
     logarithms = torch.maximum(logarithms, logarithms.max() - 8.0)

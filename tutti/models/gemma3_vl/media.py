@@ -7,11 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from tutti.errors import CheckpointError, InvalidRequest
 from tutti.media.image import read_image, resize
 from tutti.models.gemma3_vl.config import picture_tokens, vision_config
 from tutti.models.processor.files import image_settings
-from tutti.models.processor.media import array, digest
+from tutti.models.processor.media import ReadMedium, array
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 from tutti.request import Media, MediaInput
 
@@ -37,7 +39,12 @@ class Reader:
         self.count = count
         self.newlines = newlines
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`: a picture as pixels uint8 [side, side, 3]."""
+        picture = resize(read_image(medium.data), self.side, self.side, linear=True)
+        return ReadMedium("image", {"pixels": array(picture)}, self.count)
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
         begin, end = self.marks
         if ids.count(begin) != len(media):
@@ -65,12 +72,7 @@ class Reader:
             grown += [*[self.placeholder] * self.count, end]
             owed = _MARGIN
         grown += self.newlines.tokens(owed)
-        return grown, [self._input(one, span) for one, span in zip(media, spans, strict=True)]
-
-    def _input(self, medium: Media, span: tuple[int, int]) -> MediaInput:
-        picture = resize(read_image(medium.data), self.side, self.side, linear=True)
-        arrays = {"pixels": array(picture)}
-        return MediaInput("image", digest("image", arrays), arrays, (span,), mutual=True)
+        return grown, [replace(one.at((span,)), mutual=True) for one, span in zip(media, spans, strict=True)]
 
 
 class Newlines:

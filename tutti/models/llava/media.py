@@ -35,11 +35,11 @@ class Reader:
         self.placeholder = placeholder
         self.crop = crop
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
-        return place(ids, frozenset({self.placeholder}), [self._read(one) for one in media])
+        return place(ids, frozenset({self.placeholder}), media)
 
-    def _read(self, medium: Media) -> ReadMedium:
+    def read(self, medium: Media) -> ReadMedium:
         """A picture as tiles uint8 [tiles, side, side, 3] and its size int64 [2]. Raises InvalidMedia."""
         picture = read_image(medium.data)
         side, sizes = self.tiles.pixels, self.tiles.sizes

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from msgspec.structs import replace
 
 from tutti.errors import CheckpointError, InvalidRequest
 from tutti.media.image import read_image, resize
 from tutti.models.mllama.config import MOST_PICTURES, TileConfig, text_config, tile_config
 from tutti.models.processor.files import image_settings
-from tutti.models.processor.media import array, check_places, digest
+from tutti.models.processor.media import ReadMedium, array, check_places
 from tutti.request import Media, MediaInput
 
 Size = tuple[int, int]  # height, width
@@ -33,22 +34,27 @@ class Reader:
         self.placeholder = placeholder
         self.arrangements = arrangements(tiles.most)
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
-        """See `MediaReader.insert`."""
-        if len(media) > MOST_PICTURES:
-            raise InvalidRequest(f"the model takes {MOST_PICTURES} pictures with a request, not {len(media)}")
-        places = looked_at(check_places(ids, frozenset({self.placeholder}), len(media)))
-        return ids, [self._input(one, *place) for one, place in zip(media, places, strict=True)]
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`.
 
-    def _input(self, medium: Media, start: float, stop: float) -> MediaInput:
-        """A picture as tiles uint8 [tiles, side, side, 3] and the number of their arrangement int64 [1]."""
+        A picture as tiles uint8 [tiles, side, side, 3] and the number of their arrangement int64 [1].
+        """
         picture = read_image(medium.data)
         canvas = best_canvas((picture.shape[0], picture.shape[1]), self.arrangements, self.tiles.pixels)
         tiles = cut(spread(picture, canvas, self.tiles.pixels), canvas)
         number = 1 + self.arrangements.index(canvas)  # 0 would be no picture
         arrays = {"tiles": array(tiles), "arrangement": array(np.array([number], dtype=np.int64))}
-        attributes = {"start": start, "stop": stop, "tiles": float(len(tiles))}
-        return MediaInput("image", digest("image", arrays), arrays, (), attributes=attributes)
+        return ReadMedium("image", arrays, 1, attributes={"tiles": float(len(tiles))})
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
+        """See `MediaReader.insert`."""
+        if len(media) > MOST_PICTURES:
+            raise InvalidRequest(f"the model takes {MOST_PICTURES} pictures with a request, not {len(media)}")
+        places = looked_at(check_places(ids, frozenset({self.placeholder}), len(media)))
+        return ids, [
+            replace(one.at(()), attributes=one.attributes | {"start": start, "stop": stop})
+            for one, (start, stop) in zip(media, places, strict=True)
+        ]
 
 
 def looked_at(places: Sequence[int]) -> list[tuple[float, float]]:

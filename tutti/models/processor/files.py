@@ -65,5 +65,14 @@ def image_settings(folder: Path) -> dict[str, Any]:
 
     Empty when the checkpoint does not say.
     """
+    return _settings(folder, "image_processor")
+
+
+def sound_settings(folder: Path) -> dict[str, Any]:
+    """The same of recordings."""
+    return _settings(folder, "feature_extractor")
+
+
+def _settings(folder: Path, section: str) -> dict[str, Any]:
     settings = read_json(folder / "preprocessor_config.json")
-    return settings or read_json(folder / "processor_config.json").get("image_processor") or {}
+    return settings or read_json(folder / "processor_config.json").get(section) or {}

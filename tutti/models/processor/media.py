@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -24,11 +25,17 @@ class MediaReader(Protocol):
 
     modalities: frozenset[str]  # what it takes
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """The medium, decoded and brought to the size or rate of its encoder; the same for the same file.
+
+        A reader of sound and of videos heeds `Media.sound`. Raises InvalidMedia.
+        """
+        ...
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """`ids` with every placeholder grown to the tokens its medium fills, and the media as the encoders take them.
 
-        `media` are in the order of the placeholders. A reader of sound and of videos heeds `Media.sound`. Raises
-        InvalidMedia, InvalidRequest.
+        `media` are in the order of the placeholders. Raises InvalidRequest.
         """
         ...
 
@@ -44,7 +51,7 @@ def unpack(values: Array) -> np.ndarray:
     return np.frombuffer(values.data, values.dtype).reshape(values.shape)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ReadMedium:
     """A medium as its encoder takes it, before it is known where in the prompt it stands; fields as in `MediaInput`.
 
@@ -62,10 +69,24 @@ class ReadMedium:
     track: ReadMedium | None = None
     track_token: int = -1
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the arrays, a sound track's with them."""
+        own = sum(len(values.data) for values in self.arrays.values())
+        return own + (0 if self.track is None else self.track.nbytes)
+
+    @cached_property
+    def digest(self) -> str:
+        """The name of what an encoder makes of it."""
+        found = hashlib.sha256(repr((self.modality, *sorted(self.attributes.items()))).encode())
+        for name, values in sorted(self.arrays.items()):
+            found.update(repr((name, values.dtype, values.shape)).encode())
+            found.update(values.data)
+        return found.hexdigest()
+
     def at(self, spans: Sequence[Span]) -> MediaInput:
         """The medium where it stands."""
-        name = digest(self.modality, self.arrays, *sorted(self.attributes.items()))
-        return MediaInput(self.modality, name, self.arrays, tuple(spans), self.grid, self.attributes)
+        return MediaInput(self.modality, self.digest, self.arrays, tuple(spans), self.grid, self.attributes)
 
 
 def place(
@@ -114,12 +135,3 @@ def check_places(ids: Sequence[int], placeholders: frozenset[int], count: int) -
             param="prompt",
         )
     return places
-
-
-def digest(modality: str, arrays: dict[str, Array], *more: object) -> str:
-    """The name of what an encoder makes of these arrays; `more` is what else decides it."""
-    found = hashlib.sha256(repr((modality, *more)).encode())
-    for name, values in sorted(arrays.items()):
-        found.update(repr((name, values.dtype, values.shape)).encode())
-        found.update(values.data)
-    return found.hexdigest()

@@ -6,7 +6,7 @@ Everything here runs in the process that serves requests, without torch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
+from tutti.models.processor.recent import RecentMedia
 from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
 from tutti.models.processor.template import ChatTemplates, load_templates
@@ -54,7 +55,7 @@ class Processor:
     """One model's processor.
 
     `generation_defaults` are `SamplingParams` fields that the checkpoint recommends; `kind` names the parsers in use;
-    `vocab_size` is the number of ids the model knows, which may exceed the tokenizer's.
+    `vocab_size` is the number of ids the model knows, which may exceed the tokenizer's; `recent` are media read lately.
     """
 
     tokenizer: Tokenizer
@@ -64,6 +65,7 @@ class Processor:
     vocab_size: int
     media: MediaReader | None = None
     narrator: Narrator | None = None
+    recent: RecentMedia = field(default_factory=RecentMedia)
 
     @property
     def modalities(self) -> frozenset[str]:
@@ -110,7 +112,7 @@ class Processor:
         inputs = [part for part in request.parts if isinstance(part, MediaInput)]
         if media:
             assert self.media is not None
-            ids, inputs = self.media.insert(ids, media)
+            ids, inputs = self.media.insert(ids, [self.recent.read(self.media, one) for one in media])
         return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
 
     def _staged(self, request: Request, context: int | None) -> Request:

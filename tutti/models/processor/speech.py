@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from tutti.models.processor.processor import Processor
 
 RATE = 16_000  # samples a second that every encoder here takes
-HOP = 160  # samples to a frame of a spectrogram
+HOP = 160  # samples to a frame of a spectrogram, where a checkpoint says nothing else
 Generate = Callable[[Request], AsyncGenerator[Event, None]]  # a backend's
 
 
-def frames_of(samples: int) -> int:
+def frames_of(samples: int, hop: int = HOP) -> int:
     """The frames of a recording: one begins at every hop."""
-    return -(-samples // HOP)
+    return -(-samples // hop)
 
 
 @dataclass(frozen=True, slots=True)

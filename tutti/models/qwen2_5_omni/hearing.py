@@ -13,6 +13,7 @@ from tutti.graph import BuildOptions
 from tutti.models.mel import log_mel
 from tutti.models.processor.media import unpack
 from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen2_5_omni.media import hop_of
 from tutti.models.towers import load_tower
 from tutti.request import MediaInput
 
@@ -20,17 +21,21 @@ TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniAudi
 
 
 class AudioTower:
-    """Implements `models.protocols.OnceModel` and `Splits`; an item is a spectrogram [bands, frames]."""
+    """Implements `models.protocols.OnceModel` and `Splits`; an item is a spectrogram [bands, frames].
 
-    def __init__(self, tower: Any, bands: int, device: torch.device, dtype: torch.dtype) -> None:
+    `hop` is how far its frames are apart, in samples.
+    """
+
+    def __init__(self, tower: Any, bands: int, hop: int, device: torch.device, dtype: torch.dtype) -> None:
         self.tower = tower
         self.bands = bands
+        self.hop = hop
         self.device = device
         self.dtype = dtype
 
     def take(self, part: MediaInput) -> Tensor:
         """See `OnceModel.take`; `part` holds samples float32 at 16 kHz."""
-        return log_mel(torch.from_numpy(unpack(part.arrays["samples"]).copy()), self.bands)
+        return log_mel(torch.from_numpy(unpack(part.arrays["samples"]).copy()), self.bands, self.hop)
 
     def cost(self, item: Tensor) -> int:
         """See `OnceModel.cost`: frames."""
@@ -49,7 +54,7 @@ class AudioTower:
         return torch.cat(payloads)
 
     def run(self, items: list[Tensor]) -> list[Tensor]:
-        """Rows [tokens, hidden] per item, 25 a second."""
+        """Rows [tokens, hidden] per item, one for every four frames."""
         lengths = torch.tensor([item.shape[1] for item in items], device=self.device)
         after_convolution, rows = self.tower._get_feat_extract_output_lengths(lengths)
         features = torch.cat(items, dim=1).to(self.device, self.dtype)
@@ -62,4 +67,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> AudioTower:
     config = part(checkpoint.config, "thinker_config", "audio_config")
     tower = load_tower(checkpoint, options, TARGET, config, ("thinker.audio_tower.",))
     bands = config.get("num_mel_bins", 128)
-    return AudioTower(tower, bands, torch.device(options.device), getattr(torch, options.dtype))
+    hop = hop_of(checkpoint.path)
+    return AudioTower(tower, bands, hop, torch.device(options.device), getattr(torch, options.dtype))

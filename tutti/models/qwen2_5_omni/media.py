@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,15 @@ import numpy as np
 from tutti.errors import InvalidMedia
 from tutti.media.audio import MOST_SECONDS, read_audio
 from tutti.media.video import read_soundtrack
+from tutti.models.processor.files import sound_settings
 from tutti.models.processor.media import ReadMedium, array, place
-from tutti.models.processor.speech import RATE, frames_of
+from tutti.models.processor.speech import HOP, RATE, frames_of
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_vl.media import Sight, pixels
 from tutti.models.reading import require
 from tutti.request import Media, MediaInput
 
-_LEAST_FRAMES = 4  # that make a token
-
+_LEAST_SAMPLES = 3 * HOP + 1
 
 Weave = Callable[[np.ndarray, int], np.ndarray]
 
@@ -78,11 +79,12 @@ class Reader:
         self.tokens = tokens
         self.soundtracks = soundtracks
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
-        return place(ids, self.placeholders, [self._read(one) for one in media])
+        return place(ids, self.placeholders, media)
 
-    def _read(self, medium: Media) -> ReadMedium:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`."""
         if medium.modality == "audio":
             return hear(medium, self.tokens)
         seen = self.sight.read(medium)
@@ -101,14 +103,20 @@ def hear(medium: Media, tokens: Callable[[int], int], most_seconds: float = MOST
 
 def recording(samples: np.ndarray, tokens: Callable[[int], int]) -> ReadMedium:
     """Samples float32 at 16 kHz; `tokens` as in `Reader`. Raises InvalidMedia."""
-    if frames_of(len(samples)) < _LEAST_FRAMES:
-        raise InvalidMedia(f"the recording is {len(samples) / RATE:.3f} s long; it must have at least 0.03 s")
-    return ReadMedium("audio", {"samples": array(samples)}, tokens(len(samples)))
+    heard = tokens(len(samples))
+    if len(samples) < _LEAST_SAMPLES or heard < 1:
+        raise InvalidMedia(f"the recording is {len(samples) / RATE:.3f} s long: too short to hear anything")
+    return ReadMedium("audio", {"samples": array(samples)}, heard)
 
 
-def audio_tokens(samples: int) -> int:
+def audio_tokens(samples: int, hop: int = HOP) -> int:
     """The tokens of `samples` samples: a convolution halves the frames of their spectrogram, and then a pooling."""
-    return ((frames_of(samples) - 1) // 2 + 1 - 2) // 2 + 1
+    return ((frames_of(samples, hop) - 1) // 2 + 1 - 2) // 2 + 1
+
+
+def hop_of(folder: Path) -> int:
+    """The samples from one frame of a spectrogram to the next, as the checkpoint in `folder` says."""
+    return int(sound_settings(folder).get("hop_length", HOP))
 
 
 def in_chunks(chunk: int) -> Weave:
@@ -146,4 +154,5 @@ def reader(folder: Path, config: dict[str, Any]) -> Reader:
         return Soundtracks(in_chunks(chunk), marks, audio, video, shared=True)
 
     sight = Sight(pixels(folder, vision), per_second, follows="whole")
-    return Reader(sight, frozenset((image, audio, video)), audio_tokens, soundtracks)
+    tokens = partial(audio_tokens, hop=hop_of(folder))
+    return Reader(sight, frozenset((image, audio, video)), tokens, soundtracks)

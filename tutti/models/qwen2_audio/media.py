@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tutti.models.processor.media import place
+from tutti.models.processor.media import ReadMedium, place
 from tutti.models.processor.speech import HOP, RATE
 from tutti.models.qwen2_5_omni.media import audio_tokens, hear
 from tutti.models.qwen2_audio.config import audio_config
@@ -25,11 +25,13 @@ class Reader:
         self.placeholder = placeholder
         self.most_seconds = most_seconds
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`."""
+        return hear(medium, audio_tokens, self.most_seconds)
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
-        return place(
-            ids, frozenset({self.placeholder}), [hear(one, audio_tokens, self.most_seconds) for one in media]
-        )
+        return place(ids, frozenset({self.placeholder}), media)
 
 
 def reader(folder: Path, config: dict[str, Any]) -> Reader:

@@ -141,9 +141,13 @@ class Reader:
         self.sight = sight
         self.placeholders = placeholders
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`."""
+        return self.sight.read(medium)
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
-        return place(ids, self.placeholders, [self.sight.read(one) for one in media])
+        return place(ids, self.placeholders, media)
 
 
 def reader(folder: Path, config: dict[str, Any]) -> Reader:

@@ -56,17 +56,20 @@ class Reader:
         """Loaded when the first video comes."""
         return load_tokenizer(self.folder)
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`."""
+        return self.sight.read(medium) if medium.modality == "image" else self._watch(medium)
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`; the marks around a video's placeholder go, its frames bring their own."""
         marks = self.marks
-        read = [self.sight.read(one) if one.modality == "image" else self._watch(one) for one in media]
         bare: list[int] = []
         for token in ids:
             if token == marks.end and bare[-2:] == [marks.begin, marks.video]:
                 bare[-2:] = [marks.video]
             else:
                 bare.append(token)
-        return place(bare, frozenset((marks.image, marks.video)), read)
+        return place(bare, frozenset((marks.image, marks.video)), media)
 
     def _watch(self, medium: Media) -> ReadMedium:
         """The video as frames uint8 [frames, height, width, 3] of a size the tower takes. Raises InvalidMedia."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from tutti.errors import InvalidMedia, InvalidRequest
 from tutti.media.audio import read_audio
-from tutti.models.processor.media import array, digest
+from tutti.models.processor.media import ReadMedium, array
 from tutti.models.processor.speech import RATE, Generate, Segment, Task
 from tutti.models.whisper.config import window_rows
 from tutti.models.whisper.tokens import SpeechTokens, read_tokens
@@ -36,12 +36,15 @@ class Reader:
         self.window = rows * UNIT  # samples
         self.context = context
 
-    def insert(self, ids: list[int], media: Sequence[Media]) -> tuple[list[int], list[MediaInput]]:
+    def read(self, medium: Media) -> ReadMedium:
+        """See `MediaReader.read`."""
+        return _heard(read_audio(medium.data, RATE, most_seconds=self.window / RATE))
+
+    def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:
         """See `MediaReader.insert`."""
         if len(media) != 1:
             raise InvalidRequest(f"the model takes one recording with a request, not {len(media)}")
-        samples = read_audio(media[0].data, RATE, most_seconds=self.window / RATE)
-        return ids, [recording(samples)]
+        return ids, [media[0].at(())]
 
     async def detect_language(
         self, processor: Processor, generate: Generate, samples: np.ndarray
@@ -64,10 +67,13 @@ class Reader:
 
 def recording(samples: np.ndarray) -> MediaInput:
     """A window of a recording, samples float32 at 16 kHz. Raises InvalidMedia when there are none."""
+    return _heard(samples).at(())
+
+
+def _heard(samples: np.ndarray) -> ReadMedium:
     if not len(samples):
         raise InvalidMedia("the recording is empty")
-    arrays = {"samples": array(samples)}
-    return MediaInput("audio", digest("audio", arrays), arrays, ())
+    return ReadMedium("audio", {"samples": array(samples)}, 0)
 
 
 def reader(folder: Path, config: dict[str, Any]) -> Reader:
