@@ -14,8 +14,9 @@ from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
-from tutti.formats.checkpoint import Checkpoint, read_json
+from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.models.processor.files import eos_ids
 from tutti.models.protocols import CausalModel, FollowsRows
 from tutti.settings import EngineOptions
 
@@ -87,7 +88,7 @@ class Builder:
             max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
             token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
         )
-        eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint)
+        eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint.path, self.checkpoint.config)
         return Autoregress(
             stage.name,
             model,
@@ -101,16 +102,6 @@ class Builder:
             players=self._players,
             wake=self._wake,
         )
-
-
-def eos_ids(checkpoint: Checkpoint) -> frozenset[int]:
-    """The ids that end an output, from generation_config.json, else config.json."""
-    file = checkpoint.path / "generation_config.json"
-    generation = read_json(file) if file.exists() else {}
-    found = generation.get("eos_token_id", checkpoint.config.get("eos_token_id"))
-    if found is None:
-        return frozenset()
-    return frozenset([found] if isinstance(found, int) else found)
 
 
 def voices_of(runners: list[Autoregress]) -> tuple[str, ...]:

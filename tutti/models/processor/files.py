@@ -68,6 +68,17 @@ def image_settings(folder: Path) -> dict[str, Any]:
     return _settings(folder, "image_processor")
 
 
+def eos_ids(folder: Path, config: Mapping[str, Any]) -> frozenset[int]:
+    """The ids that end an answer: by generation_config.json, else by `config` or its section of the text model."""
+    generation = read_json(folder / "generation_config.json")
+    for source in (generation, config, config.get("text_config") or {}):
+        value = source.get("eos_token_id")
+        if value is not None:
+            ids = value if isinstance(value, list) else [value]
+            return frozenset(token for token in ids if isinstance(token, int) and token >= 0)
+    return frozenset()
+
+
 def sound_settings(folder: Path) -> dict[str, Any]:
     """The same of recordings."""
     return _settings(folder, "feature_extractor")

@@ -18,7 +18,7 @@ import tokenizers
 
 from tutti.errors import CheckpointError, ContextOverflow, InvalidRequest
 from tutti.models.processor.convert import convert_tokenizer
-from tutti.models.processor.files import read_json, read_text
+from tutti.models.processor.files import eos_ids, read_json, read_text
 from tutti.models.processor.pieces import Pieces
 
 _NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -124,7 +124,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             f"{folder / 'tokenizer.json'} is not a tokenizer: {error}; fetch it again"
         ) from error
     special = _complete(backend, folder)
-    return Tokenizer(backend, special, _eos_ids(folder))
+    return Tokenizer(backend, special, eos_ids(folder, read_json(folder / "config.json")))
 
 
 def _complete(backend: tokenizers.Tokenizer, folder: Path) -> dict[str, str]:
@@ -180,14 +180,3 @@ def _added(value: str | dict[str, Any], *, special: bool) -> tokenizers.AddedTok
         key: bool(value[key]) for key in ("single_word", "lstrip", "rstrip", "normalized") if key in value
     }
     return tokenizers.AddedToken(value["content"], special=special or bool(value.get("special")), **flags)
-
-
-def _eos_ids(folder: Path) -> frozenset[int]:
-    """The ids that end an answer, by generation_config.json, else by config.json."""
-    config = read_json(folder / "config.json")
-    for source in (read_json(folder / "generation_config.json"), config, config.get("text_config") or {}):
-        value = source.get("eos_token_id")
-        if value is not None:
-            ids = value if isinstance(value, list) else [value]
-            return frozenset(token for token in ids if isinstance(token, int) and token >= 0)
-    return frozenset()
