@@ -1,9 +1,8 @@
-"""The thinker's ears: an audio encoder over log-mel spectrograms. transformers' module."""
+"""The thinker's ears: an audio encoder over log-mel spectrograms (`ears`)."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +12,10 @@ from tutti.graph import BuildOptions
 from tutti.models.mel import log_mel
 from tutti.models.processor.media import unpack
 from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen2_5_omni.ears import Ears
 from tutti.models.qwen2_5_omni.media import hop_of
-from tutti.models.towers import load_tower
+from tutti.models.towers import fill_tower
 from tutti.request import MediaInput
-
-TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniAudioEncoder"
 
 
 class AudioTower:
@@ -26,7 +24,7 @@ class AudioTower:
     `hop` is how far its frames are apart, in samples.
     """
 
-    def __init__(self, tower: Any, bands: int, hop: int, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, tower: Ears, bands: int, hop: int, device: torch.device, dtype: torch.dtype) -> None:
         self.tower = tower
         self.bands = bands
         self.hop = hop
@@ -47,7 +45,7 @@ class AudioTower:
 
     def split(self, item: Tensor) -> Sequence[Tensor]:
         """See `Splits.split`: nothing in one of the encoder's windows hears another."""
-        return item.split(2 * self.tower.n_window, dim=1)
+        return item.split(self.tower.window, dim=1)
 
     def join(self, payloads: list[Tensor]) -> Tensor:
         """See `Splits.join`."""
@@ -55,17 +53,14 @@ class AudioTower:
 
     def run(self, items: list[Tensor]) -> list[Tensor]:
         """Rows [tokens, hidden] per item, one for every four frames."""
-        lengths = torch.tensor([item.shape[1] for item in items], device=self.device)
-        after_convolution, rows = self.tower._get_feat_extract_output_lengths(lengths)
-        features = torch.cat(items, dim=1).to(self.device, self.dtype)
-        output = self.tower(features, feature_lens=lengths, aftercnn_lens=after_convolution)
-        return list(output.last_hidden_state.split(rows.tolist()))
+        rows: list[Tensor] = self.tower([item.to(self.device, self.dtype) for item in items])
+        return rows
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> AudioTower:
     """The encoder with its weights."""
     config = part(checkpoint.config, "thinker_config", "audio_config")
-    tower = load_tower(checkpoint, options, TARGET, config, ("thinker.audio_tower.",))
+    tower = fill_tower(Ears(config), checkpoint, options, ("thinker.audio_tower.",))
     bands = config.get("num_mel_bins", 128)
     hop = hop_of(checkpoint.path)
     return AudioTower(tower, bands, hop, torch.device(options.device), getattr(torch, options.dtype))
