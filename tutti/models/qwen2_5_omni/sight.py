@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.qwen2_5_omni.config import part
-from tutti.models.qwen2_vl.media import pixels
-from tutti.models.qwen2_vl.vision import VisionTower
-from tutti.models.towers import load_tower
-
-TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniVisionEncoder"
+from tutti.models.qwen2_vl.vision import WindowedTower, windowed
 
 
-def build(checkpoint: Checkpoint, options: BuildOptions) -> VisionTower:
+def build(checkpoint: Checkpoint, options: BuildOptions) -> WindowedTower:
     """The tower with its weights."""
     config = part(checkpoint.config, "thinker_config", "vision_config")
-    tower = load_tower(checkpoint, options, TARGET, config, ("thinker.visual.",))
-    return VisionTower(
-        tower, pixels(checkpoint.path, config), torch.device(options.device), getattr(torch, options.dtype)
-    )
+    return windowed(checkpoint, options, config, ("thinker.visual.",))

@@ -1,4 +1,7 @@
-"""The vision tower: patches of pictures and videos to the rows that stand in the prompt. transformers' modules."""
+"""The vision tower: patches of pictures and videos to the rows that stand in the prompt.
+
+Qwen2.5-VL's network is ours (`encoder`), Qwen2-VL's transformers' module.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +15,15 @@ from torch import Tensor
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.processor.media import unpack
+from tutti.models.qwen2_vl import encoder
 from tutti.models.qwen2_vl.config import vision_config
+from tutti.models.qwen2_vl.encoder import Grid, WindowedEncoder
 from tutti.models.qwen2_vl.media import Pixels, pixels
-from tutti.models.towers import load_tower, normalized
+from tutti.models.reading import Config
+from tutti.models.towers import fill_tower, load_tower, normalized
 from tutti.request import MediaInput
 
-TOWERS = {
-    "qwen2_vl": "transformers.models.qwen2_vl.modeling_qwen2_vl:Qwen2VisionTransformerPretrainedModel",
-    "qwen2_5_vl": "transformers.models.qwen2_5_vl.modeling_qwen2_5_vl:Qwen2_5_VisionTransformerPretrainedModel",
-}
+TARGET = "transformers.models.qwen2_vl.modeling_qwen2_vl:Qwen2VisionTransformerPretrainedModel"
 PREFIXES = ("model.visual.", "visual.")
 
 
@@ -29,7 +32,7 @@ class Patches:
     """A picture or video cut into patches: `values` float32 [patches, values], `grid` (frames, rows, columns)."""
 
     values: Tensor
-    grid: tuple[int, int, int]
+    grid: Grid
 
 
 class VisionTower:
@@ -66,13 +69,24 @@ class VisionTower:
     def run(self, items: list[Patches]) -> list[Tensor]:
         """Rows [tokens, hidden] per item."""
         values = torch.cat([item.values for item in items]).to(self.device, self.dtype)
-        grids = torch.tensor([item.grid for item in items], device=self.device)
         merged = self.pixels.merge**2
-        return list(self.encode(values, grids).split([len(item.values) // merged for item in items]))
+        rows = self.encode(values, [item.grid for item in items])
+        return list(rows.split([len(item.values) // merged for item in items]))
 
-    def encode(self, values: Tensor, grids: Tensor) -> Tensor:
-        """The rows of all pictures, from their patches [patches, values] and `grids` int64 [pictures, 3]."""
-        rows: Tensor = self.tower(values, grid_thw=grids).pooler_output
+    def encode(self, values: Tensor, grids: list[Grid]) -> Tensor:
+        """The rows of all pictures, from their patches [patches, values] and their grids."""
+        rows: Tensor = self.tower(values, grid_thw=torch.tensor(grids, device=self.device)).pooler_output
+        return rows
+
+
+class WindowedTower(VisionTower):
+    """The tower of Qwen2.5-VL's kind."""
+
+    tower: WindowedEncoder
+
+    def encode(self, values: Tensor, grids: list[Grid]) -> Tensor:
+        """See `VisionTower.encode`."""
+        rows: Tensor = self.tower(values, grids)
         return rows
 
 
@@ -105,8 +119,19 @@ def patches(frames: Tensor, how: Pixels) -> Patches:
 def build(checkpoint: Checkpoint, options: BuildOptions) -> VisionTower:
     """The tower with its weights."""
     config = dict(vision_config(checkpoint.config))
-    target = TOWERS[str(checkpoint.config["model_type"])]
-    tower = load_tower(checkpoint, options, target, config, PREFIXES)
+    if checkpoint.config["model_type"] != "qwen2_vl":
+        return windowed(checkpoint, options, config, PREFIXES)
+    tower = load_tower(checkpoint, options, TARGET, config, PREFIXES)
     return VisionTower(
+        tower, pixels(checkpoint.path, config), torch.device(options.device), getattr(torch, options.dtype)
+    )
+
+
+def windowed(
+    checkpoint: Checkpoint, options: BuildOptions, config: Config, prefixes: Sequence[str]
+) -> WindowedTower:
+    """The tower of Qwen2.5-VL's kind with its weights, which lie under one of `prefixes`."""
+    tower = fill_tower(WindowedEncoder(config), checkpoint, options, prefixes, encoder.STACKS)
+    return WindowedTower(
         tower, pixels(checkpoint.path, config), torch.device(options.device), getattr(torch, options.dtype)
     )

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
+from tutti.models.qwen2_vl.encoder import Grid
 from tutti.models.qwen2_vl.media import pixels
 from tutti.models.qwen2_vl.vision import VisionTower
 from tutti.models.qwen3_vl.config import vision_config
@@ -21,9 +22,9 @@ TOWERS = {
 class DeepVisionTower(VisionTower):
     """Gives rows [tokens, hidden * (1 + n)]: the embedding, then a feature for each of the decoder's n first layers."""
 
-    def encode(self, values: Tensor, grids: Tensor) -> Tensor:
+    def encode(self, values: Tensor, grids: list[Grid]) -> Tensor:
         """See `VisionTower.encode`."""
-        seen = self.tower(values, grid_thw=grids)
+        seen = self.tower(values, grid_thw=torch.tensor(grids, device=self.device))
         return torch.cat([seen.pooler_output, *seen.deepstack_features], dim=1)
 
 
