@@ -1,4 +1,4 @@
-"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder (transformers' module).
+"""Codes of speech to sound: flow matching to a spectrogram, and a vocoder.
 
 An answer that is listened to while it comes is sounded in windows: some codes before and behind those that are new go
 through the flow with them and are left out again. Windows begin at the flow's blocks and take their part of one noise
@@ -19,12 +19,14 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, Chunk
 from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
+from tutti.models.qwen2_5_omni.dit import STACKS, FlowNetwork
 from tutti.models.qwen2_5_omni.flow import Flow, follow
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
 from tutti.models.qwen2_5_omni.talker import end_codes
-from tutti.models.towers import load_tower
+from tutti.models.qwen2_5_omni.vocoder import Vocoder
+from tutti.models.towers import fill_tower
 
-TARGET = "transformers.models.qwen2_5_omni.modeling_qwen2_5_omni:Qwen2_5OmniToken2WavModel"
+FLOW, VOCODER = "token2wav.code2wav_dit_model.", "token2wav.code2wav_bigvgan_model."
 RATE = 24_000
 SEED = 0  # of the noise: the same codes give the same sound
 SIZES = ((0, 24), (24, 48), (72, 96))  # from which code on how many are sounded at a time, 50 a second
@@ -44,7 +46,7 @@ class Window:
 class Token2Wav:
     """Implements `models.protocols.OnceModel`."""
 
-    def __init__(self, flow: Any, vocoder: Any, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(self, flow: FlowNetwork, vocoder: Vocoder, device: torch.device, dtype: torch.dtype) -> None:
         """Weights are float32; `dtype` is that of the flow's matrix products."""
         self.flow = flow
         self.vocoder = vocoder
@@ -73,11 +75,9 @@ class Token2Wav:
         repeats = self.flow.repeats
         end = item.first + len(item.codes)
         generator = torch.Generator().manual_seed(SEED)
-        noise = torch.randn(1, end * repeats, self.flow.mel_dim, generator=generator)[
-            :, item.first * repeats :
-        ]
+        noise = torch.randn(1, end * repeats, self.flow.bands, generator=generator)[:, item.first * repeats :]
         mel = self._mel(torch.tensor([item.codes], device=self.device), noise.to(self.device), item.speaker)
-        samples: Tensor = self.vocoder(mel).flatten()
+        samples: Tensor = self.vocoder(mel).cpu()
         per_code = len(samples) // len(item.codes)
         return Sound(
             samples[(item.new[0] - item.first) * per_code : (item.new[1] - item.first) * per_code], RATE
@@ -122,8 +122,8 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> Token2Wav:
     far below what the flow's noise decides.
     """
     exact = BuildOptions(options.device, "float32")
-    module: Any = load_tower(
-        checkpoint, exact, TARGET, part(checkpoint.config, "token2wav_config"), ("token2wav.",)
-    )
-    device, dtype = torch.device(options.device), getattr(torch, options.dtype)
-    return Token2Wav(module.code2wav_dit_model, module.code2wav_bigvgan_model, device, dtype)
+    config = part(checkpoint.config, "token2wav_config")
+    network = FlowNetwork(part(config, "dit_config"))
+    flow = fill_tower(network, checkpoint, exact, (FLOW,), STACKS)
+    vocoder = fill_tower(Vocoder(part(config, "bigvgan_config")), checkpoint, exact, (VOCODER,))
+    return Token2Wav(flow, vocoder, torch.device(options.device), getattr(torch, options.dtype))
