@@ -88,7 +88,11 @@ class Builder:
             max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
             token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
         )
-        eos = model.eos_ids if isinstance(model, FollowsRows) else eos_ids(self.checkpoint.path, self.checkpoint.config)
+        eos = (
+            model.eos_ids
+            if isinstance(model, FollowsRows)
+            else eos_ids(self.checkpoint.path, self.checkpoint.config)
+        )
         return Autoregress(
             stage.name,
             model,

@@ -2,6 +2,7 @@
 
 A window of sound asks for dozens of slopes. What depends on neither time nor state (voice, codes, positions) is
 computed once, and attention looks only at the blocks that a layer may see, instead of at all frames through a mask.
+Few layers look back, and only one block: what they see of the block before a window is kept from the window before.
 """
 
 from __future__ import annotations
@@ -9,23 +10,45 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tutti.models.qwen2_5_omni.dit import Attention, Block, FlowNetwork, modulated
+from tutti.models.qwen2_5_omni.dit import Block, FlowNetwork, modulated
 
 STEPS, GUIDANCE, SWAY = 10, 0.5, -1.0
+
+
+Looked = tuple[Tensor, Tensor]  # keys and values [2, heads, block, dim]
+
+
+@dataclass(slots=True)
+class Past:
+    """What layers that look back see of the last block before the next window, by the slope's number and the layer's.
+
+    `blocks` are all the blocks before that window.
+    """
+
+    blocks: int = 0
+    seen: dict[tuple[int, int], Looked] = field(default_factory=dict)
 
 
 class Flow:
     """The slope for one window: with the codes and the voice, and without, for guidance (Ho and Salimans 2022)."""
 
-    def __init__(self, network: FlowNetwork, codes: Tensor, condition: Tensor, mel: Tensor) -> None:
-        """`codes` int64 [1, codes]; the voice's `condition` float32 [1, width] and `mel` float32 [1, frames, bands]."""
+    def __init__(
+        self, network: FlowNetwork, codes: Tensor, condition: Tensor, mel: Tensor, past: Past, new: int
+    ) -> None:
+        """`codes` int64 [1, codes]; the voice's `condition` float32 [1, width] and `mel` float32 [1, frames, bands].
+
+        The window begins behind `past`; while its slopes are computed, its first `new` blocks become past.
+        """
         self.network = network
         self.frames = codes.shape[1] * network.repeats
+        self._past, self._new = past, new
+        self._slopes = 0  # computed so far
         enter = network.input_embed.proj
         bands = network.bands
         self._enter = enter.weight[:, :bands]
@@ -38,7 +61,8 @@ class Flow:
             speaker[:, None].expand(-1, self.frames, -1),
         ]
         self._known = F.linear(torch.cat(known, dim=-1), enter.weight[:, bands:], enter.bias)
-        self._cos, self._sin = network.rotation(self.frames)
+        first = past.blocks * network.block
+        self._cos, self._sin = (turns[first:] for turns in network.rotation(first + self.frames))
         self._masks: dict[tuple[int, int], Tensor | None] = {}
 
     def slope(self, time: Tensor, x: Tensor) -> Tensor:
@@ -46,28 +70,42 @@ class Flow:
         network = self.network
         moment = network.time_embed(time.reshape(1))
         hidden = F.linear(x, self._enter) + self._known
-        for layer in network.transformer_blocks:
+        for number, layer in enumerate(network.transformer_blocks):
             assert isinstance(layer, Block)
             shift, scale, gate, shift_ff, scale_ff, gate_ff = layer.attn_norm(moment)
             normed = modulated(hidden, scale, shift)
-            hidden = hidden + gate * self._attend(layer.attn, normed, layer.back, layer.ahead)
+            hidden = hidden + gate * self._attend(layer, normed, number)
             hidden = hidden + gate_ff * layer.ff(modulated(hidden, scale_ff, shift_ff))
+        self._slopes += 1
         scale, shift = network.norm_out(moment)
         guided, free = network.proj_out(modulated(hidden, scale, shift)).chunk(2)
         return guided + (guided - free) * GUIDANCE
 
-    def _attend(self, attention: Attention, x: Tensor, back: int, ahead: int) -> Tensor:
-        """Attention within blocks of frames, and to the one before (`back`) and behind (`ahead`)."""
-        parts = attention.to_qkv(x).unflatten(2, (3, self.network.heads, -1))
+    def _attend(self, layer: Block, x: Tensor, number: int) -> Tensor:
+        """Attention of layer `number` within blocks of frames, and to the one before and behind if it looks there."""
+        back, ahead = layer.back, layer.ahead
+        parts = layer.attn.to_qkv(x).unflatten(2, (3, self.network.heads, -1))
         q, k, v = (part.transpose(1, 2) for part in parts.unbind(2))
         q, k = self._rotate(q), self._rotate(k)
         queries, keys, values = self._blocks(q), self._blocks(k), self._blocks(v)
+        before = self._look_back(number, keys, values) if back else (None, None)
         attended = F.scaled_dot_product_attention(
-            queries, _beside(keys, back, ahead), _beside(values, back, ahead), self._mask(back, ahead)
+            queries,
+            _beside(keys, before[0], ahead),
+            _beside(values, before[1], ahead),
+            self._mask(back, ahead),
         )
         joined = attended.flatten(2, 3)[:, :, : self.frames].transpose(1, 2).flatten(2)
-        out: Tensor = attention.to_out(joined)
+        out: Tensor = layer.attn.to_out(joined)
         return out
+
+    def _look_back(self, number: int, keys: Tensor, values: Tensor) -> Looked:
+        """Layer `number`'s keys and values of the block before the window, which its last new one replaces."""
+        place, last = (self._slopes, number), self._new - 1
+        nothing = torch.zeros_like(keys[:, :, 0])
+        before = self._past.seen.get(place, (nothing, nothing))
+        self._past.seen[place] = keys[:, :, last].clone(), values[:, :, last].clone()
+        return before
 
     def _rotate(self, x: Tensor) -> Tensor:
         """Positions, which only the first head has (so it was trained): neighbouring columns turn together."""
@@ -88,16 +126,19 @@ class Flow:
             blocks = -(-self.frames // size)
             starts = torch.arange(blocks, device=self._known.device)[:, None] * size
             at = starts + torch.arange(-back * size, (1 + ahead) * size, device=starts.device)
-            real = (at >= 0) & (at < self.frames)
+            real = (at >= -self._past.blocks * size) & (at < self.frames)
             self._masks[back, ahead] = None if bool(real.all()) else real[:, None]
         return self._masks[back, ahead]
 
 
-def _beside(x: Tensor, back: int, ahead: int) -> Tensor:
-    """Each block of `x` [2, heads, blocks, block, dim] together with the one before it and the one behind it."""
+def _beside(x: Tensor, before: Tensor | None, ahead: int) -> Tensor:
+    """Each block of `x` [2, heads, blocks, block, dim] together with the one before it and the one behind it.
+
+    `before` [2, heads, block, dim] is the one before the first; None: none is looked at.
+    """
     parts = [x]
-    if back:
-        parts.insert(0, F.pad(x, (0, 0, 0, 0, 1, 0))[:, :, :-1])
+    if before is not None:
+        parts.insert(0, torch.cat([before[:, :, None], x[:, :, :-1]], dim=2))
     if ahead:
         parts.append(F.pad(x, (0, 0, 0, 0, 0, 1))[:, :, 1:])
     return torch.cat(parts, dim=3) if len(parts) > 1 else x

@@ -1,14 +1,14 @@
 """Codes of speech to sound: flow matching to a spectrogram, and a vocoder.
 
-An answer that is listened to while it comes is sounded in windows: some codes before and behind those that are new go
-through the flow with them and are left out again. Windows begin at the flow's blocks and take their part of one noise
-for the whole answer, so that they differ from the whole only by what lies beyond the window.
+An answer that is listened to while it comes is sounded in windows of whole blocks of the flow, which take their part
+of one noise for the whole answer. What a window needs of the one before is kept (`Heard`); some codes behind those that
+are new go through the flow with them and are left out again, so a window differs from the whole by what lies beyond.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ from tutti.graph import BuildOptions, Chunk
 from tutti.models.protocols import Sound
 from tutti.models.qwen2_5_omni.config import part
 from tutti.models.qwen2_5_omni.dit import STACKS, FlowNetwork
-from tutti.models.qwen2_5_omni.flow import Flow, follow
+from tutti.models.qwen2_5_omni.flow import Flow, Past, follow
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
 from tutti.models.qwen2_5_omni.talker import end_codes
 from tutti.models.qwen2_5_omni.vocoder import Vocoder
@@ -30,17 +30,26 @@ FLOW, VOCODER = "token2wav.code2wav_dit_model.", "token2wav.code2wav_bigvgan_mod
 RATE = 24_000
 SEED = 0  # of the noise: the same codes give the same sound
 SIZES = ((0, 24), (24, 48), (72, 96))  # from which code on how many are sounded at a time, 50 a second
-BEFORE, BEHIND = 48, 12  # codes that go with them
+BEHIND = 12  # codes that go with them: a block
+CONTEXT = 24  # frames of the spectrogram before new ones that the vocoder hears again
+
+
+@dataclass(slots=True, eq=False)
+class Heard:
+    """What an answer's next window needs of the last one. `mel` float32 [1, bands, frames]: `CONTEXT`, or less."""
+
+    past: Past = field(default_factory=Past)
+    mel: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Codes of an answer from its code `first` on, of which `new` (first and last, in the answer) are wanted."""
+    """Codes of an answer behind what was `heard` of it, of which the first `new` are wanted."""
 
     codes: tuple[int, ...]
-    first: int
-    new: tuple[int, int]
+    new: int
     speaker: Speaker
+    heard: Heard
 
 
 class Token2Wav:
@@ -70,24 +79,28 @@ class Token2Wav:
         return [self._sound(item) for item in items]
 
     def _sound(self, item: Window) -> Sound:
-        if item.new[0] == item.new[1]:
+        if not item.new:
             return Sound(torch.zeros(0), RATE)
-        repeats = self.flow.repeats
-        end = item.first + len(item.codes)
-        generator = torch.Generator().manual_seed(SEED)
-        noise = torch.randn(1, end * repeats, self.flow.bands, generator=generator)[:, item.first * repeats :]
-        mel = self._mel(torch.tensor([item.codes], device=self.device), noise.to(self.device), item.speaker)
-        samples: Tensor = self.vocoder(mel).cpu()
-        per_code = len(samples) // len(item.codes)
-        return Sound(
-            samples[(item.new[0] - item.first) * per_code : (item.new[1] - item.first) * per_code], RATE
-        )
+        heard, new = item.heard, item.new * self.flow.repeats
+        mel = self._mel(item)
+        before = mel[:, :, :0] if heard.mel is None else heard.mel
+        samples: Tensor = self.vocoder(torch.cat([before, mel], dim=2)).cpu()
+        heard.mel = torch.cat([before, mel[:, :, :new]], dim=2)[:, :, -CONTEXT:]
+        a_frame = len(samples) // (before.shape[2] + mel.shape[2])
+        return Sound(samples[before.shape[2] * a_frame :][: new * a_frame], RATE)
 
-    def _mel(self, codes: Tensor, noise: Tensor, speaker: Speaker) -> Tensor:
-        """The spectrogram [1, bands, frames] of `codes` [1, codes], from `noise` [1, frames, bands]."""
-        voice = speaker.condition.to(self.device), speaker.mel.to(self.device)
+    def _mel(self, item: Window) -> Tensor:
+        """The spectrogram [1, bands, frames] of the window's codes; its new blocks become past."""
+        flow, past = self.flow, item.heard.past
+        first, frames = past.blocks * flow.block, len(item.codes) * flow.repeats
+        generator = torch.Generator().manual_seed(SEED)
+        noise = torch.randn(1, first + frames, flow.bands, generator=generator)[:, first:].to(self.device)
+        codes = torch.tensor([item.codes], device=self.device)
+        voice = item.speaker.condition.to(self.device), item.speaker.mel.to(self.device)
+        new = -(-item.new * flow.repeats // flow.block)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            mel = follow(Flow(self.flow, codes, *voice).slope, noise)
+            mel = follow(Flow(flow, codes, *voice, past, new).slope, noise)
+        past.blocks += new
         return mel.float().permute(0, 2, 1)
 
 
@@ -107,9 +120,8 @@ def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[s
             if not request.live or len(codes) < until + BEHIND:
                 return None
         state["done"] = until
-        first = max(0, done - BEFORE)
-        known = tuple(codes[first : until + BEHIND])
-        window = Window(known, first, (done, until), choose(speakers, request.voice))
+        known, heard = tuple(codes[done : until + BEHIND]), state.setdefault("heard", Heard())
+        window = Window(known, until - done, choose(speakers, request.voice), heard)
         return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge
