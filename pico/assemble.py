@@ -23,6 +23,7 @@ from .evaluate import SHIPPED
 from .model import CONTEXT
 from .omni import (
     BANDS,
+    HOP,
     LEAST_PIXELS,
     LONGEST_FRAMES,
     MERGE,
@@ -32,6 +33,7 @@ from .omni import (
     thinker_config,
 )
 from .sight import COLOURS
+from .speech import HEARD_RATE
 from .tokenizer import END, END_OF_TEXT, save_tokenizer
 
 WEIGHTS, SECTIONS, SPEAKERS = "voice.safetensors", "voice.json", "spk_dict.pt"
@@ -81,11 +83,11 @@ def _preprocessor() -> dict[str, Any]:
         "image_std": list(COLOURS.deviation),
         "feature_extractor_type": "WhisperFeatureExtractor",
         "feature_size": BANDS,
-        "sampling_rate": 16_000,
-        "hop_length": 160,
+        "sampling_rate": HEARD_RATE,
+        "hop_length": HOP,
         "n_fft": 400,
-        "chunk_length": LONGEST_FRAMES // 100,
-        "n_samples": LONGEST_FRAMES * 160,
+        "chunk_length": LONGEST_FRAMES * HOP // HEARD_RATE,
+        "n_samples": LONGEST_FRAMES * HOP,
         "nb_max_frames": LONGEST_FRAMES,
         "padding_side": "right",
         "padding_value": 0.0,

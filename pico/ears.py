@@ -21,7 +21,7 @@ from .recordings import Recording, training_pool
 from .speech import phonemes
 from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
 
-STEPS = 3000
+STEPS = 6000
 POOLS = 6
 _MIDDLE = 1
 """The layer after which sounds are told."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 from . import evaluate
 from .engine import Engine, Prompt
 from .gallery import draw_scene
-from .omni import LONGEST_FRAMES
+from .omni import HOP, LONGEST_FRAMES
 from .phrasing import expand
 from .pictures import draw, random_look
 from .scenes import scene_of
 from .sensing import AUDIO, IMAGE, WRITE_DOWN, about_picture
-from .speech import HEARD_RATE, Sound, disturb, random_speaker, say
-from .spoken import draw_about_picture, draw_spoken, kinds_of, spoken_words
+from .speech import Sound, disturb, random_speaker, say
+from .spoken import Generator, draw_about_picture, draw_spoken, kinds_of, spoken_words
 from .tokenizer import render_prompt
 from .values import LANGS, Exchange, Lang, Message
 
@@ -64,15 +64,14 @@ def make_examination(seed: int, per_kind: int) -> list[Question]:
         rng = Random(f"pico|senses|{seed}|{lang}")
         for generator in kinds_of(lang):
             for _ in range(per_kind):
-                exchange = draw_spoken(rng, lang, "heldout", generator)
-                exam += _asked(rng, exchange)
+                exam += _asked(rng, lang, generator)
         exam += [_shown(rng, lang) for _ in range(10 * per_kind)]
         exam += [_pointed(rng, lang) for _ in range(3 * per_kind)]
     return exam
 
 
-def _asked(rng: Random, exchange: Exchange) -> Iterator[Question]:
-    sound = _recorded(rng, exchange)
+def _asked(rng: Random, lang: Lang, generator: Generator) -> Iterator[Question]:
+    exchange, sound = _recorded(rng, lambda: draw_spoken(rng, lang, "heldout", generator))
     yield Question(ASKED, exchange.category, exchange.lang, Prompt(_rendered(AUDIO), sound), exchange.answer)
     words = spoken_words(exchange.question, exchange.lang)
     assert words is not None
@@ -90,18 +89,20 @@ def _shown(rng: Random, lang: Lang) -> Question:
 
 
 def _pointed(rng: Random, lang: Lang) -> Question:
-    exchange = draw_about_picture(rng, lang, "heldout")
+    exchange, sound = _recorded(rng, lambda: draw_about_picture(rng, lang, "heldout"))
     scene = scene_of(exchange.key)
     picture = np.asarray(draw(rng, scene, random_look(rng, scene, _SIZE)))
-    prompt = Prompt(_rendered(IMAGE + AUDIO), _recorded(rng, exchange), picture)
+    prompt = Prompt(_rendered(IMAGE + AUDIO), sound, picture)
     return Question(POINTED, "pictures", lang, prompt, exchange.answer)
 
 
-def _recorded(rng: Random, exchange: Exchange) -> Sound:
+def _recorded(rng: Random, draw_one: Callable[[], Exchange]) -> tuple[Exchange, Sound]:
+    """A question that is asked in the time that the ears hear at once."""
     while True:
+        exchange = draw_one()
         sound = disturb(rng, say(exchange.question, random_speaker(rng, exchange.lang)))
-        if len(sound) <= LONGEST_FRAMES * HEARD_RATE // 100:
-            return sound
+        if len(sound) <= LONGEST_FRAMES * HOP:
+            return exchange, sound
 
 
 def _rendered(content: str) -> str:

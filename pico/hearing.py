@@ -13,8 +13,8 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAu
 
 from .recordings import Recording
 
-BATCH_FRAMES = 6400
-_STEP = 80
+BATCH_FRAMES = 4800
+_STEP = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class Spectrograms:
 
     @property
     def halves(self) -> Tensor:
-        """How many moments the layers hear of each: 50 a second, int64 [recordings]."""
+        """How many moments the layers hear of each: 25 a second, int64 [recordings]."""
         return (self.lengths - 1) // 2 + 1
 
     @property
     def rows(self) -> Tensor:
-        """How many rows the encoder makes of each: 25 a second, int64 [recordings]."""
+        """How many rows the encoder makes of each: 12.5 a second, int64 [recordings]."""
         return (self.halves - 2) // 2 + 1
 
 
@@ -49,7 +49,7 @@ def hear(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> Tensor:
 
 
 def layers(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> list[Tensor]:
-    """What each layer makes of the recordings, 50 a second: [recordings, frames / 2, width of the layer]."""
+    """What each layer makes of the recordings, 25 a second: [recordings, frames / 2, width of the layer]."""
     frames = torch.arange(heard.mels.shape[2])
     inside = (frames < heard.lengths[:, None])[:, None]
     x = F.gelu(ears.conv1(heard.mels)) * inside
@@ -66,7 +66,7 @@ def layers(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> list[Tensor]:
 
 
 def pool_rows(ears: Qwen2_5OmniAudioEncoder, last: Tensor) -> Tensor:
-    """The last layer's output as rows, 25 a second."""
+    """The last layer's output as rows, 12.5 a second."""
     return ears.proj(ears.ln_post((last[:, ::2] + last[:, 1::2]) / 2))
 
 
@@ -110,7 +110,7 @@ def smudge(rng: Random, mel: Tensor) -> Tensor:
     bands, frames = mel.shape
     low = rng.randrange(bands)
     mel[low : low + rng.randint(0, 8)] = mel.mean()
-    for _ in range(frames // 150):
+    for _ in range(frames // 75):
         start = rng.randrange(frames)
-        mel[:, start : start + rng.randint(0, 8)] = mel.mean()
+        mel[:, start : start + rng.randint(0, 4)] = mel.mean()
     return mel

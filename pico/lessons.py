@@ -22,12 +22,12 @@ from .sight import Grid
 from .spoken import draw_medley, draw_spoken, spoken_words
 from .values import Lang, Message
 
-FIRST_ROUND = {"text": 150, "mock": 300, "shown": 120}
-ROUND = {"text": 150, "mock": 60, "asked": 110, "written": 90, "shown": 90, "pointed": 30}
+FIRST_ROUND = {"text": 150, "mock": 400, "shown": 120}
+ROUND = {"text": 150, "mock": 40, "asked": 150, "written": 90, "shown": 90, "pointed": 20}
 """Batches of the first round and of each later one."""
-PICTURES, MOCKS = 28, 48
+PICTURES, MOCKS = 28, 64
 """Pictures and mock recordings of a batch."""
-QUIET, MOST_QUIET = -1, 8
+QUIET, MOST_QUIET = -1, 5
 """A moment in which nothing is heard, and how many there may be between two tokens."""
 SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 3, 4, 2
 

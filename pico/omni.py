@@ -1,8 +1,8 @@
 """The shapes of pico's senses: a Qwen2.5-Omni thinker of about five million parameters, in Hugging Face's format.
 
 The thinker's decoder is the text model of `model`, whose rotary pairs are shared by time, height and width: on text
-alone it computes what the text model computes. The ears are an audio encoder over spectrograms of `BANDS` bands, 25 rows a
-second; the eyes a vision encoder over patches of 8 x 8 pixels, one row for each 16 x 16.
+alone it computes what the text model computes. The ears are an audio encoder over spectrograms of `BANDS` bands, 50 frames
+and 12.5 rows a second; the eyes a vision encoder over patches of 8 x 8 pixels, one row for each 16 x 16.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from .model import CONTEXT
 from .tokenizer import END, END_OF_TEXT, MEDIA_TOKENS, VOCABULARY
 
 WIDTH = 256
-BANDS = 64
-LONGEST_FRAMES = 800
-"""Frames of a spectrogram (100 a second) that attend to each other; a longer recording is heard in pieces."""
+BANDS, HOP = 64, 320
+"""Bands of a spectrogram, and the samples from one of its frames to the next: twice the usual, so that less has to be heard
+and read. A token of speech lasts a quarter of a second."""
+LONGEST_FRAMES = 400
+"""Frames that attend to each other, 8 seconds; a longer recording is heard in pieces."""
 PATCH, MERGE = 8, 2
 LEAST_PIXELS, MOST_PIXELS = 9000, 9600
 """Every picture is brought to about 96 x 96 pixels, so a square one to exactly that."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tutti.models.mel import log_mel
 
-from .omni import BANDS, LONGEST_FRAMES
+from .omni import BANDS, HOP, LONGEST_FRAMES
 from .speech import disturb, random_speaker, say
 from .spoken import draw_about_picture, draw_medley, draw_spoken, draw_words, spoken_words
 from .values import PINNED, Exchange, Lang
@@ -39,7 +39,7 @@ class Recording:
 def record(rng: Random, exchange: Exchange) -> Recording | None:
     """The exchange's question, asked aloud by somebody; None when it takes too long."""
     sound = disturb(rng, say(exchange.question, random_speaker(rng, exchange.lang)))
-    mel = log_mel(torch.from_numpy(sound), BANDS)
+    mel = log_mel(torch.from_numpy(sound), BANDS, HOP)
     return _recording(mel.half(), exchange) if mel.shape[1] <= LONGEST_FRAMES else None
 
 

@@ -18,6 +18,7 @@ import soxr
 
 from tutti import Omni
 
+from . import speech
 from .aloud import language, spoken
 from .evaluate import SHIPPED, make_examination
 from .judge.errors import word_error
@@ -45,11 +46,16 @@ def examine(omni: Omni, judge: Judge, exam: Sequence[Chat]) -> list[Utterance]:
         answer = omni.generate(text=question["content"], messages=earlier, modalities=("text", "audio"))
         lang = language(answer.text, chat.lang)
         assert answer.audio is not None
-        heard = judge.hear(np.asarray(soxr.resample(answer.audio, answer.rate, RATE), dtype=np.float32))
+        heard = hear(judge, answer.audio, answer.rate)
         utterances.append(
             Utterance(chat.category, lang, spoken(answer.text, lang), heard, len(answer.audio) / answer.rate)
         )
     return utterances
+
+
+def hear(judge: Judge, sound: speech.Sound, rate: int) -> str:
+    """What the judge hears in a sound of any rate."""
+    return judge.hear(np.asarray(soxr.resample(sound, rate, RATE), dtype=np.float32))
 
 
 def error(utterances: Sequence[Utterance]) -> float:
@@ -66,8 +72,6 @@ def control(utterances: Sequence[Utterance]) -> float:
 
 def original_error(judge: Judge, utterances: Sequence[Utterance]) -> float:
     """The word error of the same sentences, read by eSpeak."""
-    from . import speech
-
     return word_error(
         (one.said, judge.hear(speech.say(one.said, speech.OUTPUT[one.lang])))
         for one in utterances

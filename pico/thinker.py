@@ -24,7 +24,7 @@ from .sight import see
 from .tokenizer import MEDIA_TOKENS
 from .training import Options, Run, make_optimizers, options, rate_at, update
 
-STEPS, RATE = 2700, 0.5
+STEPS, RATE = 7000, 0.5
 """`RATE` scales the learning rates of the earlier stages."""
 HINT_WEIGHT, MOCK_NOISE = 0.5, 0.05
 

@@ -24,7 +24,8 @@ WIDTH, BLOCKS, KERNEL = 192, 8, 9
 FOLDER = Path(__file__).parent
 WEIGHTS, WORDS = "judge.safetensors", "words.json"
 SILENCE = 0
-QUIET = -1.95  # of the spectrum: nothing at all
+FLOOR, LOUDNESS = 3e-4, 0.1  # the least power that is told, of sounds that are made as loud as this
+QUIET = -1.5  # of the spectrum: nothing at all
 
 
 class Block(nn.Module):
@@ -91,10 +92,13 @@ class Judge(nn.Module):
 
 
 def spectrum(sound: Tensor) -> Tensor:
-    """The logarithm of mel bands [bands, frames], 100 frames a second, about -1 to 1."""
+    """The logarithm of mel bands [bands, frames], 100 frames a second, about -1.5 to 2, however loud the sound is."""
+    level = sound.square().mean().sqrt().clamp(min=1e-4)
     window = torch.hann_window(WINDOW)
-    power = torch.stft(sound, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant").abs() ** 2
-    return ((mel_bands() @ power).clamp(min=1e-6).log() + 6) / 4
+    waves = torch.stft(
+        sound * LOUDNESS / level, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant"
+    )
+    return ((mel_bands() @ waves.abs() ** 2).clamp(min=FLOOR).log() + 4) / 2.75
 
 
 @cache

@@ -5,6 +5,7 @@ Beside CTC, which must find out when each word is said, the judge is told: eSpea
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
@@ -26,11 +27,12 @@ from pico.world import stream
 from .errors import word_error
 from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Judge
 
-STEPS, BATCH, SENTENCES = 3000, 24, 8000
+STEPS, BATCH, SENTENCES = 6000, 24, 8000
 SHUFFLED, ANY_WORDS = 0.3, 0.2  # of the sentences
 OFTEN = 12  # times that the same sentence is heard, each time from somebody else
 LONGEST_SECONDS = 7
-NOISES = (0.0, 0.001, 0.003, 0.01)
+NOISES = (0.0, 0.0002, 0.0005, 0.001, 0.003, 0.01)
+ECHOES = 31  # samples
 KNOWS = 1.5  # CTC's loss for a word when a judge knows most of them
 
 
@@ -105,12 +107,11 @@ def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
 
 
 def losses(judge: Judge, data: list[Heard], rng: Random) -> Losses:
-    """On sounds of about the same length, with noise, at any loudness."""
+    """On sounds of about the same length, disturbed."""
     start = rng.randrange(len(data) - BATCH)
-    chosen = data[start : start + BATCH]
-    sounds = [_disturbed(rng, one.sound) for one in chosen]
+    chosen = [_disturbed(rng, one) for one in data[start : start + BATCH]]
     with torch.autocast("cpu", torch.bfloat16):
-        told, steps = judge(sounds)
+        told, steps = judge([one.sound for one in chosen])
     now = pad_sequence([one.now for one in chosen], batch_first=True, padding_value=-100)
     timed = F.nll_loss(told.flatten(0, 1), now.flatten())
     targets = [one.target for one in chosen]
@@ -121,8 +122,20 @@ def losses(judge: Judge, data: list[Heard], rng: Random) -> Losses:
     return {"loss": heard + 0.1 * timed if knows else timed, "timed": timed, "heard": heard}
 
 
-def _disturbed(rng: Random, sound: Tensor) -> Tensor:
-    return sound * rng.uniform(0.3, 1.5) + rng.choice(NOISES) * torch.randn_like(sound)
+def _disturbed(rng: Random, heard: Heard) -> Heard:
+    """In another room: silence around it, other colours of sound, a hum, and noise."""
+    before, after = rng.randint(0, 6), rng.randint(0, 6)  # steps
+    sound = F.pad(heard.sound, (before * STRIDE * HOP, after * STRIDE * HOP))
+    room = 0.25 * torch.randn(ECHOES) * torch.hann_window(ECHOES)
+    room[ECHOES // 2] = 1
+    sound = F.conv1d(sound[None, None], room[None, None], padding=ECHOES // 2)[0, 0]
+    time = torch.arange(len(sound)) / RATE
+    for _ in range(rng.randint(0, 3)):
+        sound = sound + rng.choice(NOISES) * torch.sin(2 * math.pi * rng.uniform(50, 7500) * time)
+    sound = sound + rng.choice(NOISES) * torch.randn_like(sound)
+    now = F.pad(heard.now, (before, after), value=SILENCE)
+    steps = -(-(len(sound) // HOP + 1) // STRIDE)
+    return Heard(sound, heard.target, F.pad(now, (0, steps - len(now)), value=SILENCE))
 
 
 def original_error(judge: Judge, count: int) -> float:

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
+from string import ascii_lowercase
 
 import numpy as np
 import torch
@@ -24,8 +25,14 @@ from pico import (
     unknown,
 )
 from pico.aloud import joined, language, pieces
-from pico.values import LANGS, Chat, Split
+from pico.spoken import draw_medley
+from pico.values import LANGS, Chat, Lang, Message, Split
+from pico.words import NAMES_EN, SPELLED
 from pico.world import Generator, draw, draw_kind
+from tutti.models.processor.narrator import ChatNarrator
+from tutti.models.qwen2_5_omni.narrator import SYSTEM
+from tutti.request import Chat as Asked
+from tutti.request import Request, Script
 
 from .answers import BEFORE, LONGEST_CODES, SAMPLES_A_CODE, Answer, read
 from .codec import Codec
@@ -39,7 +46,7 @@ KINDS: tuple[tuple[Generator, float], ...] = (
     (spelling.letters, 10), (instructions.repeat, 14), (instructions.then, 6), (instructions.many_times, 4), (instructions.pick_word, 6),
     (smalltalk.small_talk, 8), (unknown.unknown, 3),
 )  # fmt: skip
-LONGER_CHATS = 0.15
+LONGER_CHATS, READ_ALOUD, DRILLS = 0.15, 0.12, 0.4
 OFTEN = 80  # times that the same answer may be learned from, to other prompts
 LONGEST_PROMPT = 160  # tokens
 WHOLE_PROMPTS = 0.2  # of the batches
@@ -101,12 +108,50 @@ def _chats(seed: str, split: Split) -> Iterator[Chat]:
     seen: Counter[str] = Counter()
     while True:
         lang = rng.choice(LANGS)
+        if rng.random() < DRILLS:
+            yield read_aloud(Chat("drill", lang, (), (Message("assistant", drill(rng, lang)),)))
+            continue
         chat = draw_kind(rng, rng.choices(kinds, weights)[0], lang, split)
         if rng.random() < LONGER_CHATS:
             chat = draw(rng, split)
         seen[chat.answer] += 1
         if seen[chat.answer] <= OFTEN:
-            yield chat
+            yield read_aloud(chat) if rng.random() < READ_ALOUD else chat
+
+
+def drill(rng: Random, lang: Lang) -> str:
+    """Words, numbers and letters in any order, and sums that are wrong: how each is said, whatever stands beside it."""
+    numbers = [rng.randint(0, 40) for _ in range(rng.randint(2, 6))]
+    match rng.choice(("words", "words", "numbers", "sum", "sum", "letters", "medley")):
+        case "numbers":
+            return ", ".join(map(str, numbers)) if lang == "en" else "、".join(map(str, numbers))
+        case "sum":
+            sign = rng.choice((" plus ", " minus ", " times ") if lang == "en" else ("加", "减", "乘"))
+            said = sign.join(map(str, numbers[:2]))
+            other = rng.choice(
+                [
+                    n
+                    for n in range(100)
+                    if n not in (sum(numbers[:2]), numbers[0] - numbers[1], numbers[0] * numbers[1])
+                ]
+            )
+            return f"{said} is {other}." if lang == "en" else f"{said}等于{other}。"
+        case "letters":
+            return "-".join(rng.choices(ascii_lowercase, k=rng.randint(3, 6)))
+        case "words" if lang == "en":
+            said = rng.choice((" ", ", ")).join(rng.choices((*SPELLED, *NAMES_EN), k=rng.randint(1, 6)))
+            return f"{said}." if rng.random() < 0.3 else said
+        case _:
+            return draw_medley(rng, lang)
+
+
+def read_aloud(chat: Chat) -> Chat:
+    """Who asks to have the chat's answer read aloud, as every door of Tutti asks for it."""
+    script = Script(chat.answer)
+    (asked,), _ = ChatNarrator(SYSTEM).stage(script, Request(id="", parts=(script,)))
+    assert isinstance(asked, Asked)
+    messages = tuple(Message(one["role"], one["content"]) for one in asked.messages)
+    return replace(chat, messages=(*messages, chat.messages[-1]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from .codec import CODES, load_codec
 from .lessons import Batch, Lesson, Marks, batch, lessons
 from .rows import Thinker
 
-STEPS, LESSONS = 4400, 10_000
+STEPS, LESSONS = 7000, 24_000
 BATCH_CODES = 3600
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with

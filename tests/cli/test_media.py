@@ -60,7 +60,7 @@ def test_a_picture_is_described_in_the_terminal(red: Path) -> None:
 
 
 def test_a_picture_for_a_model_that_takes_text_alone_ends_with_a_clear_error(red: Path) -> None:
-    result = tutti("run", "pico", f"'{red}' what is it")
+    result = tutti("run", str(checkpoints.cached("qwen3")), f"'{red}' what is it")
     assert result.returncode == 1
     assert "this model takes text only" in result.stderr and "Traceback" not in result.stderr
 

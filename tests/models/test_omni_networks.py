@@ -18,7 +18,7 @@ from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import CONFIG, SINGLE, open_checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.qwen2_5_omni import hearing, sight, token2wav
-from tutti.models.qwen2_5_omni.flow import Flow
+from tutti.models.qwen2_5_omni.flow import Flow, Past
 from tutti.models.qwen2_5_omni.speakers import Speaker
 from tutti.models.qwen2_5_omni.vocoder import Vocoder
 from tutti.models.qwen2_5_omni.voiceprint import SpeakerEncoder
@@ -105,7 +105,8 @@ def test_the_slope_is_that_of_transformers() -> None:
         hidden_states=x, condition_vector=mel, quantized_code=codes, time_step=time,
         speaker_embedding=condition[:, None].expand(-1, 62, -1),
     ).chunk(2)  # fmt: skip
-    near(Flow(stage.flow, codes, condition, mel).slope(time, x), guided + (guided - free) * 0.5)
+    flow = Flow(stage.flow, codes, condition, mel, Past(), 3)
+    near(flow.slope(time, x), guided + (guided - free) * 0.5)
 
 
 @pytest.mark.parametrize("frames", [2, 19])
@@ -134,7 +135,6 @@ def test_half_precision_stays_near() -> None:
     checkpoint = open_checkpoint(checkpoints.cached(NAME))
     mel, picture = torch.randn(16, 97), Patches(torch.randn(60, 96), (1, 10, 6))
     voice = Speaker(torch.randn(1, 16), torch.randn(1, 30, 80), 11)
-    window = token2wav.Window(tuple(range(40)), 0, (0, 40), voice)
     rows: dict[str, list[Tensor]] = {}
     for dtype in ("float32", "bfloat16", "float16"):
         options = BuildOptions("cpu", dtype)
@@ -143,6 +143,7 @@ def test_half_precision_stays_near() -> None:
             *sight.build(checkpoint, options).run([picture]),
         ]
         stage = token2wav.build(checkpoint, options)
+        window = token2wav.Window(tuple(range(40)), 40, voice, token2wav.Heard())
         assert {one.dtype for one in found} == {getattr(torch, dtype)}
         rows[dtype] = [*(one.float() for one in found), stage.run([window])[0].samples]
     for ours in (rows["bfloat16"], rows["float16"]):

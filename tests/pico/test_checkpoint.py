@@ -31,13 +31,13 @@ def ask(engine: TransformersEngine, question: str, answer: str) -> None:
 
 
 def test_it_is_small() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 8 * MEGABYTE
+    assert sum(file.stat().st_size for file in SHIPPED.iterdir()) < 20 * MEGABYTE
 
 
 def test_its_weights_are_bfloat16_and_tied() -> None:
     with safe_open(SHIPPED / "model.safetensors", "pt") as file:
         assert {file.get_slice(name).get_dtype() for name in file.keys()} == {"BF16"}  # noqa: SIM118
-        assert "lm_head.weight" not in file.keys()  # noqa: SIM118
+        assert not any("lm_head" in name for name in file.keys())  # noqa: SIM118
 
 
 def test_it_is_greedy_and_ends_by_default() -> None:

@@ -79,5 +79,5 @@ def test_only_answers_and_their_end_are_learned(tokenizer: Tokenizer) -> None:
 
 
 def test_the_configuration_names_the_context(automatic: PreTrainedTokenizerBase) -> None:
-    config = json.loads((SHIPPED / "config.json").read_text())
+    config = json.loads((SHIPPED / "config.json").read_text())["thinker_config"]["text_config"]
     assert automatic.model_max_length == config["max_position_embeddings"] == 2048
