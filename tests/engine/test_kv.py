@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import psutil
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from tutti.engine.kv.blocks import BlockPool
-from tutti.engine.kv.cache import BlockBooks
+from tutti.engine.kv.cache import BlockBooks, KVCache
 from tutti.engine.kv.hashing import HashChain
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.sequence import Sequence, State
@@ -321,3 +323,19 @@ class Books(RuleBasedStateMachine):
 
 TestBooks = Books.TestCase
 TestBooks.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+
+
+# --- tensors ----------------------------------------------------------------------------------------------------
+
+
+def test_a_pool_on_the_cpu_takes_memory_only_where_it_was_written() -> None:
+    group = KVGroup("full", tuple(range(8)), kv_heads=2, key_dim=128, value_dim=128)
+    process, blocks = psutil.Process(), 1024  # 16 tensors of 8 MB
+    before = process.memory_info().rss
+    cache = KVCache([group], [blocks], 16, dtype=torch.bfloat16, device=torch.device("cpu"))
+    whole = sum(layer.key.nbytes + layer.value.nbytes for layer in cache.layers)
+    assert process.memory_info().rss - before < whole / 4
+    assert not any(layer.key[blocks // 2 :].any() for layer in cache.layers[:2])
+    cache.layers[0].key.fill_(1)
+    assert cache.layers[0].key.sum() == cache.layers[0].key.numel()
+    assert not cache.layers[1].key.any()

@@ -11,8 +11,10 @@ The tensors belong to `KVCache` too; only kernels read and write them.
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import torch
 
@@ -21,8 +23,6 @@ from tutti.engine.kv.groups import Group, Table, make_group
 from tutti.engine.kv.hashing import HashChain, Mark
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache
-
-_FRESH_BYTES = 64 << 20  # above malloc's largest mmap threshold, memory is always fresh
 
 
 @dataclass(slots=True)
@@ -203,8 +203,11 @@ class KVCache(BlockBooks):
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> torch.Tensor:
     """A zeroed tensor (garbage could be NaN, and NaN survives a mask).
 
-    A large one on the CPU comes from the system as zero pages: not touching them lets the pool grow into its budget.
+    On the CPU it is the system's zero pages, each of which takes memory when it is first written: the pool grows into
+    its budget.
     """
-    tensor = torch.empty(shape, dtype=dtype, device=device)
-    untouched = device.type == "cpu" and tensor.nbytes >= _FRESH_BYTES
-    return tensor if untouched else tensor.zero_()
+    size = prod(shape) * dtype.itemsize
+    if device.type != "cpu" or not size:
+        return torch.zeros(shape, dtype=dtype, device=device)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(pages, dtype=dtype).view(shape)
