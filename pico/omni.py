@@ -128,6 +128,22 @@ def build_thinker(
     return thinker
 
 
+@torch.no_grad()
+def make_embeddings_louder(thinker: Qwen2_5OmniThinkerForConditionalGeneration, factor: float = 4.0) -> None:
+    """The same function with embeddings `factor` times as large, and last hidden states so many times as small.
+
+    The talker hears the sum of both, and is to say the token that is embedded, not the next one, which the hidden state
+    tells. Every norm undoes the factor; a power of two changes no rounding.
+    """
+    model, ears, eyes = thinker.model, thinker.audio_tower, thinker.visual
+    louder = [model.embed_tokens.weight, *ears.proj.parameters(), *eyes.merger.mlp[-1].parameters()]
+    for layer in model.layers:
+        louder += [layer.self_attn.o_proj.weight, layer.mlp.down_proj.weight]
+    for parameter in louder:
+        parameter.mul_(factor)
+    model.norm.weight.div_(factor)
+
+
 def load_thinker(work: Path, tokenizer: Tokenizer) -> Qwen2_5OmniThinkerForConditionalGeneration:
     """The thinker in float32 that the stages left in `work`: trained, or, before that, of the text model alone."""
     thinker = build_thinker(tokenizer, load_file(work / "text" / "model.safetensors"))

@@ -18,7 +18,7 @@ from . import gallery, hearing
 from .hearing import Spectrograms, hear
 from .hints import Hints
 from .lessons import QUIET, Lesson, Lessons
-from .omni import WIDTH, build_thinker
+from .omni import WIDTH, build_thinker, make_embeddings_louder
 from .recordings import training_pool
 from .sight import see
 from .tokenizer import MEDIA_TOKENS
@@ -171,6 +171,7 @@ def train(chosen: Options) -> None:
                 losses, marks = [], {}
         run.pool += 1
         run.save(run.pool)
+    make_embeddings_louder(model.thinker)
     torch.save(model.thinker.state_dict(), chosen.work / "thinker.pt")
 
 

@@ -13,7 +13,7 @@ from pico import hearing, prompts
 from pico.evaluate import SHIPPED
 from pico.gallery import make_picture
 from pico.lessons import Lesson
-from pico.omni import BANDS, build_ears, build_eyes, build_thinker
+from pico.omni import BANDS, build_ears, build_eyes, build_thinker, make_embeddings_louder
 from pico.pictures import PLAIN, draw
 from pico.prompts import Rows, examples
 from pico.recordings import record
@@ -55,26 +55,47 @@ def test_the_eyes_see_a_batch_as_transformers_does(size: tuple[int, int]) -> Non
     torch.testing.assert_close(ours.flatten(0, 1), theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer) -> None:
-    torch.manual_seed(0)
-    fresh = build_thinker(tokenizer, {})
-    model, rng = Thinker(fresh.eval(), tokenizer), Random(1)
+@pytest.fixture(scope="module")
+def lesson(tokenizer: Tokenizer) -> Lesson:
+    """Two pictures with a recording each."""
+    rng = Random(1)
     pictures = [make_picture(rng, random_scene(rng), (96, 96)) for _ in range(2)]
     recordings = [record(rng, draw_spoken(rng, lang, "train")) for lang in LANGS]
     heard = hearing.stack([r.mel for r in recordings if r])
     messages = [(Message("user", f"{IMAGE}what is{AUDIO}"), Message("assistant", "a"))] * 2
     grid = pictures[0].grid
     batch = prompts.stack(examples(tokenizer, messages, [Rows(int(n), grid) for n in heard.rows]))
-    patches = torch.stack([p.patches for p in pictures])
+    return Lesson("", batch, heard, pictures=torch.stack([p.patches for p in pictures]), grid=grid)
+
+
+def test_louder_embeddings_change_no_answer(tokenizer: Tokenizer, lesson: Lesson) -> None:
+    torch.manual_seed(0)
+    model = Thinker(build_thinker(tokenizer, {}).eval(), tokenizer)
     with torch.no_grad():
-        ours = model.thinker.lm_head(model(Lesson("", batch, heard, pictures=patches, grid=grid)))
+        for layer in model.thinker.model.layers:  # so that a norm that is left out shows
+            layer.input_layernorm.weight.normal_(1, 0.3)
+        before = model(lesson)
+        logits = model.thinker.lm_head(before)
+        make_embeddings_louder(model.thinker, 4.0)
+        after = model(lesson)
+        torch.testing.assert_close(model.thinker.lm_head(after), logits, atol=1e-3, rtol=1e-3)
+        torch.testing.assert_close(4 * after, before, atol=1e-3, rtol=1e-3)
+
+
+def test_the_thinker_thinks_of_a_batch_as_transformers_does(tokenizer: Tokenizer, lesson: Lesson) -> None:
+    torch.manual_seed(0)
+    model = Thinker(build_thinker(tokenizer, {}).eval(), tokenizer)
+    batch, heard, grid = lesson.sequences, lesson.heard, lesson.grid
+    assert heard is not None and lesson.pictures is not None
+    with torch.no_grad():
+        ours = model.thinker.lm_head(model(lesson))
         for row in range(2):
             length = int((batch.ids[row] != 0).sum())
             ids = batch.ids[row : row + 1, :length]
             mask = torch.zeros(1, heard.mels.shape[2], dtype=torch.long)
             mask[0, : heard.lengths[row]] = 1
             theirs = model.thinker(
-                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pictures[row].patches,
+                input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=lesson.pictures[row],
                 image_grid_thw=torch.tensor([[1, 2 * grid[0], 2 * grid[1]]]),
                 input_features=heard.mels[row : row + 1], feature_attention_mask=mask,
             ).logits  # fmt: skip
