@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 from . import evaluate
 from .engine import Engine, Prompt
 from .gallery import draw_scene
-from .omni import HOP, LONGEST_FRAMES
+from .judge.errors import distance
 from .phrasing import expand
 from .pictures import draw, random_look
+from .recordings import asked_aloud
 from .scenes import scene_of
 from .sensing import AUDIO, IMAGE, WRITE_DOWN, about_picture
-from .speech import Sound, disturb, random_speaker, say
+from .speech import Sound
 from .spoken import Generator, draw_about_picture, draw_spoken, kinds_of, spoken_words
 from .tokenizer import render_prompt
 from .values import LANGS, Exchange, Lang, Message
@@ -100,8 +101,7 @@ def _recorded(rng: Random, draw_one: Callable[[], Exchange]) -> tuple[Exchange, 
     """A question that is asked in the time that the ears hear at once."""
     while True:
         exchange = draw_one()
-        sound = disturb(rng, say(exchange.question, random_speaker(rng, exchange.lang)))
-        if len(sound) <= LONGEST_FRAMES * HOP:
+        if (sound := asked_aloud(rng, exchange)) is not None:
             return exchange, sound
 
 
@@ -130,18 +130,9 @@ def word_error(marks: Sequence[Mark]) -> float:
             list(text) if mark.question.lang == "zh" else text.split()
             for text in (mark.question.answer, mark.given.strip())
         )
-        wrong += _distance(right, given)
+        wrong += distance(right, given)
         said += len(right)
     return wrong / said if said else float("nan")
-
-
-def _distance(right: Sequence[str], given: Sequence[str]) -> int:
-    row = list(range(len(given) + 1))
-    for i, one in enumerate(right, 1):
-        before, row[0] = row[0], i
-        for j, other in enumerate(given, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (one != other))
-    return row[-1]
 
 
 def shuffled(rng: Random, questions: Sequence[Question]) -> list[Question]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from tutti.models.mel import log_mel
 
 from .omni import BANDS, HOP, LONGEST_FRAMES
-from .speech import disturb, random_speaker, say
+from .speech import Sound, disturb, random_speaker, say
 from .spoken import draw_about_picture, draw_medley, draw_spoken, draw_words, spoken_words
 from .values import PINNED, Exchange, Lang
 
@@ -38,9 +38,16 @@ class Recording:
 
 def record(rng: Random, exchange: Exchange) -> Recording | None:
     """The exchange's question, asked aloud by somebody; None when it takes too long."""
+    sound = asked_aloud(rng, exchange)
+    return (
+        None if sound is None else _recording(log_mel(torch.from_numpy(sound), BANDS, HOP).half(), exchange)
+    )
+
+
+def asked_aloud(rng: Random, exchange: Exchange) -> Sound | None:
+    """The sound of it; None when it is longer than the ears hear at once."""
     sound = disturb(rng, say(exchange.question, random_speaker(rng, exchange.lang)))
-    mel = log_mel(torch.from_numpy(sound), BANDS, HOP)
-    return _recording(mel.half(), exchange) if mel.shape[1] <= LONGEST_FRAMES else None
+    return sound if len(sound) <= LONGEST_FRAMES * HOP else None
 
 
 def training_pool(work: Path, seed: int, number: int) -> list[Recording]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from pico.aloud import joined
+from pico.bands import mel_bands
 
 RATE, WINDOW, HOP, BANDS = 16_000, 400, 160, 40
 STRIDE = 4
@@ -98,16 +98,4 @@ def spectrum(sound: Tensor) -> Tensor:
     waves = torch.stft(
         sound * LOUDNESS / level, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant"
     )
-    return ((mel_bands() @ waves.abs() ** 2).clamp(min=FLOOR).log() + 4) / 2.75
-
-
-@cache
-def mel_bands() -> Tensor:
-    """Triangles that are evenly spaced on the mel scale, [bands, frequencies]."""
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), BANDS + 2) / 2595) - 1)
-    at = np.linspace(0, RATE / 2, WINDOW // 2 + 1)[None]
-    low, middle, high = (edges[i : i + BANDS, None] for i in range(3))
-    return torch.tensor(
-        np.maximum(0, np.minimum((at - low) / (middle - low), (high - at) / (high - middle))),
-        dtype=torch.float32,
-    )
+    return ((mel_bands(RATE, WINDOW, BANDS) @ waves.abs() ** 2).clamp(min=FLOOR).log() + 4) / 2.75

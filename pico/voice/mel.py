@@ -6,11 +6,10 @@ bin, and somewhat more in its band; speech stays below.
 
 from __future__ import annotations
 
-from functools import cache
-
-import numpy as np
 import torch
 from torch import Tensor
+
+from pico.bands import mel_bands
 
 RATE, WINDOW, HOP, BANDS = 24_000, 960, 240, 80
 FULL, FLOOR = 8.0, 8e-3  # the amplitude of a full sine, and the smallest that is told: 60 dB below
@@ -22,14 +21,4 @@ def mel(sound: Tensor) -> Tensor:
     window = torch.hann_window(WINDOW)
     waves = torch.stft(sound, WINDOW, HOP, window=window, return_complex=True, pad_mode="constant")
     amplitudes = waves.abs()[..., :frames] * (2 * FULL / WINDOW * 2)
-    return (bands() @ amplitudes).clamp(min=FLOOR).log()
-
-
-@cache
-def bands() -> Tensor:
-    """Triangles evenly spaced on the mel scale, [bands, frequencies]."""
-    edges = 700 * (10 ** (np.linspace(0, 2595 * np.log10(1 + RATE / 2 / 700), BANDS + 2) / 2595) - 1)
-    at = np.linspace(0, RATE / 2, WINDOW // 2 + 1)[None]
-    low, middle, high = (edges[i : i + BANDS, None] for i in range(3))
-    triangles = np.maximum(0, np.minimum((at - low) / (middle - low), (high - at) / (high - middle)))
-    return torch.tensor(triangles, dtype=torch.float32)
+    return (mel_bands(RATE, WINDOW, BANDS) @ amplitudes).clamp(min=FLOOR).log()

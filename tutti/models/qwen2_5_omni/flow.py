@@ -102,8 +102,7 @@ class Flow:
     def _look_back(self, number: int, keys: Tensor, values: Tensor) -> Looked:
         """Layer `number`'s keys and values of the block before the window, which its last new one replaces."""
         place, last = (self._slopes, number), self._new - 1
-        nothing = torch.zeros_like(keys[:, :, 0])
-        before = self._past.seen.get(place, (nothing, nothing))
+        before = self._past.seen.get(place) or (torch.zeros_like(keys[:, :, 0]),) * 2
         self._past.seen[place] = keys[:, :, last].clone(), values[:, :, last].clone()
         return before
 
