@@ -100,12 +100,12 @@ def test_the_slope_is_that_of_transformers() -> None:
     reference: Any = checkpoints.reference(NAME)
     codes = torch.randint(0, 64, (1, 31))
     condition, mel = torch.randn(1, 16), torch.randn(1, 30, 80)
-    x, time = torch.randn(1, 62, 80), torch.tensor(0.3)
+    x, time = torch.randn(1, 62, 80), 0.3
     guided, free = reference.token2wav.code2wav_dit_model(
-        hidden_states=x, condition_vector=mel, quantized_code=codes, time_step=time,
+        hidden_states=x, condition_vector=mel, quantized_code=codes, time_step=torch.tensor(time),
         speaker_embedding=condition[:, None].expand(-1, 62, -1),
     ).chunk(2)  # fmt: skip
-    flow = Flow(stage.flow, codes, condition, mel, Past(), 3)
+    flow = Flow(stage.flow, codes, stage.flow.voice(condition, mel), Past(), 3)
     near(flow.slope(time, x), guided + (guided - free) * 0.5)
 
 

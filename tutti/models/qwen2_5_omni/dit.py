@@ -7,6 +7,7 @@ the checkpoint's names, but for those that lie in one (`STACKS`). How a slope is
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,17 @@ STACKS = {"to_qkv": ("to_q", "to_k", "to_v")}
 _EPS = 1e-6
 _TIMES = 256  # sines and cosines that a time becomes
 _TIME_SCALE = 1000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """What a time between noise and sound sets: for each layer, [1, width] or [width] each, scales with their 1.
+
+    shift, scale and gate of its attention, the same of its feed-forward; and of all layers the last scale and shift.
+    """
+
+    layers: tuple[tuple[Tensor, ...], ...]
+    last: tuple[Tensor, Tensor]
 
 
 class FlowNetwork(nn.Module):
@@ -50,6 +62,66 @@ class FlowNetwork(nn.Module):
         )
         self.norm_out = AdaptiveNorm(width, 2)
         self.proj_out = Linear(width, self.bands)
+        self._moments: dict[float, Moment] = {}
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the matrix products, see `narrow`."""
+        return self.proj_out.weight.dtype
+
+    def narrow(self, dtype: torch.dtype) -> FlowNetwork:
+        """Keeps the matrices that every frame goes through in `dtype`; what is computed once stays in float32."""
+        self.proj_out.to(dtype)
+        for block in self.transformer_blocks:
+            assert isinstance(block, Block)
+            block.attn.to(dtype)
+            block.ff.to(dtype)
+        return self
+
+    def moment(self, time: float) -> Moment:
+        """What the time sets. A flow's steps are at the same times for every sound, so each is computed once."""
+        known = self._moments.get(time)
+        if known is None:
+            known = self._moments[time] = self._moment(time)
+        return known
+
+    def _moment(self, time: float) -> Moment:
+        embedded = self.time_embed(torch.tensor([time], device=self.proj_out.weight.device))
+        layers = []
+        for block in self.transformer_blocks:
+            assert isinstance(block, Block)
+            shift, scale, gate, shift_ff, scale_ff, gate_ff = block.attn_norm(embedded)
+            parts = shift[0], 1 + scale[0], gate, shift_ff[0], 1 + scale_ff[0], gate_ff
+            layers.append(tuple(part.to(self.dtype) for part in parts))
+        scale, shift = (part[0].to(self.dtype) for part in self.norm_out(embedded))
+        return Moment(tuple(layers), (shift, 1 + scale))
+
+    def known(self, codes: Tensor, voice: Tensor) -> Tensor:
+        """What is known of a window's frames, with guidance and without: float32 [2, frames, width].
+
+        `codes` int64 [1, codes]; `voice`: what `voice` makes of a speaker.
+        """
+        said = self.text_embed(torch.cat([codes, torch.zeros_like(codes)]))
+        columns = self._columns(said.shape[2])
+        return F.linear(said, self.input_embed.proj.weight[:, columns]) + voice
+
+    def voice(self, condition: Tensor, mel: Tensor) -> Tensor:
+        """What a speaker gives to every frame, with guidance and without: float32 [2, 1, width].
+
+        The checkpoint's `condition` float32 [1, condition] and `mel` float32 [1, frames, bands].
+        """
+        enter = self.input_embed.proj
+        heard = self.input_embed.spk_encoder(torch.cat([mel, torch.zeros_like(mel)]))
+        speaker = torch.cat([condition, torch.zeros_like(condition)])
+        before = self.bands + heard.shape[1]
+        of_voice, of_speaker = enter.weight[:, self.bands : before], enter.weight[:, -speaker.shape[1] :]
+        given = F.linear(heard, of_voice, enter.bias) + F.linear(speaker, of_speaker)
+        return given[:, None]
+
+    def _columns(self, width: int) -> slice:
+        """Where the codes' embedding enters: behind state and voice."""
+        begin = self.bands + self.input_embed.voice_width
+        return slice(begin, begin + width)
 
     def rotation(self, frames: int) -> tuple[Tensor, Tensor]:
         """cos and sin of every frame's position, float32 [frames, head_dim / 2], on the weights' device."""
@@ -73,8 +145,8 @@ class AdaptiveNorm(nn.Module):
 
 
 def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """norm(x) * (1 + scale) + shift over the last dimension."""
-    return F.layer_norm(x, x.shape[-1:], eps=_EPS) * (1 + scale) + shift
+    """norm(x) * scale + shift over the last dimension."""
+    return F.layer_norm(x, x.shape[-1:], scale, shift, _EPS)
 
 
 class Block(nn.Module):
@@ -144,7 +216,7 @@ class _InputEmbedding(nn.Module):
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
-        voice, code = config.get("enc_dim", 128), config.get("emb_dim", 512)
+        self.voice_width, code = config.get("enc_dim", 128), config.get("emb_dim", 512)
         speaker = config.get("enc_emb_dim", 192)
-        self.proj = Linear(config.get("mel_dim", 80) + voice + code + speaker, width)
+        self.proj = Linear(config.get("mel_dim", 80) + self.voice_width + code + speaker, width)
         self.spk_encoder = SpeakerEncoder(config)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,10 +38,8 @@ class Past:
 class Flow:
     """The slope for one window: with the codes and the voice, and without, for guidance (Ho and Salimans 2022)."""
 
-    def __init__(
-        self, network: FlowNetwork, codes: Tensor, condition: Tensor, mel: Tensor, past: Past, new: int
-    ) -> None:
-        """`codes` int64 [1, codes]; the voice's `condition` float32 [1, width] and `mel` float32 [1, frames, bands].
+    def __init__(self, network: FlowNetwork, codes: Tensor, voice: Tensor, past: Past, new: int) -> None:
+        """`codes` int64 [1, codes]; `voice`: what the network's `voice` makes of the speaker.
 
         The window begins behind `past`; while its slopes are computed, its first `new` blocks become past.
         """
@@ -49,36 +47,26 @@ class Flow:
         self.frames = codes.shape[1] * network.repeats
         self._past, self._new = past, new
         self._slopes = 0  # computed so far
-        enter = network.input_embed.proj
-        bands = network.bands
-        self._enter = enter.weight[:, :bands]
-        voice = network.input_embed.spk_encoder(torch.cat([mel, torch.zeros_like(mel)]))
-        said = network.text_embed(torch.cat([codes, torch.zeros_like(codes)]))
-        speaker = torch.cat([condition, torch.zeros_like(condition)])
-        known = [
-            voice[:, None].expand(-1, self.frames, -1),
-            said,
-            speaker[:, None].expand(-1, self.frames, -1),
-        ]
-        self._known = F.linear(torch.cat(known, dim=-1), enter.weight[:, bands:], enter.bias)
+        self._enter = network.input_embed.proj.weight[:, : network.bands]
+        self._known = network.known(codes, voice)
         first = past.blocks * network.block
         self._cos, self._sin = (turns[first:] for turns in network.rotation(first + self.frames))
         self._masks: dict[tuple[int, int], Tensor | None] = {}
 
-    def slope(self, time: Tensor, x: Tensor) -> Tensor:
-        """dx/dt of `x` [1, frames, bands] at `time` (0 to 1), guided."""
+    def slope(self, time: float, x: Tensor) -> Tensor:
+        """dx/dt of `x` float32 [1, frames, bands] at `time` (0 to 1), guided."""
         network = self.network
-        moment = network.time_embed(time.reshape(1))
-        hidden = F.linear(x, self._enter) + self._known
+        moment = network.moment(time)
+        hidden = (F.linear(x, self._enter) + self._known).to(network.dtype)
         for number, layer in enumerate(network.transformer_blocks):
             assert isinstance(layer, Block)
-            shift, scale, gate, shift_ff, scale_ff, gate_ff = layer.attn_norm(moment)
-            normed = modulated(hidden, scale, shift)
-            hidden = hidden + gate * self._attend(layer, normed, number)
-            hidden = hidden + gate_ff * layer.ff(modulated(hidden, scale_ff, shift_ff))
+            shift, scale, gate, shift_ff, scale_ff, gate_ff = moment.layers[number]
+            attended = self._attend(layer, modulated(hidden, scale, shift), number)
+            hidden = torch.addcmul(hidden, gate, attended)
+            hidden = torch.addcmul(hidden, gate_ff, layer.ff(modulated(hidden, scale_ff, shift_ff)))
         self._slopes += 1
-        scale, shift = network.norm_out(moment)
-        guided, free = network.proj_out(modulated(hidden, scale, shift)).chunk(2)
+        shift, scale = moment.last
+        guided, free = network.proj_out(modulated(hidden, scale, shift)).float().chunk(2)
         return guided + (guided - free) * GUIDANCE
 
     def _attend(self, layer: Block, x: Tensor, number: int) -> Tensor:
@@ -86,16 +74,16 @@ class Flow:
         back, ahead = layer.back, layer.ahead
         parts = layer.attn.to_qkv(x).unflatten(2, (3, self.network.heads, -1))
         q, k, v = (part.transpose(1, 2) for part in parts.unbind(2))
-        q, k = self._rotate(q), self._rotate(k)
-        queries, keys, values = self._blocks(q), self._blocks(k), self._blocks(v)
+        queries, keys, values = self._blocks(self._rotate(q)), self._blocks(self._rotate(k)), self._blocks(v)
         before = self._look_back(number, keys, values) if back else (None, None)
         attended = F.scaled_dot_product_attention(
-            queries,
-            _beside(keys, before[0], ahead),
-            _beside(values, before[1], ahead),
+            queries.flatten(1, 2),
+            _beside(keys, before[0], ahead).flatten(1, 2),
+            _beside(values, before[1], ahead).flatten(1, 2),
             self._mask(back, ahead),
         )
-        joined = attended.flatten(2, 3)[:, :, : self.frames].transpose(1, 2).flatten(2)
+        in_blocks = attended.unflatten(1, (self.network.heads, -1))
+        joined = in_blocks.flatten(2, 3)[:, :, : self.frames].transpose(1, 2).flatten(2)
         out: Tensor = layer.attn.to_out(joined)
         return out
 
@@ -107,11 +95,12 @@ class Flow:
         return before
 
     def _rotate(self, x: Tensor) -> Tensor:
-        """Positions, which only the first head has (so it was trained): neighbouring columns turn together."""
+        """Positions, which only the first head has (so it was trained), in place: neighbours turn together."""
         first = x[:, :1]
         even, odd = first[..., 0::2], first[..., 1::2]
         turned = torch.cat([even * self._cos - odd * self._sin, odd * self._cos + even * self._sin], dim=-1)
-        return torch.cat([turned.to(x.dtype), x[:, 1:]], dim=1)
+        first.copy_(turned)
+        return x
 
     def _blocks(self, x: Tensor) -> Tensor:
         """[2, heads, frames, dim] -> [2, heads, blocks, block, dim], zeros behind the last frame."""
@@ -119,14 +108,15 @@ class Flow:
         return F.pad(x, (0, 0, 0, -self.frames % size)).unflatten(2, (-1, size))
 
     def _mask(self, back: int, ahead: int) -> Tensor | None:
-        """Which of the keys beside each block are frames, bool [blocks, 1, keys]; None: all of them."""
+        """Which of the keys beside each block are frames, bool [1, heads * blocks, 1, keys]; None: all of them."""
         if (back, ahead) not in self._masks:
             size = self.network.block
             blocks = -(-self.frames // size)
             starts = torch.arange(blocks, device=self._known.device)[:, None] * size
             at = starts + torch.arange(-back * size, (1 + ahead) * size, device=starts.device)
             real = (at >= -self._past.blocks * size) & (at < self.frames)
-            self._masks[back, ahead] = None if bool(real.all()) else real[:, None]
+            everywhere = real[:, None].repeat(self.network.heads, 1, 1)[None]
+            self._masks[back, ahead] = None if bool(real.all()) else everywhere
         return self._masks[back, ahead]
 
 
@@ -143,13 +133,14 @@ def _beside(x: Tensor, before: Tensor | None, ahead: int) -> Tensor:
     return torch.cat(parts, dim=3) if len(parts) > 1 else x
 
 
-def follow(slope: Callable[[Tensor, Tensor], Tensor], noise: Tensor) -> Tensor:
+def follow(slope: Callable[[float, Tensor], Tensor], noise: Tensor) -> Tensor:
     """From `noise` at time 0 to time 1, in steps that are smaller in the beginning (sway, Chen et al. 2024)."""
-    times = torch.linspace(0, 1, STEPS, device=noise.device)
-    return integrate(slope, noise, times + SWAY * (torch.cos(math.pi / 2 * times) - 1 + times))
+    times = torch.linspace(0, 1, STEPS)
+    swayed = times + SWAY * (torch.cos(math.pi / 2 * times) - 1 + times)
+    return integrate(slope, noise, swayed.tolist())
 
 
-def integrate(slope: Callable[[Tensor, Tensor], Tensor], x: Tensor, times: Tensor) -> Tensor:
+def integrate(slope: Callable[[float, Tensor], Tensor], x: Tensor, times: Sequence[float]) -> Tensor:
     """The end of dx/dt = slope(t, x) that begins at `x`, by Runge and Kutta's method of order four (the 3/8 rule)."""
     for start, end in itertools.pairwise(times):
         step = end - start

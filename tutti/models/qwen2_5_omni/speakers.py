@@ -16,7 +16,7 @@ FILE = "spk_dict.pt"
 Voice = TypeVar("Voice")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Speaker:
     """A voice: `condition` float32 [1, width], `mel` float32 [1, frames, bands], and the token that begins its text."""
 

@@ -57,10 +57,10 @@ class Token2Wav:
 
     def __init__(self, flow: FlowNetwork, vocoder: Vocoder, device: torch.device, dtype: torch.dtype) -> None:
         """Weights are float32; `dtype` is that of the flow's matrix products."""
-        self.flow = flow
+        self.flow = flow.narrow(dtype)
         self.vocoder = vocoder
         self.device = device
-        self.dtype = dtype
+        self._voices: dict[Speaker, Tensor] = {}  # what the flow makes of them
 
     def take(self, part: Any) -> Any:
         """Codes come by an edge only."""
@@ -96,12 +96,17 @@ class Token2Wav:
         generator = torch.Generator().manual_seed(SEED)
         noise = torch.randn(1, first + frames, flow.bands, generator=generator)[:, first:].to(self.device)
         codes = torch.tensor([item.codes], device=self.device)
-        voice = item.speaker.condition.to(self.device), item.speaker.mel.to(self.device)
         new = -(-item.new * flow.repeats // flow.block)
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            mel = follow(Flow(flow, codes, *voice, past, new).slope, noise)
+        mel = follow(Flow(flow, codes, self._voice(item.speaker), past, new).slope, noise)
         past.blocks += new
-        return mel.float().permute(0, 2, 1)
+        return mel.permute(0, 2, 1)
+
+    def _voice(self, speaker: Speaker) -> Tensor:
+        known = self._voices.get(speaker)
+        if known is None:
+            given = speaker.condition.to(self.device), speaker.mel.to(self.device)
+            known = self._voices[speaker] = self.flow.voice(*given)
+        return known
 
 
 def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[str, Any]], Chunk | None]:
