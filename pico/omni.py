@@ -129,7 +129,7 @@ def build_thinker(
 
 
 @torch.no_grad()
-def make_embeddings_louder(thinker: Qwen2_5OmniThinkerForConditionalGeneration, factor: float = 4.0) -> None:
+def make_embeddings_louder(thinker: Qwen2_5OmniThinkerForConditionalGeneration, factor: float = 8.0) -> None:
     """The same function with embeddings `factor` times as large, and last hidden states so many times as small.
 
     The talker hears the sum of both, and is to say the token that is embedded, not the next one, which the hidden state
@@ -146,9 +146,10 @@ def make_embeddings_louder(thinker: Qwen2_5OmniThinkerForConditionalGeneration, 
 
 def load_thinker(work: Path, tokenizer: Tokenizer) -> Qwen2_5OmniThinkerForConditionalGeneration:
     """The thinker in float32 that the stages left in `work`: trained, or, before that, of the text model alone."""
-    thinker = build_thinker(tokenizer, load_file(work / "text" / "model.safetensors"))
     trained = work / "thinker.pt"
-    if trained.exists():
-        thinker.load_state_dict(torch.load(trained, weights_only=True))
-        thinker.tie_weights()
+    if not trained.exists():
+        return build_thinker(tokenizer, load_file(work / "text" / "model.safetensors"))
+    thinker = build_thinker(tokenizer, {})
+    thinker.load_state_dict(torch.load(trained, weights_only=True))
+    thinker.tie_weights()
     return thinker

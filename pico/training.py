@@ -146,8 +146,10 @@ def learn(
     optimizers: list[torch.optim.Optimizer],
     chosen: Options,
     losses_of: Callable[[Random], Losses],
+    examine: Callable[[], Losses] | None = None,
 ) -> None:
-    """A whole stage; `losses_of` makes a batch and computes what is lost. Leaves `model` ready to be used.
+    """A whole stage; `losses_of` makes a batch and computes what is lost, `examine` tells how it does on what it never saw.
+    Leaves `model` ready to be used.
 
     A batch comes from the number of its step alone, so that a run which was stopped learns what another one does.
     """
@@ -168,9 +170,12 @@ def learn(
             noted.setdefault(key, []).append(value.item())
         if run.step % NOTE_EVERY == 0:
             loss = noted.pop("loss")
-            run.note(
-                loss, "  ".join(f"{key} {sum(values) / len(values):.3f}" for key, values in noted.items())
-            )
+            means = {key: sum(values) / len(values) for key, values in noted.items()}
+            if examine is not None and run.step % SAVE_EVERY == 0:
+                model.eval()
+                means |= {f"unseen {key}": value.item() for key, value in examine().items()}
+                model.train()
+            run.note(loss, "  ".join(f"{key} {value:.3f}" for key, value in means.items()))
             noted.clear()
         if run.step % SAVE_EVERY == 0 or run.step == chosen.steps:
             run.save(0)

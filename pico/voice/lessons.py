@@ -4,8 +4,9 @@ the answer is being said at each code."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
@@ -46,25 +47,31 @@ KINDS: tuple[tuple[Generator, float], ...] = (
     (spelling.letters, 10), (instructions.repeat, 14), (instructions.then, 6), (instructions.many_times, 4), (instructions.pick_word, 6),
     (smalltalk.small_talk, 8), (unknown.unknown, 3),
 )  # fmt: skip
-LONGER_CHATS, READ_ALOUD, DRILLS = 0.15, 0.12, 0.4
+LONGER_CHATS, READ_ALOUD, DRILLS = 0.15, 0.12, 0.5
 OFTEN = 80  # times that the same answer may be learned from, to other prompts
 LONGEST_PROMPT = 160  # tokens
 WHOLE_PROMPTS = 0.2  # of the batches
+LONGEST_SLIP, MOST_APART = 16, 60  # codes
+SHAPES = 64  # places: a batch's length is a multiple of it
 
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Rows of the prompt [tokens, width] and of the reply [tokens, width], codes int64 [codes], and for every code the
-    token of the reply that is being said, int64 [codes]."""
+    """Rows of the prompt [tokens, width] and of the reply [tokens, width], the reply's ids int64 [tokens], codes int64
+    [codes], and for every code the token of the reply that is being said, int64 [codes]."""
 
     prompt: Tensor
     reply: Tensor
+    ids: Tensor
     codes: Tensor
     saying: Tensor
 
 
-def lessons(seed: str, split: Split, count: int, thinker: Thinker, codec: Codec) -> list[Lesson]:
-    chats = _chats(seed, split)
+def lessons(
+    seed: str, split: Split, count: int, thinker: Thinker, codec: Codec, drills: float = DRILLS
+) -> list[Lesson]:
+    """`drills`: the share of what no chat would end in."""
+    chats = _chats(seed, split, drills)
     made: list[Lesson] = []
     while len(made) < count:
         chosen = [next(chats) for _ in range(256)]
@@ -75,10 +82,35 @@ def lessons(seed: str, split: Split, count: int, thinker: Thinker, codec: Codec)
     return made[:count]
 
 
+def keep(made: Sequence[Lesson], file: Path) -> None:
+    """Writes lessons to a file, for a run that goes on."""
+    parts = {
+        name: torch.cat([getattr(one, name) for one in made])
+        for name in ("prompt", "reply", "ids", "codes", "saying")
+    }
+    lengths = [[len(one.prompt), len(one.reply), len(one.codes)] for one in made]
+    torch.save(parts | {"lengths": torch.tensor(lengths)}, file.with_suffix(".partial"))
+    file.with_suffix(".partial").replace(file)
+
+
+def kept(file: Path) -> list[Lesson]:
+    """What `keep` wrote."""
+    parts = torch.load(file, weights_only=True)
+    prompts, replies, codes = parts.pop("lengths").unbind(1)
+    lengths = {"prompt": prompts, "reply": replies, "ids": replies, "codes": codes, "saying": codes}
+    cut = (
+        parts[name].split(lengths[name].tolist()) for name in ("prompt", "reply", "ids", "codes", "saying")
+    )
+    return [Lesson(*one) for one in zip(*cut, strict=True)]
+
+
 def lesson(answer: Answer, told: Told, codec: Codec) -> Lesson:
     codes = codec.codes(answer.sound)
     saying = alignment(answer, told.begins, len(codes))
-    return Lesson(told.rows[: told.prompt], told.rows[told.prompt :], codes, torch.from_numpy(saying))
+    rows = told.rows.clone()  # of a batch whose memory would be kept
+    return Lesson(
+        rows[: told.prompt], rows[told.prompt :], torch.tensor(told.ids), codes, torch.from_numpy(saying)
+    )
 
 
 def alignment(answer: Answer, begins: tuple[int, ...], codes: int) -> np.ndarray:
@@ -101,14 +133,14 @@ def _places(parts: list[str]) -> Iterator[int]:
         yield len(joined(iter(parts[: index + 1]))) - len(parts[index])
 
 
-def _chats(seed: str, split: Split) -> Iterator[Chat]:
+def _chats(seed: str, split: Split, drills: float) -> Iterator[Chat]:
     """Of all kinds, but more of those whose answers have words that are seldom said."""
     rng = Random(f"pico|voice|{seed}")
     kinds, weights = zip(*KINDS, strict=True)
     seen: Counter[str] = Counter()
     while True:
         lang = rng.choice(LANGS)
-        if rng.random() < DRILLS:
+        if rng.random() < drills:
             yield read_aloud(Chat("drill", lang, (), (Message("assistant", drill(rng, lang)),)))
             continue
         chat = draw_kind(rng, rng.choices(kinds, weights)[0], lang, split)
@@ -170,16 +202,27 @@ class Marks:
 @dataclass(frozen=True, slots=True)
 class Batch:
     """`rows` float32 [lessons, length, width]; `codes` int64 [lessons, length], the code that goes in with each row, -1:
-    none; `targets` [lessons, length], the code that comes out, -100: not learned; `heed`, the place to look at, or -1."""
+    none; `targets` [lessons, length], the code that comes out, -100: not learned; `heed`, the place to look at, or -1;
+    `saying`, the id of the token that stands there, or -100."""
 
     rows: Tensor
     codes: Tensor
     targets: Tensor
     heed: Tensor
+    saying: Tensor
 
 
-def batch(rng: Random, chosen: list[Lesson], marks: Marks, special: tuple[int, int, int]) -> Batch:
-    """`special`: the codes that pad, begin and end speech."""
+def batch(
+    rng: Random,
+    chosen: list[Lesson],
+    marks: Marks,
+    special: tuple[int, int, int],
+    slips: float = 0.0,
+    places: int | None = None,
+) -> Batch:
+    """`special`: the codes that pad, begin and end speech; `slips`: the share of the lessons in which the talker hears
+    itself say something else now and then; `places`: about how many the batch has, lessons that are too many left out
+    and empty ones added, so that few shapes occur (oneDNN makes and keeps code for each one)."""
     pad, begin, end = special
     # Speech needs few rows of the prompt; so that it bears many, it is told all of them now and then.
     kept = LONGEST_PROMPT if rng.random() < WHOLE_PROMPTS else rng.randint(2, 20)
@@ -193,17 +236,39 @@ def batch(rng: Random, chosen: list[Lesson], marks: Marks, special: tuple[int, i
         ]
         rows = torch.cat([prompt, marks.begin[None], following])
         codes = torch.full((len(rows),), -1)
-        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), one.codes])
+        said = _slipped(rng, one.codes, rng.choice(chosen).codes) if rng.random() < slips else one.codes
+        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), said])
         targets = torch.full((len(rows),), -100)
         targets[len(prompt) + 1 :] = torch.cat([one.codes, torch.tensor([end])])
         heed = torch.full((len(rows),), -1)
         first = len(prompt) + 1
-        heed[first : first + len(one.codes)] = torch.minimum(one.saying, torch.arange(len(one.codes))) + first
-        built.append((rows, codes, targets, heed))
-    length = -(-max(len(one[0]) for one in built) // 16) * 16
-    return Batch(*(
-        torch.stack([_padded(one[index], length, filler) for one in built]) for index, filler in enumerate((0, -1, -100, -1))
-    ))  # fmt: skip
+        looked = torch.minimum(one.saying, torch.arange(len(one.codes)))
+        heed[first : first + len(one.codes)] = looked + first
+        saying = torch.full((len(rows),), -100)
+        saying[first : first + len(one.codes)] = one.ids[looked]
+        built.append((rows, codes, targets, heed, saying))
+    length = -(-max(len(one[0]) for one in built) // SHAPES) * SHAPES
+    fillers = (0, -1, -100, -1, -100)
+    parts = [
+        torch.stack([_padded(one[index], length, filler) for one in built])
+        for index, filler in enumerate(fillers)
+    ]
+    if places is not None:
+        rows = max(1, places // length)
+        parts = [_padded(part[:rows], rows, filler) for part, filler in zip(parts, fillers, strict=True)]
+    return Batch(*parts)
+
+
+def _slipped(rng: Random, codes: Tensor, others: Tensor) -> Tensor:
+    """The codes with spans of others between them, up to a word long: what is to be said next stands in the text alone."""
+    heard = codes.clone()
+    at = rng.randrange(MOST_APART)
+    while at < len(heard):
+        length, begin = rng.randint(1, LONGEST_SLIP), rng.randrange(len(others))
+        span = others[begin : begin + min(length, len(heard) - at)]
+        heard[at : at + len(span)] = span
+        at += len(span) + rng.randint(1, MOST_APART)
+    return heard
 
 
 def _padded(x: Tensor, length: int, filler: int) -> Tensor:

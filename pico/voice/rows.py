@@ -22,10 +22,11 @@ BATCH = 32
 @dataclass(frozen=True, slots=True)
 class Told:
     """A prompt and its answer to the talker: rows [tokens, width], of which the first `prompt` are the prompt's, and
-    for each token of the answer the character with which it begins."""
+    for each token of the answer its id and the character with which it begins."""
 
     rows: Tensor
     prompt: int
+    ids: tuple[int, ...]
     begins: tuple[int, ...]
 
 
@@ -61,7 +62,7 @@ class Thinker:
             rows = hidden + self.model.embed_tokens(ids)
             for row, index in zip(rows, chosen, strict=True):
                 tokens, prompt, begins = read[index]
-                told[index] = Told(row[: len(tokens)].bfloat16(), prompt, begins)
+                told[index] = Told(row[: len(tokens)].bfloat16(), prompt, tuple(tokens[prompt:]), begins)
         return [one for one in told if one is not None]
 
     def _encode(self, chat: Chat) -> tuple[list[int], int, tuple[int, ...]]:

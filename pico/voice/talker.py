@@ -2,11 +2,14 @@
 
 It hears what it will hear in use: the prompt's rows, the mark that text begins, and then with every code that it said
 one row of the reply, its end, and silence. To find its place in the text soon, one head of two layers is taught where to
-look (as Tachibana et al. 2018 guide attention).
+look (as Tachibana et al. 2018 guide attention), and behind them it is asked which token stands there. What it said so far
+tells well enough how a word goes on, and so it would learn sentences by heart: now and then it hears itself slip.
 """
 
 from __future__ import annotations
 
+from multiprocessing import get_context
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -19,17 +22,23 @@ from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5O
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTalkerForConditionalGeneration
 
 from pico.tokenizer import MEDIA_TOKENS
-from pico.training import Losses, learn, make_optimizers, options, split_parameters
+from pico.training import Losses, Options, learn, make_optimizers, options, split_parameters
+from pico.values import Split
 
 from .codec import CODES, load_codec
-from .lessons import Batch, Lesson, Marks, batch, lessons
+from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
 from .rows import Thinker
 
-STEPS, LESSONS = 7000, 24_000
-BATCH_CODES = 3600
+STEPS, LESSONS = 4200, 28_000
+BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
+NAMING, NAMED = (
+    0.3,
+    1024,
+)  # how much it counts to know which token is being said, and at how many places it is asked
 PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with
-SLIPS = 0.15  # of the codes that go in are others than were said: what is to be said stands in the text
+SLIPS = 0.6  # of the lessons
+EXAMINED = 192  # held-out lessons
 NOISE = 0.01  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
@@ -74,32 +83,51 @@ def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
     return talker
 
 
-def losses(talker: nn.Module, given: Batch) -> Losses:
-    """Of the codes, and of where the guided heads look."""
+class Learner(nn.Module):
+    """The talker, and the question that it is asked while it learns: which token of the text is it saying?"""
+
+    def __init__(self, talker: Qwen2_5OmniTalkerForConditionalGeneration, tokens: int) -> None:
+        super().__init__()
+        self.talker = talker
+        self.names = nn.Linear(talker.config.hidden_size, tokens)
+
+
+def losses(learner: Learner, given: Batch) -> Losses:
+    """Of the codes, of where the guided heads look, and of the name of what stands there."""
+    talker = learner.talker
     spread = given.rows.std()
     embedded = talker.model.embed_tokens(given.codes.clamp(min=0)).masked_fill(
         (given.codes < 0)[..., None], 0
     )
     rows = given.rows + NOISE * spread * torch.randn_like(given.rows)
     places = torch.arange(rows.shape[1]).expand(3, len(rows), -1)
+    heeded = given.heed >= 0
     with torch.autocast("cpu", torch.bfloat16):
         out = talker.model(
             inputs_embeds=talker.thinker_to_talker_proj(rows + embedded),
             position_ids=places,
             use_cache=False,
             output_attentions=True,
+            output_hidden_states=True,
         )
-        learned = given.targets >= 0
-        logits = talker.codec_head(out.last_hidden_state[learned]).float()
-    logits = penalized(logits, said_before(given.codes)[learned])
-    targets = given.targets[learned]
-    said = F.cross_entropy(logits, targets)
-    heeded = given.heed >= 0
+        logits = talker.codec_head(out.last_hidden_state).float()
+        asked = torch.randperm(int(heeded.sum()))[:NAMED]
+        named = learner.names(out.hidden_states[HEEDING_LAYERS[-1] + 1][heeded][asked]).float()
+    logits = penalized(logits, said_before(given.codes))
+    said = F.cross_entropy(logits.flatten(0, 1), given.targets.flatten())
+    naming = F.cross_entropy(named, given.saying[heeded][asked])
     heeding = torch.stack(
         [_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]
     ).mean()
-    right = (logits.argmax(-1) == targets).float().mean()
-    return {"loss": said + HEEDING * heeding, "said": said, "heeding": heeding, "right": right}
+    learned = given.targets >= 0
+    right = (logits.argmax(-1) == given.targets)[learned].float().mean()
+    return {
+        "loss": said + HEEDING * heeding + NAMING * naming,
+        "said": said,
+        "heeding": heeding,
+        "naming": naming,
+        "right": right,
+    }
 
 
 def said_before(codes: Tensor) -> Tensor:
@@ -122,24 +150,65 @@ def _heeding(weights: Tensor, heed: Tensor, heeded: Tensor) -> Tensor:
 def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
     """Lessons of about the same length, beginning anywhere; `data` is in order of length."""
     start = rng.randrange(len(data))
-    length = len(data[start].codes) + 24
-    return data[start : start + max(4, BATCH_CODES // length)]
+    length = len(data[start].codes) + 12
+    return data[start : start + max(4, BATCH_PLACES // length)]
+
+
+def teach(work: Path, seed: str, split: Split, count: int, drills: float, file: Path) -> None:
+    """Makes lessons, unless they are there."""
+    if not file.exists():
+        torch.set_num_threads(1)
+        chosen = Options(work, 0, 1, 0)
+        keep(lessons(seed, split, count, Thinker.load(work), load_codec(chosen), drills), file)
+
+
+def taught(work: Path) -> tuple[list[Lesson], list[Lesson]]:
+    """Lessons to learn from and held-out ones, in order of length; made by two processes and kept in `work`."""
+    kinds = [
+        ("0", "train", LESSONS // 2, DRILLS),
+        ("1", "train", LESSONS // 2, DRILLS),
+        ("2", "heldout", EXAMINED, 0),
+    ]
+    files = [work / f"talker.lessons.{kind[0]}.pt" for kind in kinds]
+    children = [
+        get_context("spawn").Process(target=teach, args=(work, f"talker {seed}", *how, file))
+        for (seed, *how), file in zip(kinds, files, strict=True)
+    ]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+        if child.exitcode:
+            raise SystemExit(f"a process that makes lessons ended with exit code {child.exitcode}")
+    first, second, unseen = (kept(file) for file in files)
+    return tuple(sorted(some, key=lambda one: len(one.codes)) for some in (first + second, unseen))  # type: ignore[return-value]
 
 
 def main() -> None:
     chosen = options("voice.talker", "Train pico's talker.", STEPS)
+    data, unseen = taught(chosen.work)
     thinker = Thinker.load(chosen.work)
-    talker = build(thinker.tokenizer)
-    data = lessons("talker", "train", LESSONS, thinker, load_codec(chosen))
-    data.sort(key=lambda one: len(one.codes))
+    learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
     marks = Marks.of(thinker)
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
-        return losses(talker, batch(rng, draw(rng, data), marks, (PAD, BEGIN, END)))
+        return losses(learner, batch(rng, draw(rng, data), marks, (PAD, BEGIN, END), SLIPS, BATCH_PLACES))
 
-    learn("talker", talker, make_optimizers(*split_parameters(talker, talker.model.layers)), chosen, step)
-    save_file({key: value.contiguous() for key, value in talker.state_dict().items()}, chosen.work / FILE)
+    @torch.no_grad()
+    def examine() -> Losses:
+        parts = [
+            batch(Random(0), unseen[i : i + 32], marks, (PAD, BEGIN, END)) for i in range(0, EXAMINED, 32)
+        ]
+        found = [losses(learner, part) for part in parts]
+        return {
+            name: torch.stack([one[name] for one in found]).mean() for name in ("said", "naming", "right")
+        }
+
+    layers = learner.talker.model.layers
+    learn("talker", learner, make_optimizers(*split_parameters(learner, layers)), chosen, step, examine)
+    talker = {key: value.contiguous() for key, value in learner.talker.state_dict().items()}
+    save_file(talker, chosen.work / FILE)
 
 
 if __name__ == "__main__":

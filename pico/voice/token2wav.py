@@ -24,7 +24,7 @@ from .answers import FRAMES_A_CODE, SAMPLES_A_CODE, answers
 from .codec import CODES, load_codec
 from .mel import BANDS, HOP, mel
 
-FLOW_STEPS, VOCODER_STEPS = 2000, 2500
+FLOW_STEPS, VOCODER_STEPS = 3500, 3000
 SENTENCES = 2500
 FLOW_BATCH, FLOW_CROP = 16, 144  # frames
 VOCODER_BATCH, VOCODER_CROP = 4, 48

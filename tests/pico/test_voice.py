@@ -60,13 +60,33 @@ def test_the_talker_hears_one_row_of_the_reply_with_every_code() -> None:
     prompt, reply = torch.full((5, 4), 1.0), torch.arange(2.0, 5.0)[:, None].expand(3, 4)
     marks = Marks(*(torch.full((4,), value) for value in (10.0, 20.0, 30.0)))
     codes = torch.tensor([7, 8, 9, 7, 7])
-    given = batch(Random(0), [Lesson(prompt, reply, codes, torch.tensor([0, 0, 1, 2, 2]))], marks, SPECIAL)
+    lesson = Lesson(prompt, reply, torch.tensor([41, 42, 43]), codes, torch.tensor([0, 0, 1, 2, 2]))
+    given = batch(Random(0), [lesson], marks, SPECIAL)
     rows = given.rows[0, :, 0].tolist()
     first = rows.index(10.0)
     assert rows[first : first + 7] == [10, 2, 3, 4, 20, 30, 30]
     assert given.codes[0, first : first + 7].tolist() == [257, 258, 7, 8, 9, 7, 7]
     assert given.targets[0, first : first + 7].tolist() == [-100, 7, 8, 9, 7, 7, 259]
     assert given.heed[0, first : first + 7].tolist() == [-1, *(first + 1 + i for i in (0, 0, 1, 2, 2)), -1]
+    assert given.saying[0, first : first + 7].tolist() == [-100, 41, 41, 42, 43, 43, -100]
+
+
+def test_who_slips_hears_other_codes_and_is_still_to_say_the_right_ones() -> None:
+    codes, others = torch.full((200,), 7), torch.full((90,), 9)
+    marks = Marks(*torch.zeros(3, 4))
+    lessons = [
+        Lesson(torch.zeros(2, 4), torch.zeros(3, 4), torch.arange(3), said, torch.zeros(len(said), dtype=torch.long))
+        for said in (codes, others)
+    ]
+    rng = Random(0)
+    heard, said = [], []
+    for _ in range(20):
+        given = batch(rng, lessons, marks, SPECIAL, slips=1.0)
+        said.append(given.targets[0][given.targets[0] > 0])
+        heard.append(given.codes[0][given.codes[0] > 0][2:])
+    assert all(one.tolist() == [*codes.tolist(), SPECIAL[2]] for one in said)
+    slipped = torch.cat(heard) == 9
+    assert 0.05 < slipped.float().mean() < 0.3
 
 
 def test_codes_that_were_said_are_less_likely_from_then_on() -> None:
