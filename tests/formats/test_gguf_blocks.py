@@ -66,7 +66,7 @@ def test_values_equal_the_packages_to_the_last_bit(kind: BlockType) -> None:
         assert same_bits(dequantize(data, kind), theirs(data, kind))
 
 
-@pytest.mark.parametrize("kind", (*FLOATS, *UNPACK), ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [*FLOATS, *UNPACK], ids=lambda kind: kind.name)
 def test_the_canonical_form_has_the_same_values(kind: BlockType) -> None:
     data = rows_of(kind, rows=5, blocks=8)
     form = canonical(data, kind)
@@ -86,7 +86,7 @@ def test_the_canonical_form_keeps_codes_packed(kind: BlockType, most: float) -> 
 
 
 @pytest.mark.parametrize(
-    "kind", (kinds.Q4_1, kinds.Q4_K, kinds.Q6_K, kinds.IQ4_XS), ids=lambda kind: kind.name
+    "kind", [kinds.Q4_1, kinds.Q4_K, kinds.Q6_K, kinds.IQ4_XS], ids=lambda kind: kind.name
 )
 def test_a_linear_layer_multiplies_by_the_canonical_form(kind: BlockType) -> None:
     data = sane_rows_of(kind)

@@ -2,8 +2,8 @@
 
     value = (code - zero) * scale + shift      in float32, each operation rounded by itself
 
-with `scale` and `shift` for groups of consecutive elements. Layouts as llama.cpp reads them (ggml's format, described at
-https://github.com/ggml-org/ggml/blob/master/docs/gguf.md).
+with `scale` and `shift` for groups of consecutive elements. The layouts are ggml's, as the `gguf` package reads them
+(https://github.com/ggml-org/llama.cpp/tree/master/gguf-py).
 """
 
 from __future__ import annotations
