@@ -13,9 +13,9 @@ from torch import Tensor
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.blocks.dequantize import dequantize
-from tutti.formats.gguf.blocks.kinds import BlockType
+from tutti.formats.gguf.blocks.kinds import BlockType, fitting
 from tutti.formats.gguf.blocks.pack import PACK
-from tutti.formats.gguf.blocks.quantize import SLICE, TARGETS, fitting, quantize
+from tutti.formats.gguf.blocks.quantize import SLICE, TARGETS, quantize
 from tutti.formats.gguf.blocks.unpack import UNPACK
 
 K_TYPES = [kinds.Q2_K, kinds.Q3_K, kinds.Q4_K, kinds.Q5_K, kinds.Q6_K]

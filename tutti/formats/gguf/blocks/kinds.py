@@ -96,3 +96,22 @@ def by_id(number: int) -> BlockType:
             f"tensor type {number} of ggml is not known; the file is newer than this program, or damaged"
         )
     return kind
+
+
+# What takes a type's place where rows are no multiple of its blocks: llama.cpp's choices, except that it has IQ4_NL
+# where Q4_0 (of the same size) stands here.
+_SMALLER_BLOCKS = {
+    Q2_K: Q4_0,
+    Q3_K: Q4_0,
+    Q4_K: Q5_0,
+    Q5_K: Q5_1,
+    Q6_K: Q8_0,
+}
+
+
+def fitting(kind: BlockType, elements: int) -> BlockType:
+    """`kind`, or what takes its place in rows of `elements`: a type with blocks of 32, or F16 where none fits."""
+    for choice in (kind, _SMALLER_BLOCKS.get(kind, kind)):
+        if choice.fits(elements):
+            return choice
+    return F16

@@ -16,24 +16,6 @@ SLICE = 1 << 17  # elements worked on at once
 FLOATS = {kinds.F32: torch.float32, kinds.F16: torch.float16, kinds.BF16: torch.bfloat16}
 TARGETS = (*FLOATS, *PACK)
 
-# What takes a type's place where rows are no multiple of its blocks: llama.cpp's choices, except that it has IQ4_NL
-# where Q4_0 (of the same size) stands here.
-_SMALLER_BLOCKS = {
-    kinds.Q2_K: kinds.Q4_0,
-    kinds.Q3_K: kinds.Q4_0,
-    kinds.Q4_K: kinds.Q5_0,
-    kinds.Q5_K: kinds.Q5_1,
-    kinds.Q6_K: kinds.Q8_0,
-}
-
-
-def fitting(kind: BlockType, elements: int) -> BlockType:
-    """`kind`, or what takes its place in rows of `elements`: a type with blocks of 32, or F16 where none fits."""
-    for choice in (kind, _SMALLER_BLOCKS.get(kind, kind)):
-        if choice.fits(elements):
-            return choice
-    return kinds.F16
-
 
 def quantize(x: Tensor, kind: BlockType) -> Tensor:
     """`x` floating [..., elements of a row] -> uint8 [..., bytes of a row].
