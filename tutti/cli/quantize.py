@@ -37,12 +37,13 @@ def quantize(
     ] = "q4_K_M",
 ) -> None:
     """Write a model as a GGUF file, quantized; llama.cpp and Ollama read it, too."""
-    from tutti.formats.gguf.convert import convert
     from tutti.formats.gguf.mixes import find_mix
     from tutti.hub import resolve_model
 
     mix = find_mix(kind)
     path = Path(source) if Path(source).is_file() else resolve_model(source)
+    from tutti.formats.gguf.convert import convert  # torch takes a second, a wrong name should not
+
     with _progress() as progress:
         summary = convert(path, target, mix, progress)
     print(
