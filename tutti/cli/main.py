@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import tutti
-from tutti.cli import bench, doctor, fit, run, serve, speak, trace
+from tutti.cli import bench, doctor, fit, quantize, run, serve, speak, trace
 from tutti.errors import TuttiError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command()(speak.speak)
 app.add_typer(bench.app, name="bench")
 app.command()(trace.trace)
 app.command()(fit.fit)
+app.command()(quantize.quantize)
 app.command()(doctor.doctor)
 
 

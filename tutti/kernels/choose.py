@@ -81,7 +81,8 @@ def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> P
 
 def is_w8a8(weight: Quantized) -> bool:
     """Whether int8 arithmetic can multiply `weight`: signed, symmetric, one scale per output channel."""
-    return weight.bits == 8 and weight.q.dtype == torch.int8 and weight.zero is None and weight.per_channel
+    symmetric = weight.zero is None and weight.shift is None
+    return weight.bits == 8 and weight.q.dtype == torch.int8 and symmetric and weight.per_channel
 
 
 def report() -> dict[str, str]:

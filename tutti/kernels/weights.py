@@ -26,11 +26,13 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A weight as integer codes: w = (q - zero) * scale, groups of `group_size` columns sharing one scale.
+    """A weight as integer codes: w = (q - zero) * scale + shift, groups of `group_size` columns sharing one scale.
 
     `q`: int8 or uint8 [out, in]; when `bits` divides 8 and q has in * bits / 8 columns, each byte holds 8 / bits codes,
     the first in the lowest bits, unsigned. `scale`: floating [out, groups]. `zero`: [out, groups], or None for zero.
     `group_size` = in_features means one scale per output channel. `axis` is the axis the groups run along (1: columns).
+    `shift`: floating [out, groups], or None for zero: what formats store that give a group its minimum rather than the
+    code of zero (no zero equals it where the scale is 0 or the quotient is rounded).
     """
 
     q: Tensor
@@ -39,6 +41,7 @@ class Quantized:
     group_size: int
     bits: int = 8
     axis: int = 1
+    shift: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.axis != 1:
@@ -84,4 +87,7 @@ def dequantize(weight: Weight, dtype: torch.dtype = torch.float32) -> Tensor:
     scale = weight.scale.float().repeat_interleave(weight.group_size, 1)[:, :columns]
     if weight.zero is not None:
         values = values - weight.zero.float().repeat_interleave(weight.group_size, 1)[:, :columns]
-    return (values * scale).to(dtype)
+    values = values * scale
+    if weight.shift is not None:
+        values = values + weight.shift.float().repeat_interleave(weight.group_size, 1)[:, :columns]
+    return values.to(dtype)

@@ -59,6 +59,6 @@ def _as_int8(weight: Weight) -> Weight:
     """The weight in int8 with one scale per output channel; codes of another form are quantized anew."""
     if isinstance(weight, Dense):
         return quantize_int8(weight)
-    if weight.bits == 8 and weight.per_channel:
+    if weight.bits == 8 and weight.per_channel and weight.shift is None:
         return weight
     return quantize_int8(Dense(dequantize(weight)))

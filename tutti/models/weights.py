@@ -185,16 +185,18 @@ def _merge(weights: list[Weight], options: LoadOptions) -> Weight:
     if len(weights) == 1:
         return weights[0]
     quantized = [weight for weight in weights if isinstance(weight, Quantized)]
-    forms = {(w.bits, w.group_size, w.q.dtype, w.zero is None) for w in quantized}
+    forms = {(w.bits, w.group_size, w.q.dtype, w.zero is None, w.shift is None) for w in quantized}
     if len(quantized) == len(weights) and len(forms) == 1:
         first = quantized[0]
         zeros = [weight.zero for weight in quantized if weight.zero is not None]
+        shifts = [weight.shift for weight in quantized if weight.shift is not None]
         return Quantized(
             torch.cat([weight.q for weight in quantized]),
             torch.cat([weight.scale for weight in quantized]),
             torch.cat(zeros) if zeros else None,
             first.group_size,
             first.bits,
+            shift=torch.cat(shifts) if shifts else None,
         )
     dense = [w.tensor if isinstance(w, Dense) else dequantize(w, options.dtype) for w in weights]
     return Dense(torch.cat(dense))
@@ -205,4 +207,5 @@ def _reorder(weight: Weight, order: torch.Tensor) -> Weight:
     if isinstance(weight, Dense):
         return Dense(weight.tensor[order])
     zero = None if weight.zero is None else weight.zero[order]
-    return Quantized(weight.q[order], weight.scale[order], zero, weight.group_size, weight.bits)
+    shift = None if weight.shift is None else weight.shift[order]
+    return Quantized(weight.q[order], weight.scale[order], zero, weight.group_size, weight.bits, shift=shift)
