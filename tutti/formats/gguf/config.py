@@ -6,6 +6,7 @@ them. What the file does not say is what the model's class has by default.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -87,7 +88,7 @@ def _dtype(file: GGUFFile) -> str:
     for place in file.tensors.values():
         if len(place.shape) > 1:
             name = PLAIN.get(place.type.id, "bfloat16")
-            counts[name] = counts.get(name, 0) + place.nbytes
+            counts[name] = counts.get(name, 0) + math.prod(place.shape)
     return max(counts, key=lambda name: counts[name], default="float32")
 
 

@@ -74,8 +74,8 @@ WAYS: dict[str, Steps] = {
     "default": _FALCON,
     "falcon": _FALCON,
     **dict.fromkeys(("gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "dolly", "granite-docling"), _GPT2),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "smaug-bpe", "dbrx", "glm4"), _by(LLAMA3)),
-    **dict.fromkeys(("chatglm-bpe",), _by(LLAMA3)),
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "smaug-bpe", "dbrx"), _by(LLAMA3)),
+    **dict.fromkeys(("glm4", "chatglm-bpe"), _by(LLAMA3)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"), _by(QWEN2)),
     "qwen35": _by(QWEN35),
     **dict.fromkeys(("starcoder", "refact", "command-r", "smollm", "codeshell", "exaone"), _STARCODER),
@@ -85,12 +85,9 @@ WAYS: dict[str, Steps] = {
     "tekken": _by(TEKKEN),
     **dict.fromkeys(("gpt-4o", "llama4", "minimax-m2"), _by(GPT4O)),
 }
-COMPOSED = {"qwen2", "deepseek-r1-qwen", "qwen35", "megrez"}  # text is brought to NFC first
-WHOLE_WORDS = {
-    "llama-bpe",
-    "llama3",
-    "llama-v3",
-    "falcon3",
-    "tekken",
-}  # a word that is a token is not put together
-BEGINS = {"llama-bpe", "llama3", "llama-v3", "tekken"}  # text begins with a mark where the file does not say
+# Text is brought to NFC first.
+COMPOSED = {"qwen2", "deepseek-r1-qwen", "qwen35", "megrez"}
+# A word that is a token is not put together of others.
+WHOLE_WORDS = {"llama-bpe", "llama3", "llama-v3", "falcon3", "tekken", "gpt-4o"}
+# Text begins with a mark where the file does not say.
+BEGINS = {"llama-bpe", "llama3", "llama-v3", "tekken"}

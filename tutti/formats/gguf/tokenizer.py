@@ -109,20 +109,23 @@ def _sentence_piece(keys: Keys, vocabulary: Vocabulary) -> Json:
 
 
 def _merges(vocabulary: Vocabulary) -> list[tuple[str, str]]:
-    """Every way in which a token is two others, best score first: the order in which SentencePiece joins them."""
+    """Every way in which a token is two others, best score first: the order in which SentencePiece joins them.
+
+    Where scores are alike, as those of tokens that users defined, longer ones go first, as in transformers' conversion.
+    """
     joined = {
         text: vocabulary.scores[token]
         for token, text in enumerate(vocabulary.tokens)
         if vocabulary.kind(token) not in (UNKNOWN, CONTROL, UNUSED, BYTE)
     }
     found = [
-        (-score, text, at)
+        (-score, -at, at - len(text), text)
         for text, score in joined.items()
         for at in range(1, len(text))
         if text[:at] in joined and text[at:] in joined
     ]
-    found.sort(key=lambda one: one[0])
-    return [(text[:at], text[at:]) for _, text, at in found]
+    found.sort()
+    return [(text[:-left], text[-left:]) for _, left, _, text in found]
 
 
 def _ids(vocabulary: Vocabulary) -> dict[str, int]:
