@@ -35,13 +35,12 @@ def read_config(file: GGUFFile) -> Config:
         raise CheckpointError(
             f"{file.path} is one part of {keys.whole('split.count')}; join them first (llama-gguf-split --merge)"
         )
-    config = read(keys)
-    if keys.require(".block_count") != config["num_hidden_layers"] or not _has_layers(keys):
+    if not _has_layers(keys):
         raise CheckpointError(
             f"{file.path}: {keys.name('.block_count')} says {keys.whole('.block_count')} layers, which are not the "
             "tensors' own"
         )
-    return config
+    return read(keys)
 
 
 def _has_layers(keys: Keys) -> bool:
@@ -234,7 +233,7 @@ def _gemma3(keys: Keys) -> Config:
 def _query_scalar(keys: Keys, config: Config, largest: int) -> float:
     """What queries are scaled by, which files seldom say: only the family's largest (by its layers) is different."""
     scale = keys.number(".attention.scale")
-    if scale:
+    if scale and scale > 1e-9:
         return scale**-2
     if config["num_hidden_layers"] == largest:
         return config["hidden_size"] / config["num_attention_heads"]

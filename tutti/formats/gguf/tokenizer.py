@@ -59,7 +59,9 @@ def _byte_level(keys: Keys, vocabulary: Vocabulary) -> Json:
             f"known: {', '.join(sorted(WAYS))}. Name another tokenizer with --tokenizer"
         )
     ids = _ids(vocabulary)
-    merges = [_halves(keys, merge, ids) for merge in keys.strings("tokenizer.ggml.merges")]
+    halves = (_halves(merge) for merge in keys.strings("tokenizer.ggml.merges"))
+    # What is not in the vocabulary can never be joined.
+    merges = [(left, right) for left, right in halves if {left, right, left + right} <= ids.keys()]
     return {
         "normalizer": {"type": "NFC"} if way in COMPOSED else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": WAYS[way]},
@@ -68,13 +70,10 @@ def _byte_level(keys: Keys, vocabulary: Vocabulary) -> Json:
     }
 
 
-def _halves(keys: Keys, merge: str, ids: dict[str, int]) -> tuple[str, str]:
-    """The two tokens of a merge, which a space divides. Raises CheckpointError when one is not in the vocabulary."""
-    left, _, right = merge[1:].partition(" ")  # the first may be a space itself
-    left = merge[:1] + left
-    if left not in ids or right not in ids or left + right not in ids:
-        raise CheckpointError(f"{keys.file.path}: the merge {merge!r} is of tokens that the vocabulary lacks")
-    return left, right
+def _halves(merge: str) -> tuple[str, str]:
+    """The two tokens of a merge, which a space divides; the first may be a space itself."""
+    left, _, right = merge[1:].partition(" ")
+    return merge[:1] + left, right
 
 
 def _sentence_piece(keys: Keys, vocabulary: Vocabulary) -> Json:

@@ -31,10 +31,10 @@ class Vocabulary:
     """`tokens` by id; `kinds` and `scores` are as long, or empty where the file has none."""
 
     tokens: list[str]
-    kinds: list[int]
+    kinds: list[float]
     scores: list[float]
 
-    def kind(self, token: int) -> int:
+    def kind(self, token: int) -> float:
         """The kind of a token."""
         return self.kinds[token] if self.kinds else NORMAL
 
@@ -42,7 +42,7 @@ class Vocabulary:
 def read_vocabulary(keys: Keys) -> Vocabulary:
     """The file's vocabulary. Raises CheckpointError when there is none, or its lists are not equally long."""
     tokens = keys.strings("tokenizer.ggml.tokens")
-    kinds = [int(kind) for kind in keys.numbers("tokenizer.ggml.token_type")]
+    kinds = keys.numbers("tokenizer.ggml.token_type")
     scores = keys.numbers("tokenizer.ggml.scores")
     if not tokens:
         raise CheckpointError(
