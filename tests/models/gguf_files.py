@@ -146,8 +146,8 @@ def cached(name: str, kind: GGMLQuantizationType = F32) -> Path:
     return write(name, _root() / f"{name}.{kind.name}.gguf", kind)
 
 
-def write(name: str, path: Path, kind: GGMLQuantizationType = F32) -> Path:
-    """Writes the model to `path`."""
+def write(name: str, path: Path, kind: GGMLQuantizationType = F32, *, others: tuple[str, ...] = ()) -> Path:
+    """Writes the model to `path`, and tensors of the names `others` beside it."""
     checkpoint = open_checkpoint(original(name))
     architecture = MODELS[name][1]
     config = checkpoint.config
@@ -160,6 +160,8 @@ def write(name: str, path: Path, kind: GGMLQuantizationType = F32) -> Path:
             writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
         else:
             writer.add_tensor(tensor, np.ascontiguousarray(values, dtype=np.float32))
+    for tensor in others:
+        writer.add_tensor(tensor, np.ones(4, np.float32))
     finish(writer)
     return path
 

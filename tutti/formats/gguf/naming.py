@@ -49,7 +49,8 @@ SHARED = {
     "ffn_up_shexp": "mlp.shared_experts.up_proj",
     "ffn_down_shexp": "mlp.shared_experts.down_proj",
 }
-UNNEEDED = re.compile(r"rope_(freqs|factors_long|factors_short)\.weight|.*\.attn_rot_embd.*")
+# Read with the configuration; buffers; encoders of pictures and sound, which some files have beside the language model.
+UNNEEDED = re.compile(r"rope_(freqs|factors_long|factors_short)\.weight|.*\.attn_rot_embd.*|(v|a|mm)\..*")
 
 _TENSOR = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<base>\w+)(?:\.(?P<suffix>weight|bias))?")
 
