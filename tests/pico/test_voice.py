@@ -75,7 +75,13 @@ def test_who_slips_hears_other_codes_and_is_still_to_say_the_right_ones() -> Non
     codes, others = torch.full((200,), 7), torch.full((90,), 9)
     marks = Marks(*torch.zeros(3, 4))
     lessons = [
-        Lesson(torch.zeros(2, 4), torch.zeros(3, 4), torch.arange(3), said, torch.zeros(len(said), dtype=torch.long))
+        Lesson(
+            torch.zeros(2, 4),
+            torch.zeros(3, 4),
+            torch.arange(3),
+            said,
+            torch.zeros(len(said), dtype=torch.long),
+        )
         for said in (codes, others)
     ]
     rng = Random(0)

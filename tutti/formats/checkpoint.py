@@ -1,4 +1,4 @@
-"""A checkpoint directory: its configuration, its tensors' places, and the tensors themselves, memory-mapped.
+"""A checkpoint: its configuration, its tensors' places, and the tensors themselves, memory-mapped.
 
 Opening reads config.json and the headers of the shards, nothing else, and imports no torch. Tensors are views of the
 mapped files: reading one costs no memory of our own, and `release` lets its pages go when a packed copy exists.
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError, ModelNotFound
 from tutti.formats.safetensors import TensorInfo, read_header
+from tutti.hub.gguf import is_gguf
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,15 +79,19 @@ class Checkpoint:
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:
-    """Opens the checkpoint directory `path`: safetensors, in one file or sharded by an index.
+    """Opens the checkpoint `path`: a directory with safetensors, in one file or sharded by an index, or a GGUF file.
 
     Raises ModelNotFound when there is no such directory and CheckpointError when something in it is missing, cut short
     or not what it says it is.
     """
     path = Path(path)
+    if is_gguf(path):
+        from tutti.formats.gguf.checkpoint import open_gguf  # it makes a `Checkpoint`
+
+        return open_gguf(path)
     if not path.is_dir():
         raise ModelNotFound(
-            f"{path} is not a directory; a checkpoint is a directory with {CONFIG} and safetensors"
+            f"{path} is not a directory; a checkpoint is a directory with {CONFIG} and safetensors, or a GGUF file"
         )
     return Checkpoint(path, read_json(path / CONFIG), _tensors(path))
 

@@ -1,7 +1,7 @@
-"""From a model's name to the directory of its checkpoint.
+"""From a model's name to the directory of its checkpoint, or to the GGUF file that is one.
 
-A name is, in this order: a packaged model (`pico`), a directory, a Hugging Face id (`organisation/name`, with
-`@revision` if wanted). Anything else is `ModelNotFound`, and the message says what was tried.
+A name is, in this order: a packaged model (`pico`), a directory, a GGUF file, a Hugging Face id (`organisation/name`,
+with `@revision` if wanted). Anything else is `ModelNotFound`, and the message says what was tried.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tutti.errors import CheckpointError, ModelNotFound
+from tutti.hub.gguf import is_gguf
 from tutti.settings import Settings, read_settings
 
 # Models that come with the package, by name; each is a folder of tutti/assets.
@@ -23,7 +24,7 @@ _HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})(@(
 
 
 def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | None = None) -> Path:
-    """The directory that holds `name`'s checkpoint, downloaded now if it must be.
+    """The directory that holds `name`'s checkpoint, or its GGUF file; downloaded now if it must be.
 
     `cache` overrides the folder of downloads (default: Hugging Face's own cache, so that other programs' downloads
     are found and ours are found by them). Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError
@@ -60,15 +61,18 @@ def outline_model(
 
 
 def _local(name: str) -> Path | None:
-    """The directory of a packaged model, or the one that `name` is; None where it is neither."""
+    """The directory of a packaged model, or the directory or GGUF file that `name` is; None where it is none."""
     if name in PACKAGED:
         return _packaged(name)
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _checked(path)
+    if is_gguf(path):
+        return path
     if path.is_file():
         raise CheckpointError(
-            f"{name} is a file; a model is a directory with config.json, tokenizer.json and *.safetensors"
+            f"{name} is a file, and not GGUF; a model is a directory with config.json, tokenizer.json and "
+            "*.safetensors, or a GGUF file"
         )
     return None
 

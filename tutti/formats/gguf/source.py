@@ -1,13 +1,15 @@
-"""A GGUF file as a source of tensors: where everything is, read by the `gguf` package. No torch."""
+"""A GGUF file as a source of tensors: where everything is, with the types that it is written with. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tutti.errors import CheckpointError
-from tutti.formats.gguf.blocks.kinds import BlockType, by_id
+from tutti.formats.gguf.blocks.kinds import BlockType
 from tutti.formats.gguf.metadata import Field, Metadata, ValueType
+from tutti.formats.gguf.reader import Array, read_gguf
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,39 +30,20 @@ class Contents:
     tensors: tuple[StoredTensor, ...]
 
 
-def read_contents(file: Path) -> Contents:
-    """The metadata of `file` and where its tensors lie. Raises CheckpointError when it is damaged or cut short."""
-    import gguf
-
-    try:
-        reader = gguf.GGUFReader(file)
-        metadata = {
-            name: _field(field) for name, field in reader.fields.items() if not name.startswith("GGUF.")
-        }
-        tensors = tuple(
-            StoredTensor(
-                tensor.name,
-                by_id(int(tensor.tensor_type)),
-                tuple(int(extent) for extent in reversed(tensor.shape)),
-                int(tensor.data_offset),
-            )
-            for tensor in reader.tensors
-        )
-    except (ValueError, IndexError, KeyError, OverflowError, TypeError) as error:
-        raise CheckpointError(f"{file} is not a GGUF file, or damaged: {error}") from error
-    end = max((tensor.offset + tensor.kind.nbytes_of(tensor.shape) for tensor in tensors), default=0)
-    if end > file.stat().st_size:
-        raise CheckpointError(f"{file} is cut short: its tensors end at {end} bytes; fetch it again")
+def read_contents(path: Path) -> Contents:
+    """The metadata of the file and where its tensors lie. Raises as `read_gguf` does."""
+    file = read_gguf(path)
+    metadata = {key: _field(ValueType(file.kinds[key]), value) for key, value in file.metadata.items()}
+    tensors = tuple(
+        StoredTensor(place.name, place.type, place.shape, place.offset) for place in file.tensors.values()
+    )
     return Contents(metadata, tensors)
 
 
-def _field(field: object) -> Field:
-    """A field of the package's reader as ours."""
-    from gguf import ReaderField
-
-    assert isinstance(field, ReaderField)
-    kind = ValueType(field.types[0])
-    if kind is not ValueType.ARRAY:
-        return Field(kind, field.contents())
-    element = field.types[1] if len(field.types) > 1 else int(field.parts[3][0])  # an empty array's elements
-    return Field(kind, field.contents() if field.data else [], ValueType(element))
+def _field(kind: ValueType, value: Any) -> Field:
+    """A value as it is written again. Raises CheckpointError for arrays of arrays, which nobody writes."""
+    if not isinstance(value, Array):
+        return Field(kind, value)
+    if value.kind == ValueType.ARRAY:
+        raise CheckpointError(f"{value.file.path} holds arrays of arrays, which are not written")
+    return Field(kind, value.read(), ValueType(value.kind))

@@ -1,4 +1,4 @@
-"""Reads the small JSON files beside a checkpoint's weights."""
+"""Reads the small JSON files beside a checkpoint's weights, or in the GGUF file that has everything in one."""
 
 from __future__ import annotations
 
@@ -9,10 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from tutti.errors import CheckpointError
+from tutti.formats.gguf.folder import read_inside
+from tutti.hub.gguf import is_gguf
 
 
 def read_text(path: Path) -> str | None:
-    """The text of `path`, or None when there is no such file. Raises CheckpointError when it cannot be read."""
+    """The text of `path`, or None when there is no such file. Raises CheckpointError when it cannot be read.
+
+    A GGUF file counts as the folder that it stands for.
+    """
+    if is_gguf(path.parent):
+        return read_inside(path.parent, path.name)
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:

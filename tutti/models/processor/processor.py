@@ -14,6 +14,7 @@ import msgspec
 
 from tutti.errors import ConfigError, InvalidRequest
 from tutti.graph import resolve
+from tutti.hub.gguf import is_gguf
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
@@ -243,7 +244,7 @@ def _generation_defaults(folder: Path, source: str) -> dict[str, Any]:
     if source == "vllm":
         return {}
     chosen = folder if source == "auto" else Path(source)
-    if not chosen.is_dir():
+    if not chosen.is_dir() and not is_gguf(chosen):
         raise ConfigError(
             f"--generation-config: {source} is neither auto, vllm nor a folder", param="generation_config"
         )

@@ -17,6 +17,7 @@ from typing import Any
 import tokenizers
 
 from tutti.errors import CheckpointError, ContextOverflow, InvalidRequest
+from tutti.hub.gguf import is_gguf
 from tutti.models.processor.convert import convert_tokenizer
 from tutti.models.processor.files import eos_ids, read_json, read_text
 from tutti.models.processor.pieces import Pieces
@@ -110,9 +111,12 @@ class Tokenizer:
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer of the checkpoint folder `path`. Raises CheckpointError saying which file is missing or wrong."""
+    """The tokenizer of the checkpoint folder, or GGUF file, `path`.
+
+    Raises CheckpointError saying which file is missing or wrong.
+    """
     folder = Path(path)
-    if not folder.is_dir():
+    if not folder.is_dir() and not is_gguf(folder):
         raise CheckpointError(f"{folder} is not a folder with a tokenizer")
     text = read_text(folder / "tokenizer.json")
     try:

@@ -13,22 +13,12 @@ from torch import Tensor
 
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.blocks import kinds
-from tutti.formats.gguf.blocks.kinds import BlockType
+from tutti.formats.gguf.blocks.kinds import PLAIN, BlockType
 from tutti.formats.gguf.blocks.unpack import UNPACK, Codes
 from tutti.kernels.weights import Dense, Quantized, Weight
 
 SLICE = 1 << 20  # elements worked on at once
 
-PLAIN = {
-    kinds.F32: torch.float32,
-    kinds.F16: torch.float16,
-    kinds.BF16: torch.bfloat16,
-    kinds.F64: torch.float64,
-    kinds.I8: torch.int8,
-    kinds.I16: torch.int16,
-    kinds.I32: torch.int32,
-    kinds.I64: torch.int64,
-}
 BY_PACKAGE = (
     kinds.IQ2_XXS, kinds.IQ2_XS, kinds.IQ2_S, kinds.IQ3_XXS, kinds.IQ3_S, kinds.IQ1_S, kinds.IQ1_M,
 )  # fmt: skip
@@ -41,7 +31,7 @@ def dequantize(data: Tensor, kind: BlockType, dtype: torch.dtype = torch.float32
     """
     elements = _elements(data, kind)
     if kind in PLAIN:
-        return data.contiguous().view(PLAIN[kind]).to(dtype)
+        return data.contiguous().view(getattr(torch, PLAIN[kind])).to(dtype)
     blocks = data.reshape(-1, kind.nbytes)
     values = torch.empty(len(blocks), kind.elements, dtype=dtype, device=data.device)
     for part in _slices(len(blocks), kind.elements):
@@ -58,7 +48,7 @@ def canonical(data: Tensor, kind: BlockType) -> Weight:
     """
     elements = _elements(data, kind)
     if kind in PLAIN:
-        return Dense(data.contiguous().view(PLAIN[kind]))
+        return Dense(data.contiguous().view(getattr(torch, PLAIN[kind])))
     if kind not in UNPACK:
         return Dense(dequantize(data, kind, torch.bfloat16))
     parts = [_form(data[part], kind, elements) for part in _slices(len(data), elements)]

@@ -87,6 +87,23 @@ ALL = (
 )  # fmt: skip
 _BY_ID = {kind.id: kind for kind in ALL}
 
+PLAIN = {
+    F32: "float32",
+    F16: "float16",
+    BF16: "bfloat16",
+    F64: "float64",
+    I8: "int8",
+    I16: "int16",
+    I32: "int32",
+    I64: "int64",
+}
+"""Types that torch has, by its names of them; a tensor of one is a view of the file."""
+
+
+def dtype_of(kind: BlockType) -> str:
+    """torch's name of the type that a tensor has when it is taken apart."""
+    return PLAIN.get(kind, "float32")
+
 
 def by_id(number: int) -> BlockType:
     """The type of that number. Raises CheckpointError for one that is not known (or was removed from the format)."""
