@@ -1,8 +1,8 @@
 """Creating: a Modelfile's commands become layers, a config and a manifest.
 
-FROM is a model of the store (pulled now if it is not there), a `.gguf` file, a directory with one (or, without any, with
-safetensors: its files become layers that keep their names), or `@sha256:...`, a blob of the store. What a GGUF file is, is
-told by `describe`, which the caller brings: this room reads no formats.
+FROM is a model of the store (pulled now if it is not there), a `.gguf` file, a directory with one (or, without any,
+with safetensors: its files become layers that keep their names), or `@sha256:...`, a blob of the store. What a GGUF
+file is, is told by `describe`, which the caller brings: this room reads no formats.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tutti.errors import InvalidRequest, ModelfileError, ModelNotFound, StoreError
+from tutti.hub.gguf import is_gguf
 from tutti.hub.huggingface import UNWANTED, WANTED
 from tutti.hub.locks import Lease
 from tutti.hub.manifest import CONFIG_TYPE, IMAGE, Layer, Manifest, check_digest, write_manifest
@@ -27,12 +28,10 @@ from tutti.hub.pull import fetch_file, pull
 from tutti.hub.registry import Options
 from tutti.hub.store import Store
 
-_MAGIC = b"GGUF"
-
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a GGUF file says it is. `parameters` is the number of its elements; `kind` is model, projector or adapter."""
+    """What a GGUF file says it is. `parameters` counts its elements; `kind` is model, projector or adapter."""
 
     architecture: str
     parameters: int
@@ -89,7 +88,6 @@ async def create(
         await asyncio.to_thread(store.write, name, maker.manifest())
     finally:
         lease.release()
-    await asyncio.to_thread(store.collect)
     yield Progress("success")
 
 
@@ -194,7 +192,9 @@ class _Maker:
         self._store.keep(self._lease, *(layer.digest for layer in manifest.blobs()))
         for layer in manifest.blobs():
             if not self._store.adopt(layer):
-                raise StoreError(f"model '{name}' is not complete: blob {layer.digest} is absent; pull it again")
+                raise StoreError(
+                    f"model '{name}' is not complete: blob {layer.digest} is absent; pull it again"
+                )
         self._draft.layers += manifest.layers
         if manifest.config is not None:
             self._draft.config |= _object(self._store.read(manifest.config), name)
@@ -204,7 +204,9 @@ class _Maker:
     def _add_gguf(self, command: Command, layer: Layer) -> None:
         facts = self._facts(command, layer)
         if facts.kind == "adapter":
-            raise _wrong(command, "this file is an adapter; write ADAPTER before it, and the model after FROM")
+            raise _wrong(
+                command, "this file is an adapter; write ADAPTER before it, and the model after FROM"
+            )
         kind = "projector" if facts.kind == "projector" else "model"
         self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size))
         config = self._draft.config
@@ -250,9 +252,8 @@ class _Maker:
 
     def _facts(self, command: Command, layer: Layer) -> Facts:
         path = self._store.blob(layer)
-        with path.open("rb") as file:
-            if file.read(4) != _MAGIC:
-                raise _wrong(command, f"{command.value} is no GGUF file")
+        if not is_gguf(path):
+            raise _wrong(command, f"{command.value} is no GGUF file")
         return self._describe(path)
 
     def _file(self, path: Path) -> Layer:

@@ -24,6 +24,7 @@ from tutti.hub.store import Store, writing
 
 _WRITE = 1 << 20  # bytes that are written at once,
 _LATEST = 0.2  # or after so many seconds
+_ADVICE = "; what has come is kept: repeat the command to go on"
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class Downloader:
         async def one(part: Part) -> None:
             async with self._connections:
                 await self._client.retried(
-                    lambda: self._part(url, partial, part, transfer), lambda: part.completed
+                    lambda: self._part(url, partial, part, transfer), lambda: part.completed, _ADVICE
                 )
 
         transfer.completed = partial.completed

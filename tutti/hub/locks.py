@@ -101,7 +101,7 @@ class Lease:
 
 
 def leased(folder: Path) -> set[str]:
-    """The digests of all leases in force; those of processes that died are removed. The caller holds the store's lock."""
+    """The digests of all leases in force; leases of dead processes go. The caller holds the store's lock."""
     found: set[str] = set()
     for path in folder.glob("lease-*"):
         try:

@@ -72,9 +72,7 @@ class StoredModel:
             )
             if value
         ]
-        commands += [
-            Command("parameter", value, name) for name, value in parameter_lines(self.parameters)
-        ]
+        commands += [Command("parameter", value, name) for name, value in parameter_lines(self.parameters)]
         commands += [Command("license", text) for text in self.licenses]
         commands += [Command("message", message.content, message.role) for message in self.messages]
         return Modelfile(tuple(commands))

@@ -64,7 +64,7 @@ _TRUE, _FALSE = ("1", "t", "true"), ("0", "f", "false")
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One command. `argument` is the parameter's name or the message's role; `line` counts from 1, 0: not from a file."""
+    """One command. `argument` is a parameter's name or a message's role; `line` counts from 1, 0: not from a file."""
 
     name: str
     value: str

@@ -63,7 +63,7 @@ class ModelName:
 
 def parse_name(text: str) -> ModelName:
     """The name that `text` is. Raises InvalidModelName."""
-    scheme, found, rest = text.strip().rpartition("://")
+    scheme, found, rest = text.rpartition("://")
     if found and scheme not in ("http", "https"):
         raise InvalidModelName("invalid model name", param="model")
     head, slash, last = rest.rpartition("/")

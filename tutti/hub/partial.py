@@ -20,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 _PARTS = 16  # a blob is divided into so many, as far as their sizes are sensible
+_MOST_PARTS = 1000
 _JOURNAL = 0.3  # seconds between two writings of it
 _CHUNK = 4 << 20  # bytes hashed at once
 
@@ -125,8 +126,11 @@ def remove_partial(path: Path) -> None:
 
 
 def divide(size: int, least: int, most: int) -> list[Part]:
-    """Parts of `least` to `most` bytes that make `size` together; the last may be shorter."""
-    step = max(1, least, min(most, -(-size // _PARTS)))
+    """Parts of `least` to `most` bytes that make `size` together; the last may be shorter.
+
+    There are never more than `_MOST_PARTS`, whatever size a stranger claims.
+    """
+    step = max(1, least, min(most, -(-size // _PARTS)), -(-size // _MOST_PARTS))
     return [Part(offset, min(step, size - offset)) for offset in range(0, size, step)]
 
 

@@ -47,12 +47,9 @@ async def pull(
             async for progress in followed(downloads, transfers):
                 yield progress
         yield Progress("writing manifest")
-        before = store.find(name)
         await asyncio.to_thread(store.write, name, manifest)
     finally:
         lease.release()
-    if before is not None and before.manifest.digest != manifest.digest:
-        await asyncio.to_thread(store.collect)
     yield Progress("success")
 
 

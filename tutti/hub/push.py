@@ -1,4 +1,4 @@
-"""Pushing: a stored model to a registry. Blobs that it has are not sent; an upload that was cut goes on where it was."""
+"""Pushing: a stored model to a registry. Blobs that it has are not sent; an upload that was cut goes on."""
 
 from __future__ import annotations
 
@@ -152,9 +152,7 @@ class _Pusher:
             place, end = offset, offset + size
             with path.open("rb") as file:
                 while place < end:
-                    data = await asyncio.to_thread(
-                        os.pread, file.fileno(), min(_READ, end - place), place
-                    )
+                    data = await asyncio.to_thread(os.pread, file.fileno(), min(_READ, end - place), place)
                     if not data:
                         raise Temporary(f"{path} became shorter")
                     yield data

@@ -1,8 +1,8 @@
 """HTTP with a registry: where it is, who we are to it, and what its answers mean.
 
-A registry asks for a token by a 401 whose `WWW-Authenticate` says where to get one. It sends blobs from other hosts, by
-redirects; our token goes to the registry's own host only. What fails for the moment (a connection, a 5xx, a 429) is tried
-again with growing pauses; what fails for good is a typed error.
+A registry asks for a token by a 401 whose `WWW-Authenticate` says where to get one. It sends blobs from other hosts,
+by redirects; our token goes to the registry's own host only. What fails for the moment (a connection, a 5xx, a 429) is
+tried again with growing pauses; what fails for good is a typed error.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
         content: Callable[[], AsyncGenerator[bytes, None]] | bytes | None = None,
     ) -> AsyncGenerator[httpx.Response, None]:
-        """The answer, its body not read yet; redirects of GET and HEAD followed, a token fetched where one is asked for.
+        """The answer, its body not read yet; redirects of GET and HEAD followed, a token fetched if asked for.
 
         Raises Temporary, TransferError, Unauthorized. A status from 400 on is an answer like others, but 401, 403, 429
         and 5xx are raised.
@@ -102,10 +102,12 @@ class Client:
                 await response.aclose()
         raise TransferError(f"{urlsplit(url).netloc} redirects without end")
 
-    async def retried(self, work: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0) -> T:
+    async def retried(
+        self, work: Callable[[], Awaitable[T]], progress: Callable[[], int] = lambda: 0, advice: str = ""
+    ) -> T:
         """`work`, tried again while it raises Temporary. Tries after which `progress` has grown are not counted.
 
-        Raises TransferError with the last reason.
+        Raises TransferError with the last reason, and the `advice`.
         """
         tries, before = 0, progress()
         while True:
@@ -115,7 +117,7 @@ class Client:
                 tries = 1 if progress() > before else tries + 1
                 before = progress()
                 if tries >= self.options.tries:
-                    raise TransferError(f"max retries exceeded: {error}") from error
+                    raise TransferError(f"max retries exceeded: {error}{advice}") from error
                 await asyncio.sleep(self.options.pause * 2 ** (tries - 1))
 
     async def _send(

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound
+from tutti.hub.gguf import is_gguf
 from tutti.hub.names import parse_name
 from tutti.settings import Settings, read_settings
 
@@ -71,13 +72,12 @@ def _local(name: str) -> Path | None:
     path = Path(name).expanduser()
     if name and path.is_dir():
         return _checked(path)
-    if name and path.is_file():
-        with path.open("rb") as file:
-            if file.read(4) == b"GGUF":
-                return path
+    if is_gguf(path):
+        return path
+    if path.is_file():
         raise CheckpointError(
-            f"{name} is a file, and no GGUF file; a model is one of these, or a directory with config.json, "
-            "tokenizer.json and *.safetensors"
+            f"{name} is a file, and not GGUF; a model is a directory with config.json, tokenizer.json and "
+            "*.safetensors, or a GGUF file"
         )
     return None
 

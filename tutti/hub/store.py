@@ -43,6 +43,7 @@ from tutti.settings import Settings, format_size, read_settings
 
 _CHUNK = 4 << 20  # bytes copied and hashed at once
 _PARTIAL_AGE = 7 * 24 * 3600.0  # seconds after which nobody comes back for a download that was cut
+_BLOB_AGE = 3600.0  # seconds after which a blob that no manifest names is nobody's
 _TEMPORARY_AGE = 60.0  # seconds
 
 log = logging.getLogger("tutti.hub")
@@ -224,12 +225,16 @@ class Store:
             os.replace(path, own)
 
     def write(self, name: ModelName, manifest: Manifest) -> Entry:
-        """`name` is this manifest from now on. Raises StoreError unless all its blobs are in our folder."""
+        """`name` is this manifest from now on; blobs that only its old one had go.
+
+        The caller has a lease on the blobs. Raises StoreError unless all of them are here.
+        """
         for layer in manifest.blobs():
             if not self.adopt(layer):
                 raise StoreError(f"blob {layer.digest} is not in the store")
         with self._locked(), self.temporary() as (file, path):
             kept = _manifest_path(self.root, name)
+            before = None if kept is None else _readable(kept)
             place = self.root / "manifests" / name.path if kept is None else kept
             place.parent.mkdir(parents=True, exist_ok=True)
             file.write(manifest.raw)
@@ -237,6 +242,8 @@ class Store:
             os.fsync(file.fileno())
             path.chmod(0o644)
             os.replace(path, place)
+        if before is not None and before.raw != manifest.raw:
+            self.collect(before)
         return self.get(name)
 
     def copy(self, source: str, destination: str) -> None:
@@ -261,14 +268,16 @@ class Store:
         with self._locked(), writing(self.root):
             entry.path.unlink(missing_ok=True)
             _remove_empty(entry.path.parent, self.root / "manifests")
-        self.collect()
+        self.collect(entry.manifest)
 
-    def collect(self) -> int:
+    def collect(self, gone: Manifest | None = None) -> int:
         """Remove blobs that no manifest names and nobody is about to name; the bytes that got free.
 
-        A manifest that cannot be read might name any blob: where there is one, nothing is removed.
+        Those of `gone`, whose name was just taken from it, go at once; others when they have lain for an hour: Ollama
+        may be pulling into the same folder, and it takes no leases. A manifest that cannot be read might name any blob:
+        where there is one, nothing is removed.
         """
-        freed = 0
+        freed, at_once = 0, {layer.digest for layer in gone.blobs()} if gone is not None else set()
         with self._locked(), writing(self.root):
             kept, views = leased(self.locks), set()
             for _, path in _manifests(self.root):
@@ -280,7 +289,7 @@ class Store:
                 kept.update(layer.digest for layer in manifest.blobs())
                 views.add(manifest.digest)
             for path in _files(self.root / "blobs"):
-                if _is_garbage(path, kept):
+                if _is_garbage(path, kept, at_once):
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)
             for path in _files(self.root / ".tmp"):
@@ -329,8 +338,8 @@ def writing(root: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StoreError(
-                f"no space left on device: the disk of {root} is full. What has been downloaded is kept: free some space "
-                "(tutti rm MODEL) and repeat the command, or set TUTTI_MODELS to a folder on another disk"
+                f"no space left on device: the disk of {root} is full. What has been downloaded is kept: free some "
+                "space (tutti rm MODEL) and repeat the command, or set TUTTI_MODELS to a folder on another disk"
             ) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreError(
@@ -363,6 +372,14 @@ def _manifest_path(root: Path, name: ModelName) -> Path | None:
     return next((path for other, path in _manifests(root) if other.key == name.key), None)
 
 
+def _readable(path: Path) -> Manifest | None:
+    """The manifest at `path`; None where it is damaged."""
+    try:
+        return read_manifest(path.read_bytes())
+    except StoreError:
+        return None
+
+
 def _named(root: Path, path: Path) -> ModelName:
     name = name_of_path(PurePosixPath(path.relative_to(root / "manifests")))
     assert name is not None  # it was found by its name
@@ -373,13 +390,14 @@ def _files(folder: Path) -> list[Path]:
     return [path for path in folder.glob("*") if path.is_file()]
 
 
-def _is_garbage(path: Path, kept: set[str]) -> bool:
-    """Whether a file among the blobs may go. Downloads that were cut stay for a week: somebody may go on with them."""
-    stem, _, rest = path.name.partition("-partial")
+def _is_garbage(path: Path, kept: set[str], at_once: set[str]) -> bool:
+    """Whether a file among the blobs may go. Downloads that were cut stay a week: somebody may go on with them."""
+    stem, is_partial, _ = path.name.partition("-partial")
     digest = stem.replace("-", ":", 1)
     if digest in kept:
         return False
-    return not path.name.partition("-partial")[1] or time.time() - path.stat().st_mtime > _PARTIAL_AGE
+    age = time.time() - path.stat().st_mtime
+    return age > _PARTIAL_AGE if is_partial else digest in at_once or age > _BLOB_AGE
 
 
 def _remove_abandoned(path: Path) -> None:
