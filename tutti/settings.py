@@ -71,7 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     home: str = "~/.tutti"  # models, history, logs
-    models: str = ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
+    models: str = (
+        ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
+    )
     api_key: str | None = None
     log_level: str = "info"
     log_format: str = "text"  # text | json

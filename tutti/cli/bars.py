@@ -9,13 +9,14 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tutti.cli.wording import size_of
 from tutti.hub.progress import Progress
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.live import Live
 
 _WINDOW = 10.0  # seconds over which the speed is measured
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
@@ -60,7 +61,8 @@ class Bars:
 
     def __init__(self) -> None:
         self._lines: dict[str, _Bar | str] = {}
-        self._live: Any = None
+        self._live: Live | None = None
+        self._width = 80
         self._begin = time.monotonic()
 
     def __enter__(self) -> Bars:
@@ -69,6 +71,7 @@ class Bars:
             from rich.live import Live
 
             console = Console(stderr=True, highlight=False)
+            self._width = max(20, console.width)
             self._live = Live(console=console, get_renderable=self._render, refresh_per_second=12)
             self._live.start()
         return self
@@ -93,8 +96,7 @@ class Bars:
     def _render(self) -> RenderableType:
         from rich.text import Text
 
-        width = max(20, self._live.console.width)
-        lines = [line.line(width) if isinstance(line, _Bar) else line for line in self._lines.values()]
+        lines = [line.line(self._width) if isinstance(line, _Bar) else line for line in self._lines.values()]
         if lines and isinstance(list(self._lines.values())[-1], str) and lines[-1] != "success":
             turn = int((time.monotonic() - self._begin) * 10) % len(_SPINNER)
             lines[-1] += f" {_SPINNER[turn]}"

@@ -114,7 +114,7 @@ def _projector_rows(header: Header) -> list[Row]:
 
 def _section(title: str, rows: Sequence[Row]) -> str:
     lines = table((), rows).splitlines() if rows else []
-    return "\n".join([f"  {title}", *(f"    {line}" for line in lines)])
+    return "\n".join([f"  {title}", *(f"    {line}".rstrip() for line in lines)])
 
 
 def _beginning(text: str) -> list[Row]:

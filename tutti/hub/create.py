@@ -285,7 +285,7 @@ class _Maker:
 
     def _json(self, kind: str, value: Any) -> Layer:
         media_type = kind if "/" in kind else IMAGE + kind
-        return self._store.put(msgspec.json.encode(value), media_type, self._lease)
+        return self._store.put(msgspec.json.encode(value, order="sorted"), media_type, self._lease)
 
 
 def format_count(number: int) -> str:

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import AsyncGenerator, Sequence
 from urllib.parse import urlsplit
 
-from tutti.errors import ModelNotFound, TransferError
+from tutti.errors import InvalidRequest, ModelNotFound, TransferError
 from tutti.hub.download import Downloader, Transfer, together
 from tutti.hub.locks import Lease, held
 from tutti.hub.manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, read_manifest
@@ -61,6 +61,8 @@ async def fetch_file(
     Raises as `pull` does.
     """
     options = options or Options()
+    if urlsplit(url).scheme != "https" and not options.insecure:
+        raise InvalidRequest("insecure protocol http; --insecure allows it")
     partial = store.root / "blobs" / f"url-{hashlib.sha256(url.encode()).hexdigest()}-partial"
     async with Client(options) as client:
         size, tag = await _head(client, url)
