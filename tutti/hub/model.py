@@ -16,10 +16,7 @@ from tutti.hub.store import Entry, Store
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The config blob: what kind of model it is. `model_type` is its size ("7.6B"), `file_type` its quantization.
-
-    `files` are the layers that make a directory (safetensors): Ollama keeps their names in the layers themselves.
-    """
+    """The config blob: what kind of model it is. `model_type` is its size ("7.6B"), `file_type` its quantization."""
 
     model_format: str = ""
     model_family: str = ""
