@@ -43,6 +43,18 @@ class InvalidGrammar(InvalidRequest):
     code = "invalid_grammar"
 
 
+class InvalidModelName(InvalidRequest):
+    """What was typed cannot be the name of a stored model."""
+
+    code = "invalid_model_name"
+
+
+class ModelfileError(InvalidRequest):
+    """A Modelfile is wrong; the message names the line."""
+
+    code = "invalid_modelfile"
+
+
 class InvalidMedia(InvalidRequest):
     """An image, a recording or a video could not be read."""
 
@@ -129,3 +141,16 @@ class OutOfMemory(TuttiError):
     """The memory plan does not fit its budget. The message shows the sum."""
 
     code = "out_of_memory"
+
+
+class StoreError(TuttiError):
+    """The folder of models cannot be read or written: it is full, closed to us, or what is in it is damaged."""
+
+    code = "store_error"
+
+
+class TransferError(TuttiError):
+    """A registry or a web server did not give (or take) what it was asked; what has come so far is kept."""
+
+    status = 502
+    code = "transfer_failed"

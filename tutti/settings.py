@@ -60,6 +60,7 @@ def format_size(size: float) -> str:
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
+    "models": "OLLAMA_MODELS",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
@@ -70,6 +71,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host: str = "127.0.0.1"
     port: int = 8000
     home: str = "~/.tutti"  # models, history, logs
+    models: str = (
+        ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
+    )
     api_key: str | None = None
     log_level: str = "info"
     log_format: str = "text"  # text | json
@@ -89,6 +93,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def home_path(self) -> Path:
         """The folder for everything Tutti keeps."""
         return Path(self.home).expanduser()
+
+    @property
+    def models_path(self) -> Path:
+        """The folder of the store of models, which we write."""
+        return Path(self.models).expanduser() if self.models else self.home_path / "models"
+
+    @property
+    def foreign_models(self) -> tuple[Path, ...]:
+        """Folders of Ollama's that are read as well: none where `models` names the store."""
+        if self.models:
+            return ()
+        usual = (Path("~/.ollama/models").expanduser(), Path("/usr/share/ollama/.ollama/models"))
+        return tuple(folder for folder in usual if folder != self.models_path)
 
     @property
     def media_folders(self) -> tuple[Path, ...]:

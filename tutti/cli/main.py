@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import tutti
-from tutti.cli import bench, doctor, fit, quantize, run, serve, speak, trace
+from tutti.cli import bench, doctor, fit, quantize, run, serve, show, speak, stored, trace, transfers
 from tutti.errors import TuttiError
 
 app = typer.Typer(
@@ -26,6 +26,14 @@ app = typer.Typer(
 app.command(cls=run.RunCommand)(run.run)
 app.command(cls=serve.ServeCommand)(serve.serve)
 app.command()(speak.speak)
+app.command()(transfers.pull)
+app.command()(transfers.push)
+app.command("list")(stored.list_models)
+app.command("ls", hidden=True)(stored.list_models)
+app.command()(show.show)
+app.command("cp")(stored.copy)
+app.command("rm")(stored.remove)
+app.command()(stored.create)
 app.add_typer(bench.app, name="bench")
 app.command()(trace.trace)
 app.command()(fit.fit)

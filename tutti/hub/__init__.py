@@ -1,7 +1,8 @@
 """The hub: from a model's name to its files on this machine.
 
-`resolve` knows the kinds of names (a packaged model, a directory, a Hugging Face id) and says what was tried;
-`huggingface` downloads. Nothing here reads weights or knows engines.
+`resolve` knows the kinds of names (a packaged model, a directory, a model of the store, a Hugging Face id) and says
+what was tried; `huggingface` downloads from there. `store` keeps models in Ollama's layout; `pull`, `push` and `create`
+fill it and send from it; `modelfile` reads and writes Modelfiles. Nothing here reads weights or knows engines.
 """
 
 from tutti.hub.huggingface import cache_folder

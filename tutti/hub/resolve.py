@@ -1,7 +1,9 @@
-"""From a model's name to the directory of its checkpoint, or to the GGUF file that is one.
+"""From a model's name to the files of its checkpoint.
 
-A name is, in this order: a packaged model (`pico`), a directory, a GGUF file, a Hugging Face id (`organisation/name`,
-with `@revision` if wanted). Anything else is `ModelNotFound`, and the message says what was tried.
+A name is, in this order: a packaged model (`pico`); a directory, or a GGUF file; a model of the store (`name[:tag]`,
+`hf.co/user/repo:quant`, see `store`); a Hugging Face id (`organisation/name`, with `@revision` if wanted). So of two
+that have the same name, what is nearer wins, and nothing is downloaded that is here. Anything else is `ModelNotFound`,
+and the message says what was tried.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tutti.errors import CheckpointError, ModelNotFound
+from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound
 from tutti.hub.gguf import is_gguf
+from tutti.hub.names import parse_name
 from tutti.settings import Settings, read_settings
 
 # Models that come with the package, by name; each is a folder of tutti/assets.
@@ -24,19 +27,20 @@ _HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})(@(
 
 
 def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | None = None) -> Path:
-    """The directory that holds `name`'s checkpoint, or its GGUF file; downloaded now if it must be.
+    """The directory that holds `name`'s checkpoint, or its GGUF file; a Hugging Face id is downloaded if it must be.
 
     `cache` overrides the folder of downloads (default: Hugging Face's own cache, so that other programs' downloads
     are found and ours are found by them). Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError
     (files are there but are no checkpoint).
     """
-    found = _local(name)
+    settings = settings or read_settings()
+    found = _local(name) or _stored(name, settings)
     if found is not None:
         return found
     from tutti.hub.huggingface import download
 
     repo, revision = _hugging_face_id(name)
-    return _checked(download(repo, revision, settings or read_settings(), cache))
+    return _checked(download(repo, revision, settings, cache))
 
 
 @contextmanager
@@ -49,7 +53,8 @@ def outline_model(
     """
     from tutti.hub.huggingface import downloaded, outline
 
-    found = _local(name)
+    settings = settings or read_settings()
+    found = _local(name) or _stored(name, settings)
     if found is None:
         repo, revision = _hugging_face_id(name)
         found = downloaded(repo, revision, cache)
@@ -57,11 +62,11 @@ def outline_model(
         yield found
         return
     with TemporaryDirectory(prefix="tutti-outline-") as folder:
-        yield _checked(outline(repo, revision, settings or read_settings(), Path(folder)))
+        yield _checked(outline(repo, revision, settings, Path(folder)))
 
 
 def _local(name: str) -> Path | None:
-    """The directory of a packaged model, or the directory or GGUF file that `name` is; None where it is none."""
+    """The directory of a packaged model, or the directory or GGUF file that `name` is; None where it is neither."""
     if name in PACKAGED:
         return _packaged(name)
     path = Path(name).expanduser()
@@ -77,13 +82,31 @@ def _local(name: str) -> Path | None:
     return None
 
 
+def _stored(name: str, settings: Settings) -> Path | None:
+    """The GGUF file of a model of the store, or a directory of its files; None where the store has no such model."""
+    from tutti.hub.store import open_store
+    from tutti.hub.views import checkpoint_of
+
+    try:
+        parsed = parse_name(name)
+    except InvalidModelName:
+        return None
+    store = open_store(settings)
+    entry = store.find(parsed)
+    if entry is None:
+        return None
+    path = checkpoint_of(store, entry)
+    return _checked(path) if path.is_dir() else path
+
+
 def _hugging_face_id(name: str) -> tuple[str, str | None]:
     """The repository and the revision that `name` asks for. Raises ModelNotFound."""
     match = None if name.startswith((".", "/", "~")) else _HUGGING_FACE_ID.fullmatch(name)
     if match is None:
         raise ModelNotFound(
             f"model {name!r} not found: it is no packaged model ({', '.join(PACKAGED)}), there is no directory "
-            f"{str(Path(name).expanduser())!r}, and it is no Hugging Face id (organisation/name)"
+            f"{str(Path(name).expanduser())!r}, the store has no such model (tutti list shows them, tutti pull gets "
+            "one), and it is no Hugging Face id (organisation/name)"
         )
     return match["repo"], match["revision"]
 

@@ -1,0 +1,35 @@
+"""What a stored model can do, read off its templates, its parts and its file's metadata."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from tutti.hub.model import StoredModel
+
+# Variables of Go templates, and what Jinja templates of models with the ability speak of.
+_TOOLS = re.compile(r"\.Tools\b|\btools\b")
+_THINKING = re.compile(r"\.Thinking\b|\.Think\b|\benable_thinking\b|\breasoning_content\b|<think>")
+_INSERT = re.compile(r"\.Suffix\b")
+
+
+def capabilities(model: StoredModel, metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Ollama's words for it: completion, embedding, insert, tools, thinking, vision.
+
+    `metadata` is that of the model's GGUF file; empty where it has none. A chat template of the Modelfile counts before
+    the one in the file.
+    """
+    architecture = metadata.get("general.architecture", "")
+    if f"{architecture}.pooling_type" in metadata:
+        return ("embedding",)
+    template = model.template or str(metadata.get("tokenizer.chat_template", ""))
+    found = ["completion"]
+    if model.projectors or f"{architecture}.vision.block_count" in metadata:
+        found.append("vision")
+    found += [
+        word
+        for word, sign in (("insert", _INSERT), ("tools", _TOOLS), ("thinking", _THINKING))
+        if sign.search(template)
+    ]
+    return tuple(found)

@@ -1,0 +1,312 @@
+"""Creating: a Modelfile's commands become layers, a config and a manifest.
+
+FROM is a model of the store (pulled now if it is not there), a `.gguf` file, a directory with one (or, without any,
+with safetensors: its files become layers that keep their names), or `@sha256:...`, a blob of the store. What a GGUF
+file is, is told by `describe`, which the caller brings: this room reads no formats.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from tutti.errors import InvalidRequest, ModelfileError, ModelNotFound, StoreError
+from tutti.hub.gguf import is_gguf
+from tutti.hub.huggingface import UNWANTED, WANTED
+from tutti.hub.locks import Lease
+from tutti.hub.manifest import CONFIG_TYPE, IMAGE, Layer, Manifest, check_digest, write_manifest
+from tutti.hub.modelfile import Command, Modelfile
+from tutti.hub.names import ModelName, parse_name
+from tutti.hub.progress import Progress
+from tutti.hub.pull import fetch_file, pull
+from tutti.hub.registry import Options
+from tutti.hub.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a GGUF file says it is. `parameters` counts its elements; `kind` is model, projector or adapter."""
+
+    architecture: str
+    parameters: int
+    file_type: str
+    kind: str = "model"
+
+
+Describe = Callable[[Path], Facts]
+
+
+@dataclass(slots=True)
+class _Draft:
+    """The model that is being made."""
+
+    layers: list[Layer] = field(default_factory=list)
+    config: dict[str, Any] = field(default_factory=dict)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def replace(self, kind: str, *layers: Layer) -> None:
+        """Have these layers of a kind and no others."""
+        self.layers = [layer for layer in self.layers if layer.kind != kind] + list(layers)
+
+
+async def create(
+    store: Store,
+    name: str | ModelName,
+    modelfile: Modelfile,
+    describe: Describe,
+    *,
+    folder: Path | None = None,
+    options: Options | None = None,
+) -> AsyncGenerator[Progress, None]:
+    """Make the model `name`. Paths are relative to `folder`; without one, no file of the disk may be named.
+
+    Raises InvalidModelName, ModelfileError, ModelNotFound, CheckpointError (what `describe` says), StoreError, OSError
+    (a file that cannot be read), and what pulling raises.
+    """
+    name = parse_name(name) if isinstance(name, str) else name
+    parameters = modelfile.parameters()  # what is wrong there is said before anything is copied
+    lease = store.lease()
+    try:
+        maker = _Maker(store, lease, describe, folder)
+        for command in modelfile.commands:
+            if command.name == "from":
+                source = maker.path(command)
+                if source is None and not command.value.startswith("@"):
+                    async for progress in _present(store, command.value, options):
+                        yield progress
+                yield Progress("gathering model components")
+                await asyncio.to_thread(maker.add_source, command, source)
+        for layer in await asyncio.to_thread(maker.add_rest, modelfile, parameters):
+            yield Progress(f"using layer {layer.digest}")
+        yield Progress("writing manifest")
+        await asyncio.to_thread(store.write, name, maker.manifest())
+    finally:
+        lease.release()
+    yield Progress("success")
+
+
+async def pull_gguf(
+    store: Store, name: ModelName, url: str, describe: Describe, options: Options | None = None
+) -> AsyncGenerator[Progress, None]:
+    """Make the model `name` of the GGUF file at `url`. Raises as `pull` and `create` do."""
+    yield Progress("pulling manifest")
+    lease = store.lease()
+    try:
+        async for progress in fetch_file(store, url, lease, options):
+            if isinstance(progress, Progress):
+                yield progress
+                continue
+            source = Modelfile((Command("from", f"@{progress.digest}"),))
+            async for made in create(store, name, source, describe):
+                if made.status in ("writing manifest", "success"):
+                    yield made
+    finally:
+        lease.release()
+
+
+async def _present(store: Store, name: str, options: Options | None) -> AsyncGenerator[Progress, None]:
+    """Have the model `name` in the store."""
+    if store.find(parse_name(name)) is None:
+        async for progress in pull(store, name, options):
+            if progress.status != "success":
+                yield progress
+
+
+class _Maker:
+    """Makes one model."""
+
+    def __init__(self, store: Store, lease: Lease, describe: Describe, folder: Path | None) -> None:
+        self._store = store
+        self._lease = lease
+        self._describe = describe
+        self._folder = folder
+        self._draft = _Draft()
+
+    def path(self, command: Command) -> Path | None:
+        """The file or directory that a command names; None where it names none."""
+        if self._folder is None:
+            return None
+        written = Path(command.value).expanduser()
+        path = self._folder / written
+        if path.exists():
+            return path
+        if command.value.startswith((".", "/", "~")) or written.suffix in (".gguf", ".safetensors"):
+            raise _wrong(command, f"there is no file or directory {path}")
+        return None
+
+    def add_source(self, command: Command, source: Path | None) -> None:
+        """What a FROM brings."""
+        if source is not None and source.is_dir():
+            files = sorted(source.glob("*.gguf"))
+            for file in files:
+                self._add_gguf(command, self._file(file))
+            if not files:
+                self._add_directory(command, source)
+        elif source is not None:
+            self._add_gguf(command, self._file(source))
+        elif command.value.startswith("@"):
+            self._add_gguf(command, self._blob(command))
+        else:
+            self._add_model(command.value)
+
+    def add_rest(self, modelfile: Modelfile, parameters: dict[str, Any]) -> list[Layer]:
+        """What the other commands bring; all layers then."""
+        draft = self._draft
+        for command in modelfile.all("adapter"):
+            self._add_adapter(command)
+        for kind in ("template", "system"):
+            for command in modelfile.all(kind)[-1:]:
+                draft.replace(kind, *([self._text(kind, command.value)] if command.value else []))
+        draft.layers += [self._text("license", command.value) for command in modelfile.all("license")]
+        messages = [
+            {"role": command.argument, "content": command.value} for command in modelfile.all("message")
+        ]
+        if messages:
+            draft.replace("messages", self._json("messages", messages))
+        draft.parameters |= parameters
+        if draft.parameters:
+            draft.replace("params", self._json("params", draft.parameters))
+        for kind in ("renderer", "parser", "requires"):
+            for command in modelfile.all(kind)[-1:]:
+                draft.config[kind] = command.value
+        return draft.layers
+
+    def manifest(self) -> Manifest:
+        """The manifest, its config put into the store."""
+        draft = self._draft
+        if not any(layer.kind in ("model", "tensor") for layer in draft.layers):
+            raise ModelfileError("no FROM line names a model")
+        config = {"architecture": "amd64", "os": "linux", **draft.config}
+        config["rootfs"] = {"type": "layers", "diff_ids": [layer.digest for layer in draft.layers]}
+        return write_manifest(self._json(CONFIG_TYPE, config), draft.layers)
+
+    def _add_model(self, name: str) -> None:
+        """All that another model of the store has."""
+        manifest = self._store.get(name).manifest
+        self._store.keep(self._lease, *(layer.digest for layer in manifest.blobs()))
+        for layer in manifest.blobs():
+            if not self._store.adopt(layer):
+                raise StoreError(
+                    f"model '{name}' is not complete: blob {layer.digest} is absent; pull it again"
+                )
+        self._draft.layers += manifest.layers
+        if manifest.config is not None:
+            self._draft.config |= _object(self._store.read(manifest.config), name)
+        for layer in manifest.of_kind("params"):
+            self._draft.parameters |= _object(self._store.read(layer), name)
+
+    def _add_gguf(self, command: Command, layer: Layer) -> None:
+        facts = self._facts(command, layer)
+        if facts.kind == "adapter":
+            raise _wrong(
+                command, "this file is an adapter; write ADAPTER before it, and the model after FROM"
+            )
+        kind = "projector" if facts.kind == "projector" else "model"
+        self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size))
+        config = self._draft.config
+        families = [*config.get("model_families", []), facts.architecture]
+        config["model_families"] = list(dict.fromkeys(families))
+        if kind == "model" and "model_format" not in config:
+            config |= {
+                "model_format": "gguf",
+                "model_family": facts.architecture,
+                "model_type": format_count(facts.parameters),
+                "file_type": facts.file_type,
+            }
+
+    def _add_adapter(self, command: Command) -> None:
+        path = self.path(command)
+        if path is None and not command.value.startswith("@"):
+            raise _wrong(command, f"there is no file {command.value}")
+        if path is not None and not path.is_file():
+            raise _wrong(command, f"{path} is no file; an adapter is a GGUF file")
+        layer = self._blob(command) if path is None else self._file(path)
+        self._facts(command, layer)
+        self._draft.layers.append(Layer(f"{IMAGE}adapter", layer.digest, layer.size))
+
+    def _add_directory(self, command: Command, source: Path) -> None:
+        """A checkpoint in Hugging Face's form: its files as they are, under their names."""
+        names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
+        wanted = [name for name in names if _is_checkpoint(name)]
+        if "config.json" not in wanted or not any(name.endswith(".safetensors") for name in wanted):
+            raise _wrong(command, f"{source} has no GGUF file, and no config.json with *.safetensors")
+        for name in wanted:
+            kind = "tensor" if name.endswith(".safetensors") else "json"
+            layer = self._store.put_file(source / name, IMAGE + kind, self._lease, name)
+            self._draft.layers.append(layer)
+        outline = _object((source / "config.json").read_bytes(), str(source))
+        family = str(outline.get("model_type", ""))
+        self._draft.config |= {
+            "model_format": "safetensors",
+            "model_family": family,
+            "model_families": [family],
+            "model_type": "",
+            "file_type": str(outline.get("dtype") or outline.get("torch_dtype") or ""),
+        }
+
+    def _facts(self, command: Command, layer: Layer) -> Facts:
+        path = self._store.blob(layer)
+        if not is_gguf(path):
+            raise _wrong(command, f"{command.value} is no GGUF file")
+        return self._describe(path)
+
+    def _file(self, path: Path) -> Layer:
+        """A file of the disk as a blob. One that is a blob of the store already is not copied first."""
+        path = path.resolve()
+        if path.parent.name == "blobs" and path.name.startswith("sha256-"):
+            layer = Layer("", check_digest(path.name), path.stat().st_size)
+            found = self._store.find_blob(layer)
+            if found is not None and found.samefile(path):
+                self._store.keep(self._lease, layer.digest)
+                self._store.adopt(layer)
+                return layer
+        return self._store.put_file(path, "", self._lease)
+
+    def _blob(self, command: Command) -> Layer:
+        """A blob that is called by its digest."""
+        try:
+            digest = check_digest(command.value.removeprefix("@"))
+        except StoreError as error:
+            raise _wrong(command, error.message) from error
+        self._store.keep(self._lease, digest)
+        path = self._store.blob_path(digest)
+        if not path.is_file():
+            raise ModelNotFound(f"blob {digest} is not in the store")
+        return Layer("", digest, path.stat().st_size)
+
+    def _text(self, kind: str, text: str) -> Layer:
+        return self._store.put(text.encode(), IMAGE + kind, self._lease)
+
+    def _json(self, kind: str, value: Any) -> Layer:
+        media_type = kind if "/" in kind else IMAGE + kind
+        return self._store.put(msgspec.json.encode(value, order="sorted"), media_type, self._lease)
+
+
+def format_count(number: int) -> str:
+    """A number of parameters as Ollama writes it: 7.6B, 494.03M, 12K."""
+    for unit, size, digits in (("B", 10**9, 1), ("M", 10**6, 2), ("K", 10**3, 0)):
+        if number >= size:
+            return f"{number / size:.{0 if number % size == 0 else digits}f}{unit}"
+    return str(number)
+
+
+def _is_checkpoint(name: str) -> bool:
+    wanted = any(fnmatch(name, pattern) for pattern in WANTED)
+    return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
+
+
+def _object(data: bytes, what: str) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(data, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
+        raise StoreError(f"{what}: what should be a JSON object is none: {error}") from error
+
+
+def _wrong(command: Command, message: str) -> InvalidRequest:
+    return ModelfileError(f"(line {command.line}): {message}" if command.line else message)

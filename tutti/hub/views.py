@@ -1,0 +1,40 @@
+"""What an engine opens of a stored model: the blob of its GGUF file, or a directory that shows its files by name.
+
+A model that was made of a directory has a layer for each file. The directory that shows them is one of links into the
+blobs, below `.views` in the store; it is made when it is first asked for and goes when the model goes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from tutti.errors import StoreError
+from tutti.hub.locks import exclusive
+from tutti.hub.store import Entry, Store, writing
+
+
+def checkpoint_of(store: Store, entry: Entry) -> Path:
+    """The GGUF file or the directory of a model. Raises StoreError where a blob is absent."""
+    models = entry.manifest.of_kind("model")
+    if models:
+        return store.blob(models[0])
+    named = [layer for layer in entry.manifest.layers if layer.name]
+    if not named:
+        raise StoreError(f"model '{entry.name}' has no weights: no layer of its manifest holds any")
+    folder = store.root / ".views" / entry.manifest.digest
+    with exclusive(store.locks / "store"), writing(store.root):
+        if not _complete(folder, len(named)):
+            shutil.rmtree(folder, ignore_errors=True)
+            for layer in named:
+                link = folder / layer.name
+                link.parent.mkdir(parents=True, exist_ok=True)
+                os.symlink(store.blob(layer).absolute(), link)
+    return folder
+
+
+def _complete(folder: Path, count: int) -> bool:
+    """Whether a directory made before shows as many files, all of which are there."""
+    links = [path for path in folder.rglob("*") if path.is_symlink()]
+    return len(links) == count and all(link.exists() for link in links)
