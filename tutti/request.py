@@ -204,7 +204,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are computed
     (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
     `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
-    seconds since the epoch.
+    seconds since the epoch. Without `context`, a request whose `max_tokens` do not fit in the model's is refused.
     """
 
     id: str
@@ -223,6 +223,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_salt: str | None = None
     priority: int = 0
     deadline: float | None = None
+    context: int | None = None  # tokens, prompt and answer together, where an answer of `max_tokens` is cut short
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
     call: str = ""  # the id of the HTTP call it came by
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of
