@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -17,7 +16,7 @@ from tutti.api.ollama.models import human
 from tutti.api.ollama.options import Options
 from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.errors import InvalidRequest
-from tutti.events import Done, ErrorValue, Failed, TextDelta
+from tutti.events import Done, TextDelta
 from tutti.gateway.limits import Limits
 from tutti.models.parsers.hermes import HermesParser
 
@@ -136,23 +135,6 @@ def test_a_key_is_asked_for_where_there_are_any() -> None:
         served.everything_is_returned()
 
 
-def test_an_error_in_a_stream_is_its_last_line(server: Serving) -> None:
-    body = {**CHAT, "options": {"num_predict": -1, "temperature": 0}}
-    with httpx.stream("POST", f"{server.url}/api/chat", json=body, timeout=60) as response:
-        found = response.iter_lines()
-        assert "error" not in json.loads(next(found))
-
-        async def fail() -> None:
-            client: Any = server.engine
-            for name, stream in client._streams.items():  # as the front tells it when an engine dies
-                stream.put_nowait(Failed(name, ErrorValue("EngineDied", "the engine died")))
-
-        server.call(fail())
-        *_, last = [json.loads(line) for line in found]
-    assert last == {"error": "the engine died"}
-    server.everything_is_returned()
-
-
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
@@ -188,6 +170,8 @@ def test_what_is_said_counts_then_the_checkpoint_then_ollama() -> None:
     neutral = sampling({})
     assert (neutral.temperature, neutral.top_k, neutral.top_p, neutral.max_tokens) == (0.8, 40, 0.9, None)
     assert (neutral.repetition_penalty, neutral.min_p, neutral.seed) == (1.0, 0.0, None)
+    assert (neutral.penalty_window, sampling({}, repeat_last_n=8).penalty_window) == (64, 8)
+    assert sampling({}, repeat_last_n=-1).penalty_window > 1_000_000
     learned = sampling({"temperature": 0.6, "top_k": 20, "max_tokens": 5})
     assert (learned.temperature, learned.top_k, learned.top_p, learned.max_tokens) == (0.6, 20, 0.9, None)
     said = sampling({"temperature": 0.6}, temperature=1, top_k=-1, top_p=2.0, num_predict=3.0, seed=5)

@@ -79,15 +79,15 @@ async def _events(
 
 async def _shortened(job: Job, fields: ChatFields, said: Conversation, request: Request) -> Request:
     """`request` without as many of the oldest turns as it must lose. Raises ContextOverflow."""
-    assert request.context is not None
-    room = min(job.options.answer or request.context, request.context // _ROOM)
+    context = job.context
+    room = min(job.options.answer or context, context // _ROOM)
 
     def without(turns: int) -> Request:
         kept = said.without(turns)
         return msgspec.structs.replace(request, parts=(_chat(job, fields, kept), *kept.media))
 
     async def fits(turns: int) -> bool:
-        tried = msgspec.structs.replace(without(turns), context=request.context - room)
+        tried = msgspec.structs.replace(without(turns), context=context - room)
         try:
             await job.call.gateway.prepare(tried)
         except ContextOverflow:

@@ -70,7 +70,9 @@ class Conversation:
     def without(self, turns: int) -> Conversation:
         """The conversation without its oldest `turns`; what the system says stays."""
         start = self._starts()[turns]
-        messages, media, place = [], [], 0
+        messages: list[Message] = []
+        media: list[Media] = []
+        place = 0
         for index, message in enumerate(self.messages):
             count = _media_of(message)
             if index >= start or message.get("role") == "system":

@@ -64,6 +64,11 @@ class Job:
         return cls(call, fields, model, backend, Options.of(fields.options), able, started)
 
     @property
+    def context(self) -> int:
+        """How many tokens prompt and answer may have together."""
+        return min(self.options.context or self.model.context, self.model.context)
+
+    @property
     def thinks(self) -> bool:
         """Whether thoughts are wanted. Who does not say wants them of a model that has them, but not before a form."""
         if self.fields.think is None:
@@ -113,7 +118,7 @@ class Job:
             sampling=sampling,
             model=self.model.name,
             arrival=time.time(),
-            context=min(self.options.context or self.model.context, self.model.context),
+            context=self.context,
         )
         encoder = LogprobEncoder(processor.tokenizer, top or 0)
         return request, Answering(parser, encoder, self.started, show_thinking=self.thinks)

@@ -1,7 +1,6 @@
 """`options`: Ollama's names, types and defaults, as sampling parameters.
 
-What is said counts, then what the checkpoint recommends, then Ollama's defaults. The penalties look at the whole prompt
-and answer: of `repeat_last_n` only 0 (no penalties) and -1 (all of it) are exact.
+What is said counts, then what the checkpoint recommends, then Ollama's defaults.
 """
 
 from __future__ import annotations
@@ -42,6 +41,8 @@ _TYPES = {
     "num_thread": _INTEGER,
 }
 _DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
+_WINDOW = 64  # `repeat_last_n` where it is not said; 0 turns the penalties off, -1 looks at everything
+_EVERYTHING = 2**31 - 1
 _SAME_NAME = ("temperature", "min_p", "presence_penalty", "frequency_penalty")
 
 
@@ -90,7 +91,9 @@ class Options:
         values |= self._filters()
         if "repeat_penalty" in self.given:
             values["repetition_penalty"] = self.given["repeat_penalty"]
-        if self.given.get("repeat_last_n") == 0:
+        window: int = self.given.get("repeat_last_n", _WINDOW)
+        values["penalty_window"] = window if window > 0 else _EVERYTHING
+        if window == 0:
             values |= {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
         if self.given.get("seed", -1) != -1:
             values["seed"] = self.given["seed"]
