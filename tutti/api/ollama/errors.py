@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tutti.api.stream import Form
-from tutti.errors import Busy, TuttiError
+from tutti.errors import Busy, QueueFull, TuttiError
 
 _BUSY = "server busy, please try again.  maximum pending requests exceeded"  # both spaces are its own
 
@@ -29,7 +29,7 @@ def error_response(error: TuttiError) -> Response:
 
 
 def _body(error: TuttiError) -> bytes:
-    message = _BUSY if isinstance(error, Busy) else error.message
+    message = _BUSY if isinstance(error, QueueFull) else error.message
     if error.stage is not None and error.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         message = f"{message} (stage: {error.stage})"
     return msgspec.json.encode({"error": message})
