@@ -102,7 +102,7 @@ class Cancelled(TuttiError):
 
 
 class Busy(TuttiError):
-    """The queue is full; `retry_after` is in seconds."""
+    """Not now: the queue is full, or the engine is not ready; `retry_after` is in seconds."""
 
     status = 503
     code = "server_busy"
@@ -110,6 +110,10 @@ class Busy(TuttiError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class QueueFull(Busy):
+    """As many requests run and wait as may."""
 
 
 class EngineDied(TuttiError):

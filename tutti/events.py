@@ -128,8 +128,8 @@ class ErrorValue(msgspec.Struct, frozen=True):
     def error(self) -> errors.TuttiError:
         """The error this is the value of; a kind that is not known here becomes a plain `TuttiError`."""
         kind = vars(errors).get(self.kind, errors.TuttiError)
-        if kind is errors.Busy:
-            return errors.Busy(self.message)
+        if issubclass(kind, errors.Busy):
+            return kind(self.message)
         return kind(self.message, param=self.param, stage=self.stage)
 
 

@@ -38,7 +38,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     """How tokens are chosen and when to stop. Names and meanings are vLLM's.
 
     `max_tokens` None means: until the context is full. `top_k` 0 or -1 and `top_p` 1.0 are off. `logprobs` n gives
-    the chosen token's log-probability and the n most likely ones; -1 gives the whole vocabulary.
+    the chosen token's log-probability and the n most likely ones; -1 gives the whole vocabulary. `penalty_window` n
+    (ours) has all penalties look at the last n tokens of prompt and output; None is vLLM's way: the repetition penalty
+    looks at both, the others at the output.
     """
 
     n: int = 1
@@ -49,6 +51,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    penalty_window: int | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
@@ -80,6 +83,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
             ("presence_penalty", -2.0 <= self.presence_penalty <= 2.0, "in [-2, 2]"),
             ("frequency_penalty", -2.0 <= self.frequency_penalty <= 2.0, "in [-2, 2]"),
             ("repetition_penalty", 0.0 < self.repetition_penalty < math.inf, "a finite number above 0"),
+            ("penalty_window", self.penalty_window is None or self.penalty_window >= 1, "at least 1"),
             ("seed", self.seed is None or -(2**63) <= self.seed < 2**63, "a 64-bit integer"),
             ("max_tokens", self.max_tokens is None or self.max_tokens >= 1, "at least 1"),
             ("min_tokens", self.min_tokens >= 0, "0 or more"),
@@ -204,7 +208,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are computed
     (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
     `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
-    seconds since the epoch.
+    seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there;
+    without it, a request whose `max_tokens` do not fit in the model's context is refused.
     """
 
     id: str
@@ -223,6 +228,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     cache_salt: str | None = None
     priority: int = 0
     deadline: float | None = None
+    context: int | None = None
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
     call: str = ""  # the id of the HTTP call it came by
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of

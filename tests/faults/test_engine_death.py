@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -53,6 +54,23 @@ def test_a_killed_engine_fails_its_requests_and_is_replaced(server: Serving) -> 
         until(lambda: _healthy(server), 60)
         assert _pid(server) != before
         assert client.completions.create(model="tiny", prompt="again", max_tokens=3).choices
+    server.everything_is_returned()
+
+
+def test_ollamas_stream_ends_with_the_error(server: Serving) -> None:
+    body = {
+        "model": "tiny",
+        "messages": [{"role": "user", "content": "until the end"}],
+        "options": {"temperature": 0},
+    }
+    with httpx.stream("POST", f"{server.url}/api/chat", json=body, timeout=60) as response:
+        lines = response.iter_lines()
+        assert "error" not in json.loads(next(lines))
+        os.kill(_pid(server), signal.SIGKILL)
+        *_, last = [json.loads(line) for line in lines]
+    assert list(last) == ["error"]
+    assert "engine process ended" in last["error"]
+    until(lambda: _healthy(server), 60)
     server.everything_is_returned()
 
 

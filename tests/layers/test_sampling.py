@@ -314,6 +314,18 @@ def test_repetition_counts_the_prompt_and_the_other_penalties_do_not():
     assert sample(logits, state(output=[1, 1], temperature=0.0, frequency_penalty=0.9)).tokens == [2]
 
 
+def test_with_a_window_all_penalties_look_at_the_last_tokens_of_prompt_and_output():
+    logits = torch.tensor([[0.0, 4.0, 3.0]])
+    for penalty in ({"repetition_penalty": 2.0}, {"presence_penalty": 2.0}, {"frequency_penalty": 2.0}):
+        for window, chosen in ((1, 1), (2, 1), (3, 2), (9, 2)):
+            own = state(prompt=[1], output=[0, 0], temperature=0.0, penalty_window=window, **penalty)
+            assert sample(logits, own).tokens == [chosen]
+    twice = state(prompt=[1], output=[1, 0], temperature=0.0, penalty_window=3, frequency_penalty=0.9)
+    assert sample(logits, twice).tokens == [2]
+    twice.rollback(2)
+    assert sample(logits, twice).tokens == [1]
+
+
 def test_prompt_tokens_beyond_the_logits_are_no_obstacle():
     logits = torch.tensor([[0.0, 4.0, 3.0]])
     assert sample(logits, state(prompt=[1, 99], temperature=0.0, repetition_penalty=2.0)).tokens == [2]
@@ -321,7 +333,8 @@ def test_prompt_tokens_beyond_the_logits_are_no_obstacle():
 
 @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 200), max_size=300), st.data())
 def test_rollback_leaves_the_state_as_if_the_tokens_had_never_come(prompt, output, data):
-    params = {"repetition_penalty": 1.2, "frequency_penalty": 0.3}
+    window = data.draw(st.sampled_from((None, 1, 5)))
+    params = {"repetition_penalty": 1.2, "frequency_penalty": 0.3, "penalty_window": window}
     cut = data.draw(st.integers(0, len(output)))
     one, other = (state(prompt=prompt, output=tokens, seed=3, **params) for tokens in (output, output[:cut]))
     one.rollback(len(output) - cut)

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from tutti.api import system, traces
 from tutti.api.endpoint import MAX_BODY, Endpoint
 from tutti.api.errors import internal_error, routing_error
+from tutti.api.ollama import errors as ollama_errors
+from tutti.api.ollama import models as ollama_models
+from tutti.api.ollama.chat import chat as ollama_chat
+from tutti.api.ollama.embed import embed, embeddings
+from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
@@ -46,8 +53,22 @@ _ROUTES = (
     ("/ping", "GET", system.ping, False),
     ("/ping", "POST", system.ping, False),
     ("/version", "GET", system.version, False),
-    ("/", "GET", system.front_page, False),
 )
+
+# The same of Ollama's API, whose errors have a shape of their own.
+_OLLAMA_ROUTES = (
+    ("/", "GET", ollama_models.running, False),
+    ("/api/version", "GET", ollama_models.version, False),
+    ("/api/tags", "GET", ollama_models.tags, True),
+    ("/api/ps", "GET", ollama_models.ps, True),
+    ("/api/show", "POST", ollama_models.show, True),
+    ("/api/chat", "POST", ollama_chat, True),
+    ("/api/generate", "POST", ollama_generate, True),
+    ("/api/embed", "POST", embed, True),
+    ("/api/embeddings", "POST", embeddings, True),
+)
+
+_Refusal = Callable[[Request, Exception], Response]
 
 
 def create_app(
@@ -75,8 +96,28 @@ def create_app(
                 Route(path, endpoint(handler, guarded=guarded), methods=[method])
                 for path, method, handler, guarded in _ROUTES
             ),
+            *(
+                Route(
+                    path,
+                    endpoint(handler, guarded=guarded, refusal=ollama_errors.error_response),
+                    methods=[method],
+                )
+                for path, method, handler, guarded in _OLLAMA_ROUTES
+            ),
             WebSocketRoute("/v1/realtime", RealtimeDoor(gateway, realtime, fetching)),
         ],
-        exception_handlers={HTTPException: routing_error, Exception: internal_error},
+        exception_handlers={
+            HTTPException: _by_api(routing_error, ollama_errors.routing_error),
+            Exception: _by_api(internal_error, ollama_errors.internal_error),
+        },
         lifespan=lifespan,
     )
+
+
+def _by_api(openai: _Refusal, ollama: _Refusal) -> _Refusal:
+    """The answer to a fault, in the shape of the API that the path belongs to."""
+
+    def refuse(request: Request, error: Exception) -> Response:
+        return (ollama if request.url.path.startswith("/api/") else openai)(request, error)
+
+    return refuse

@@ -56,12 +56,15 @@ class Endpoint:
         guarded: bool = True,
         max_body: int = MAX_BODY,
         fetching: FetchLimits | None = None,
+        refusal: Callable[[TuttiError], ASGIApp] = error_response,
     ) -> None:
+        """`refusal` is the response for an error, in the shape of the API that the path belongs to."""
         self._gateway = gateway
         self._handler = handler
         self._guarded = guarded
         self._max_body = max_body
         self._fetching = fetching or FetchLimits()
+        self._refusal = refusal
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -73,7 +76,7 @@ class Endpoint:
                 body = await _join(chunks, self._max_body)
             except TuttiError as error:
                 await _discard(chunks, self._max_body)
-                await error_response(error)(scope, receive, _naming(send, name))
+                await self._refusal(error)(scope, receive, _naming(send, name))
                 return
         except ClientGone:
             return
@@ -88,7 +91,7 @@ class Endpoint:
         try:
             response = await self._handler(call)
         except TuttiError as error:
-            response = error_response(error)
+            response = self._refusal(error)
         await response(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""Streams as ASGI responses: server-sent events, and files that are sent while they are made.
+"""Streams as ASGI responses: events (server-sent, or of another form), and files that are sent while they are made.
 
 What is sent is bytes that are events, or pieces of a file, already. The first one is awaited before the status is sent,
 so that a request that is refused gets its status. An error after that becomes an event; a file is broken off.
@@ -7,8 +7,9 @@ so that a request that is refused gets its status. An error after that becomes a
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -62,32 +63,44 @@ class ByteStream:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-class EventStream:
-    """A response that sends `events` as they come."""
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How events are told from each other, and how an error is one of them."""
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    content_type: str
+    error: Callable[[TuttiError], bytes]
+
+
+SSE = Form("text/event-stream; charset=utf-8", error_event)
+
+
+class EventStream:
+    """A response that sends `events`, bytes of the form `form`, as they come."""
+
+    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None], form: Form = SSE) -> None:
         self._first = first
         self._events = events
+        self._form = form
 
     @classmethod
-    async def open(cls, events: AsyncGenerator[bytes, None]) -> EventStream:
+    async def open(cls, events: AsyncGenerator[bytes, None], form: Form = SSE) -> EventStream:
         """The stream, once its first event is there. Raises what comes instead of it."""
-        return cls(await anext(events), events)
+        return cls(await anext(events), events, form)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything. When this is cancelled, `events` is closed."""
         async with aclosing(self._events) as events:
-            await send(_start("text/event-stream; charset=utf-8"))
+            await send(_start(self._form.content_type))
             await send({"type": "http.response.body", "body": self._first, "more_body": True})
             try:
                 async for event in events:
                     await send({"type": "http.response.body", "body": event, "more_body": True})
             except TuttiError as error:
-                await send({"type": "http.response.body", "body": error_event(error), "more_body": True})
+                await send({"type": "http.response.body", "body": self._form.error(error), "more_body": True})
             except Exception:
                 log.exception("a stream failed")
                 ours = TuttiError("Internal error; the server's log has the details.")
-                await send({"type": "http.response.body", "body": error_event(ours), "more_body": True})
+                await send({"type": "http.response.body", "body": self._form.error(ours), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 

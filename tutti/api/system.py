@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import ASGIApp
 
 import tutti
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from tutti.engine.client import EngineStats
 
 _PATIENCE = 5.0  # seconds an engine may take to answer; a step in progress answers first
-
-_PAGE = """Tutti {version}
-
-Models: {models}
-
-OpenAI's API is at /v1: /v1/chat/completions, /v1/completions, /v1/models.
-Also here: /tokenize, /detokenize, /metrics, /health, /version.
-"""
-
-
-async def front_page(call: Call) -> ASGIApp:
-    """A short text for people who open the address in a browser."""
-    models = ", ".join(model.name for model in call.gateway.models())
-    return PlainTextResponse(_PAGE.format(version=tutti.__version__, models=models))
 
 
 async def health(call: Call) -> ASGIApp:

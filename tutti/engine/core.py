@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 import weakref
@@ -44,6 +45,7 @@ from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, ToEngine, Wa
 from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import open_checkpoint
+from tutti.formats.shapes import quantization_method, weight_shapes
 from tutti.graph import Kind, Stage
 from tutti.models.protocols import CausalModel, FollowsRows
 from tutti.models.registry import find_graph
@@ -168,6 +170,12 @@ class Engine:
             plan=self.plan.text(),
             load_time=self.load_time,
             pid=os.getpid(),
+            family=str(self.checkpoint.config.get("model_type", "")),
+            parameters=sum(math.prod(shape) for shape in weight_shapes(self.checkpoint).values()),
+            size=self.checkpoint.nbytes,
+            memory=self.plan.total,
+            quantization=self.options.quantization or quantization_method(self.checkpoint) or self.plan.dtype,
+            fingerprint=self.checkpoint.fingerprint,
         )
 
     def stats(self) -> EngineStats:

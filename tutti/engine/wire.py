@@ -61,6 +61,12 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     plan: str
     load_time: float
     pid: int
+    family: str = ""  # the checkpoint's own name for its kind
+    parameters: int = 0
+    size: int = 0  # bytes of the checkpoint's tensors
+    memory: int = 0  # bytes of the whole plan
+    quantization: str = ""  # of the weights in memory
+    fingerprint: str = ""  # 64 hexadecimal digits that tell checkpoints apart
 
 
 class StageStats(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ mapped files: reading one costs no memory of our own, and `release` lets its pag
 
 from __future__ import annotations
 
+import hashlib
 import json
 import mmap
 from pathlib import Path
@@ -36,6 +37,16 @@ class Checkpoint:
     def nbytes(self) -> int:
         """Bytes of all tensors."""
         return sum(info.nbytes for info in self.tensors.values())
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits of the files' names, sizes and times of change: reading all of them would take long."""
+        digest = hashlib.sha256()
+        for file in sorted({info.file for info in self.tensors.values()} | {self.path / CONFIG}):
+            if file.exists():
+                status = file.stat()
+                digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
 
     def tensor(self, name: str) -> Tensor:
         """The tensor `name`, a view of the mapped file; what is written to it never reaches the file.

@@ -14,7 +14,7 @@ from tutti.gateway.traces import Traces
 from tutti.request import Request
 
 if TYPE_CHECKING:
-    from tutti.engine.client import EngineStats
+    from tutti.engine.client import EngineInfo, EngineStats
     from tutti.models.processor import Processor
 
 
@@ -41,6 +41,11 @@ class Backend(Protocol):
     @property
     def processor(self) -> Processor:
         """The model's tokenizer, chat template and output parsers."""
+        ...
+
+    @property
+    def info(self) -> EngineInfo:
+        """What its engine serves; of several, what they are together."""
         ...
 
     @property

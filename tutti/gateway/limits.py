@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tutti.errors import Busy, InvalidRequest
+from tutti.errors import InvalidRequest, QueueFull
 
 _RECENT = 64  # departures from which the throughput is estimated
 _STALE = 60.0  # seconds after which a departure says nothing about now
@@ -45,7 +45,7 @@ class Admission:
 
     @contextmanager
     def places(self, count: int) -> Iterator[None]:
-        """Holds `count` places. Raises Busy when they are taken, InvalidRequest when there never are so many."""
+        """Holds `count` places. Raises QueueFull when they are taken, InvalidRequest when there never are so many."""
         if count > self.limits.capacity:
             raise InvalidRequest(
                 f"The request needs {count} sequences at once; this server takes at most {self.limits.capacity} "
@@ -55,7 +55,7 @@ class Admission:
         if self.inside + count > self.limits.capacity:
             self.refused += 1
             wait = self.retry_after()
-            raise Busy(
+            raise QueueFull(
                 f"The server is busy: {self.inside} sequences run or wait, and it takes at most "
                 f"{self.limits.capacity}. Try again in {wait:.0f} s.",
                 retry_after=wait,

@@ -98,7 +98,11 @@ class LocalBackend:
 
     async def prepare(self, request: Request) -> Request:
         """See `Backend`."""
-        return self._fit(await self._tokenize(request, self.info.context))
+        return self._fit(await self._tokenize(request, self._context(request)))
+
+    def _context(self, request: Request) -> int:
+        """The longest sequence of tokens that `request` may become."""
+        return self.info.context if request.context is None else min(request.context, self.info.context)
 
     async def _tokenize(self, request: Request, context: int | None) -> Request:
         work = partial(self._processor.prepare, request, context=context)
@@ -153,7 +157,7 @@ class LocalBackend:
 
     def _fit(self, request: Request) -> Request:
         """`request` with `max_tokens` filled in. Raises ContextOverflow, stating both numbers, and InvalidRequest."""
-        context = self.info.context
+        context = self._context(request)
         prompt = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens)) + len(request.reply)
         wanted = request.sampling.max_tokens
         if prompt == 0:
@@ -164,17 +168,20 @@ class LocalBackend:
                 "Shorten the prompt.",
                 param="prompt",
             )
-        if wanted is not None and prompt + wanted > context:
+        if wanted is not None and request.context is not None:
+            wanted = min(wanted, context - prompt)
+        elif wanted is not None and prompt + wanted > context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens and max_tokens asks for {wanted} more, {prompt + wanted} together, "
                 f"but the model's context is {context} tokens. Shorten the prompt or ask for at most "
                 f"{context - prompt} tokens.",
                 param="max_tokens",
             )
-        if wanted is not None:
+        if wanted is None:
+            wanted = min(context - prompt, self._processor.generation_defaults.get("max_tokens", context))
+        if wanted == request.sampling.max_tokens:
             return request
-        rest = min(context - prompt, self._processor.generation_defaults.get("max_tokens", context))
-        sampling = msgspec.structs.replace(request.sampling, max_tokens=rest)
+        sampling = msgspec.structs.replace(request.sampling, max_tokens=wanted)
         return msgspec.structs.replace(request, sampling=sampling)
 
 

@@ -91,6 +91,33 @@ class TokenCounts:
             del self._slots[token]
 
 
+class RecentCounts:
+    """Distinct tokens among the last `size` of prompt and output, and how often each occurs there.
+
+    It counts anew at every token, as windows are short. This is `repeat_last_n` of llama.cpp.
+    """
+
+    def __init__(self, prompt_ids: Sequence[int], size: int) -> None:
+        self._size = size
+        self._tokens = list(prompt_ids[-size:])  # those of the output follow
+        self._count()
+
+    def add(self, token: int) -> None:
+        """Count one more `token` of the output; the oldest of the window leaves it."""
+        self._tokens.append(token)
+        self._count()
+
+    def remove(self, token: int) -> None:
+        """Take back the `token` added last."""
+        self._tokens.pop()
+        self._count()
+
+    def _count(self) -> None:
+        window = np.array(self._tokens[-self._size :], np.int64)
+        self.ids, counts = np.unique(window, return_counts=True)
+        self.counts = counts.astype(np.float32)
+
+
 class SamplerState:
     """One request's sampling: its parameters, its output so far and its own stream of random numbers.
 
@@ -119,7 +146,11 @@ class SamplerState:
         self.bad_words = tuple(tuple(word) for word in bad_word_ids if word)
         repeats = params.repetition_penalty != 1.0
         self.penalized = repeats or params.frequency_penalty != 0.0 or params.presence_penalty != 0.0
-        self.counts = TokenCounts(prompt_ids if repeats else ()) if self.penalized else None
+        self.counts: TokenCounts | RecentCounts | None = None
+        if self.penalized and params.penalty_window is not None:
+            self.counts = RecentCounts(prompt_ids, params.penalty_window)
+        elif self.penalized:
+            self.counts = TokenCounts(prompt_ids if repeats else ())
         self._always_shaped = bool(
             self.penalized or self.bad_words or params.logit_bias or params.allowed_token_ids is not None
         )

@@ -212,4 +212,8 @@ def _info(
         device=", ".join(dict.fromkeys(info.device for info in infos.values())),
         plan="\n\n".join(f"{name}: {info.plan}" for name, info in infos.items()),
         load_time=max(info.load_time for info in infos.values()),
+        parameters=sum(info.parameters for info in infos.values()),
+        size=sum(info.size for info in infos.values()),
+        memory=sum(info.memory for info in infos.values()),
+        quantization=", ".join(dict.fromkeys(info.quantization for info in infos.values())),
     )

@@ -98,6 +98,18 @@ class ParserChoice:
             calls = grammar.after_thought(calls, _thinks_already(chat, prompt))
         return grammar.structural_tag(calls)
 
+    def thoughtful(self, form: StructuredOutputs, chat: Chat, prompt: str) -> StructuredOutputs:
+        """`form`, a JSON schema or any JSON object, behind a thought. Raises InvalidRequest where none can be told."""
+        if self.reasoning != "thinking":
+            raise InvalidRequest(
+                "this model's thoughts cannot come before an answer of a given form: leave one of the two out",
+                param="think",
+            )
+        if _thought_is_over(prompt):
+            return form
+        inside = _thinks_already(chat, prompt)
+        return grammar.structural_tag(grammar.after_thought(grammar.json_answer(form), inside))
+
     def _tool_parser(self, chat: Chat) -> OutputParser:
         if self.tool == "llama3_json":
             special = self._special(Llama3JsonParser.marks)

@@ -139,6 +139,12 @@ def after_thought(calls: Format, inside: bool) -> Format:
     return _sequence(thought if inside else {"type": "optional", "content": thought}, calls)
 
 
+def json_answer(form: StructuredOutputs) -> Format:
+    """A JSON schema, or any JSON object, as a part of a structural tag."""
+    schema = json.loads(form.json) if isinstance(form.json, str) else form.json
+    return {"type": "json_schema", "json_schema": schema or {"type": "object"}}
+
+
 def structural_tag(form: Format) -> StructuredOutputs:
     """`form` as a request's structured outputs."""
     return StructuredOutputs(structural_tag={"type": "structural_tag", "format": form})

@@ -195,6 +195,10 @@ class Processor:
         prompt = self.render(chat) if self.parsers.reads_prompt else ""
         return self.parsers.tool_grammar(chat, prompt, parallel=parallel)
 
+    def thoughtful(self, form: StructuredOutputs, chat: Chat) -> StructuredOutputs:
+        """`form`, a JSON schema or any JSON object, of an answer to `chat` after a thought. Raises InvalidRequest."""
+        return self.parsers.thoughtful(form, chat, self.render(chat) if self.parsers.reads_prompt else "")
+
 
 def load_processor(
     path: str | Path,

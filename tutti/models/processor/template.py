@@ -137,6 +137,12 @@ class ChatTemplates:
         template = self.named.get("tool_use") or self.named.get("default")
         return template.source if template else ""
 
+    @property
+    def knows_tools(self) -> bool:
+        """Whether the template that a conversation with tools takes presents them itself."""
+        template = self.named.get("tool_use") or self.named.get("default")
+        return template is not None and template.knows_tools
+
     def choose(self, chat: Chat) -> ChatTemplate:
         """The template for `chat`: its own (a name or Jinja text), else the model's. Raises InvalidRequest."""
         if chat.template is not None:

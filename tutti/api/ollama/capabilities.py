@@ -1,0 +1,34 @@
+"""What a model can do, in Ollama's words, and the refusal of what it cannot."""
+
+from __future__ import annotations
+
+from tutti.errors import InvalidRequest
+from tutti.gateway.backend import Backend, BackendModel
+from tutti.models.parsers.choose import NONE
+
+COMPLETION, TOOLS, THINKING, VISION, AUDIO = "completion", "tools", "thinking", "vision", "audio"
+_SENSES = {"image": VISION, "video": VISION, "audio": AUDIO}
+
+
+def capabilities(backend: Backend, model: BackendModel) -> list[str]:
+    """What `model` can do here: its own template presents tools, its own syntax tells thoughts."""
+    processor = backend.processor
+    found = []
+    if "text" in model.outputs and (processor.converses or processor.transcriber is None):
+        found.append(COMPLETION)
+    found += [sense for sense in (VISION, AUDIO) if sense in map(_SENSES.get, processor.modalities)]
+    if processor.converses and processor.parsers.tool != NONE and processor.templates.knows_tools:
+        found.append(TOOLS)
+    if processor.converses and processor.parsers.reasoning != NONE:
+        found.append(THINKING)
+    return found
+
+
+def sense_for(modality: str) -> str:
+    """The capability that takes media of `modality`."""
+    return _SENSES[modality]
+
+
+def lacking(name: str, what: str) -> InvalidRequest:
+    """The error for a model called `name` that cannot do `what`."""
+    return InvalidRequest(f'"{name}" does not support {what}', param="model")
