@@ -8,14 +8,19 @@ from functools import partial
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
 from tutti.api import system, traces
+from tutti.api.anthropic import errors as anthropic
+from tutti.api.anthropic.messages import count_tokens, messages
 from tutti.api.endpoint import MAX_BODY, Endpoint
 from tutti.api.errors import internal_error, routing_error
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
@@ -48,6 +53,7 @@ _ROUTES = (
     ("/version", "GET", system.version, False),
     ("/", "GET", system.front_page, False),
 )
+_ANTHROPIC = ((anthropic.PATHS, messages), (f"{anthropic.PATHS}/count_tokens", count_tokens))
 
 
 def create_app(
@@ -69,14 +75,33 @@ def create_app(
         await gateway.close()
 
     endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching)
+    responses = Responses()
+    response = "/v1/responses/{response}"
     return Starlette(
         routes=[
             *(
                 Route(path, endpoint(handler, guarded=guarded), methods=[method])
                 for path, method, handler, guarded in _ROUTES
             ),
+            Route("/v1/responses", endpoint(responses.create), methods=["POST"]),
+            Route(response, endpoint(responses.get), methods=["GET"]),
+            Route(response, endpoint(responses.delete), methods=["DELETE"]),
+            *(
+                Route(path, endpoint(handler, dialect=anthropic.DIALECT), methods=["POST"])
+                for path, handler in _ANTHROPIC
+            ),
             WebSocketRoute("/v1/realtime", RealtimeDoor(gateway, realtime, fetching)),
         ],
-        exception_handlers={HTTPException: routing_error, Exception: internal_error},
+        exception_handlers={HTTPException: _misrouted, Exception: _broken},
         lifespan=lifespan,
     )
+
+
+def _misrouted(request: Request, error: Exception) -> Response:
+    """A path or a method that does not exist, in the shape of who has such paths."""
+    return (anthropic.routing_error if anthropic.is_ours(request) else routing_error)(request, error)
+
+
+def _broken(request: Request, error: Exception) -> Response:
+    """A fault that nothing foresaw, in the same way."""
+    return (anthropic.internal_error if anthropic.is_ours(request) else internal_error)(request, error)

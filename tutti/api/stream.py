@@ -7,7 +7,7 @@ so that a request that is refused gets its status. An error after that becomes a
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -30,6 +30,11 @@ _encoder = msgspec.json.Encoder()
 def sse(value: object) -> bytes:
     """`value` as JSON in one event."""
     return b"data: " + _encoder.encode(value) + b"\n\n"
+
+
+def named_sse(name: str, value: object) -> bytes:
+    """The same in an event that has a name."""
+    return b"event: " + name.encode() + b"\n" + sse(value)
 
 
 class ByteStream:
@@ -63,16 +68,21 @@ class ByteStream:
 
 
 class EventStream:
-    """A response that sends `events` as they come."""
+    """A response that sends `events` as they come; `failed` makes the last ones of an error."""
 
-    def __init__(self, first: bytes, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(
+        self, first: bytes, events: AsyncGenerator[bytes, None], failed: Callable[[TuttiError], bytes]
+    ) -> None:
         self._first = first
         self._events = events
+        self._failed = failed
 
     @classmethod
-    async def open(cls, events: AsyncGenerator[bytes, None]) -> EventStream:
+    async def open(
+        cls, events: AsyncGenerator[bytes, None], failed: Callable[[TuttiError], bytes] = error_event
+    ) -> EventStream:
         """The stream, once its first event is there. Raises what comes instead of it."""
-        return cls(await anext(events), events)
+        return cls(await anext(events), events, failed)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send everything. When this is cancelled, `events` is closed."""
@@ -83,11 +93,11 @@ class EventStream:
                 async for event in events:
                     await send({"type": "http.response.body", "body": event, "more_body": True})
             except TuttiError as error:
-                await send({"type": "http.response.body", "body": error_event(error), "more_body": True})
+                await send({"type": "http.response.body", "body": self._failed(error), "more_body": True})
             except Exception:
                 log.exception("a stream failed")
                 ours = TuttiError("Internal error; the server's log has the details.")
-                await send({"type": "http.response.body", "body": error_event(ours), "more_body": True})
+                await send({"type": "http.response.body", "body": self._failed(ours), "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
