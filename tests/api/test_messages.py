@@ -35,6 +35,8 @@ WAIT: Any = {
     "input_schema": {"type": "object", "properties": {}, "additionalProperties": False},
 }
 GREEDY: Any = {"extra_body": {"temperature": 0}}
+# A random model that may write white space likes to write nothing else; at this temperature it likes nothing.
+RANDOM: Any = {"extra_body": {"temperature": 10}}
 
 
 def made(served: Serving, **options: Any) -> anthropic.Anthropic:
@@ -122,14 +124,14 @@ def test_a_stop_sequence_ends_the_answer_and_is_named(messages: anthropic.Anthro
 def test_a_call_that_must_come_comes_parsed(messages: anthropic.Anthropic, choice: dict[str, Any]) -> None:
     tools = [LOOK] if choice["type"] == "any" else [LOOK, WAIT]
     wanted: Any = {**choice, "disable_parallel_tool_use": True}
-    answer = ask(messages, max_tokens=300, tools=tools, tool_choice=wanted, extra_body={})
+    answer = ask(messages, max_tokens=300, tools=tools, tool_choice=wanted, **RANDOM)
     assert answer.stop_reason == "tool_use"
     (call,) = answer.content
     assert (call.type, call.name) == ("tool_use", "look")
     assert call.input["where"] in ("up", "down")
     kinds: list[str] = []
     with messages.messages.stream(
-        model="tiny", messages=HELLO, max_tokens=300, tools=tools, tool_choice=wanted
+        model="tiny", messages=HELLO, max_tokens=300, tools=tools, tool_choice=wanted, **RANDOM
     ) as stream:
         kinds += [event.type for event in stream]
         final = stream.get_final_message()
@@ -266,7 +268,8 @@ def test_a_client_that_leaves_cancels_its_request(server: Serving) -> None:
     aborted = server.gateway.served[0].metrics.finished["abort"]
     body = {"messages": HELLO, "max_tokens": 3000, "stream": True, "temperature": 0}
     with httpx.stream("POST", f"{server.url}/v1/messages", json=body, timeout=60) as response:
-        assert next(response.iter_lines()) == "event: message_start"
+        lines = response.iter_lines()
+        assert next(lines) == "event: message_start"
         until(lambda: server.stats().running == 1)
     server.everything_is_returned()
     assert server.gateway.served[0].metrics.finished["abort"] == aborted + 1
