@@ -93,7 +93,7 @@ class Output:
             kind = "response.function_call_arguments.done"
             events = [self._event(kind, arguments=item.arguments, name=item.name)]
         else:
-            more = {"logprobs": []} if isinstance(item, Message) else {}
+            more: Event = {"logprobs": []} if isinstance(item, Message) else {}
             name = "output_text" if isinstance(item, Message) else "reasoning_text"
             events = [
                 self._event(f"response.{name}.done", content_index=0, text=open_.text, **more),
@@ -110,7 +110,7 @@ class Output:
             events = self.end() + self._begin(_Open(kind, _new_id(prefix)))
         assert self._open is not None
         self._open.pieces.append(text)
-        more = {"logprobs": []} if kind == "message" else {}
+        more: Event = {"logprobs": []} if kind == "message" else {}
         return [*events, self._event(name, content_index=0, delta=text, **more)]
 
     def _begin(self, item: _Open) -> list[Event]:
