@@ -60,9 +60,7 @@ class Turn:
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.output_tokens = 0
-        self.reasoning_tokens = (
-            0  # of the output: until the first that is no thought, with the marks around them
-        )
+        self.reasoning_tokens = 0  # until the first that is no thought, marks included
         self.reason = "cancelled"
         self.stop: int | str | None = None
         self.called = False  # whether a tool is called
@@ -85,7 +83,10 @@ class Turn:
         self._request: Request | None = None
 
     async def prepare(self) -> None:
-        """Fetch the media and tokenize the prompt. Raises InvalidRequest and its kinds, ContextOverflow among them."""
+        """Fetch the media and tokenize the prompt, for doors that tell its length before the answer.
+
+        Raises InvalidRequest and its kinds, ContextOverflow among them.
+        """
         messages, media = await self._gather()
         try:
             self._request = await self._fitted(messages, media)
@@ -105,11 +106,11 @@ class Turn:
 
         Raises what ends it early.
         """
-        if self._request is None:
+        if self._request is None and self._ask.truncates:
             await self.prepare()
-        assert self._request is not None
+        request = self._request or self._made(*await self._gather())
         opened = False
-        async with aclosing(self._call.gateway.generate(self._request, self._call.caller)) as events:
+        async with aclosing(self._call.gateway.generate(request, self._call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()

@@ -76,9 +76,7 @@ class ItemReader:
         parts = [] if isinstance(content, str) else content
         if any(part["type"] != "text" for part in parts):
             raise InvalidRequest(f"{name}.content: an answer is text.", param=f"{name}.content")
-        answer = self._answer
-        if answer is None or answer["content"] is not None or "tool_calls" in answer:
-            answer = self._begin()
+        answer = self._unsaid()
         answer["content"] = content if isinstance(content, str) else "".join(part["text"] for part in parts)
 
     def _joins(self, role: str, content: Any) -> bool:
@@ -106,7 +104,16 @@ class ItemReader:
         parts = item.get("content") or item.get("summary") or []
         text = "\n".join(str(part.get("text", "")) for part in parts if isinstance(part, dict))
         if text:
-            self._begin()["reasoning_content"] = text
+            answer = self._unsaid()
+            before = answer.get("reasoning_content")
+            answer["reasoning_content"] = text if before is None else f"{before}\n{text}"
+
+    def _unsaid(self) -> dict[str, Any]:
+        """The message of the model's of which only thoughts are known, or a new one."""
+        answer = self._answer
+        if answer is None or answer["content"] is not None or "tool_calls" in answer:
+            return self._begin()
+        return answer
 
     def _begin(self) -> dict[str, Any]:
         """A new message of the model's."""
