@@ -12,6 +12,7 @@ from tests.processor.small_tokenizers import write
 from tutti.errors import CheckpointError, ConfigError, InvalidRequest
 from tutti.models.processor.template import load_templates
 from tutti.models.processor.tokenizer import load_tokenizer
+from tutti.models.processor.tools import with_tools
 from tutti.request import Chat
 
 TEMPLATES = {path.stem: path.read_text() for path in (Path(__file__).parent / "templates").glob("*.jinja")}
@@ -250,6 +251,20 @@ class TestTemplatesWithoutTools:
         )
         assert f"<start_of_turn>model\nLet me see.\n{call}<end_of_turn>" in text
         assert f"<start_of_turn>user\n{results}<end_of_turn>" in text
+
+    def test_media_that_a_tool_answers_stay_where_they_are(self):
+        image = {"type": "image"}
+        shown = {**RESULT, "content": [{"type": "text", "text": "here:"}, image]}
+        ask = {"role": "user", "content": [image, {"type": "text", "text": "Which?"}]}
+        told = with_tools((USER, CALLED, shown, ask), (), system_role=True)[-1]
+        assert [part.get("text") for part in told["content"]] == [
+            "<tool_response>\n",
+            "here:",
+            None,
+            "\n</tool_response>",
+            None,
+            "Which?",
+        ]
 
 
 class TestWhereTemplatesAreFound:

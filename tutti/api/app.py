@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from types import ModuleType
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -12,10 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 
+from tutti.api import errors as openai
 from tutti.api import system, traces
+from tutti.api.anthropic import errors as anthropic
+from tutti.api.anthropic.messages import count_tokens, messages
 from tutti.api.endpoint import MAX_BODY, Endpoint
-from tutti.api.errors import internal_error, routing_error
-from tutti.api.ollama import errors as ollama_errors
+from tutti.api.ollama import errors as ollama
 from tutti.api.ollama import models as ollama_models
 from tutti.api.ollama.chat import chat as ollama_chat
 from tutti.api.ollama.embed import embed, embeddings
@@ -23,6 +26,7 @@ from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
@@ -54,9 +58,10 @@ _ROUTES = (
     ("/ping", "POST", system.ping, False),
     ("/version", "GET", system.version, False),
 )
+_ANTHROPIC = ((anthropic.PATHS, messages), (f"{anthropic.PATHS}/count_tokens", count_tokens))
 
 # The same of Ollama's API, whose errors have a shape of their own.
-_OLLAMA_ROUTES = (
+_OLLAMA = (
     ("/", "GET", ollama_models.running, False),
     ("/api/version", "GET", ollama_models.version, False),
     ("/api/tags", "GET", ollama_models.tags, True),
@@ -67,8 +72,6 @@ _OLLAMA_ROUTES = (
     ("/api/embed", "POST", embed, True),
     ("/api/embeddings", "POST", embeddings, True),
 )
-
-_Refusal = Callable[[Request, Exception], Response]
 
 
 def create_app(
@@ -90,34 +93,42 @@ def create_app(
         await gateway.close()
 
     endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching)
+    responses = Responses()
+    response = "/v1/responses/{response}"
     return Starlette(
         routes=[
             *(
                 Route(path, endpoint(handler, guarded=guarded), methods=[method])
                 for path, method, handler, guarded in _ROUTES
             ),
+            Route("/v1/responses", endpoint(responses.create), methods=["POST"]),
+            Route(response, endpoint(responses.get), methods=["GET"]),
+            Route(response, endpoint(responses.delete), methods=["DELETE"]),
             *(
-                Route(
-                    path,
-                    endpoint(handler, guarded=guarded, refusal=ollama_errors.error_response),
-                    methods=[method],
-                )
-                for path, method, handler, guarded in _OLLAMA_ROUTES
+                Route(path, endpoint(handler, dialect=anthropic.DIALECT), methods=["POST"])
+                for path, handler in _ANTHROPIC
+            ),
+            *(
+                Route(path, endpoint(handler, guarded=guarded, dialect=ollama.DIALECT), methods=[method])
+                for path, method, handler, guarded in _OLLAMA
             ),
             WebSocketRoute("/v1/realtime", RealtimeDoor(gateway, realtime, fetching)),
         ],
-        exception_handlers={
-            HTTPException: _by_api(routing_error, ollama_errors.routing_error),
-            Exception: _by_api(internal_error, ollama_errors.internal_error),
-        },
+        exception_handlers={HTTPException: _misrouted, Exception: _broken},
         lifespan=lifespan,
     )
 
 
-def _by_api(openai: _Refusal, ollama: _Refusal) -> _Refusal:
-    """The answer to a fault, in the shape of the API that the path belongs to."""
+def _misrouted(request: Request, error: Exception) -> Response:
+    """A path or a method that does not exist, in the shape of the API that has such paths."""
+    return _api(request).routing_error(request, error)
 
-    def refuse(request: Request, error: Exception) -> Response:
-        return (ollama if request.url.path.startswith("/api/") else openai)(request, error)
 
-    return refuse
+def _broken(request: Request, error: Exception) -> Response:
+    """A fault that nothing foresaw, in the same way."""
+    return _api(request).internal_error(request, error)
+
+
+def _api(request: Request) -> ModuleType:
+    """The errors of the API that the path belongs to."""
+    return next((api for api in (anthropic, ollama) if api.is_ours(request)), openai)

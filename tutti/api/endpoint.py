@@ -41,6 +41,18 @@ class Call:
 Handler = Callable[[Call], Awaitable[ASGIApp]]
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a protocol's clients send their key and are told an error, which `refuse` makes of it and the call's id.
+
+    `id_headers` are the headers that name the call in every answer.
+    """
+
+    key: Callable[[Scope], str | None]
+    refuse: Callable[[TuttiError, str], ASGIApp]
+    id_headers: tuple[bytes, ...] = (b"x-request-id",)
+
+
 class ClientGone(Exception):
     """The client left before it had sent everything."""
 
@@ -56,27 +68,28 @@ class Endpoint:
         guarded: bool = True,
         max_body: int = MAX_BODY,
         fetching: FetchLimits | None = None,
-        refusal: Callable[[TuttiError], ASGIApp] = error_response,
+        dialect: Dialect | None = None,
     ) -> None:
-        """`refusal` is the response for an error, in the shape of the API that the path belongs to."""
+        """`dialect` is of the API that the path belongs to (default: OpenAI's)."""
         self._gateway = gateway
         self._handler = handler
         self._guarded = guarded
         self._max_body = max_body
         self._fetching = fetching or FetchLimits()
-        self._refusal = refusal
+        self._dialect = dialect or OPENAI
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
         chunks = _body(receive)
         name = _call_id(scope)
+        send = _naming(send, name, self._dialect.id_headers)
         try:
             try:
-                caller = self._gateway.authorize(bearer(scope)) if self._guarded else ANYONE
+                caller = self._gateway.authorize(self._dialect.key(scope)) if self._guarded else ANYONE
                 body = await _join(chunks, self._max_body)
             except TuttiError as error:
                 await _discard(chunks, self._max_body)
-                await self._refusal(error)(scope, receive, _naming(send, name))
+                await self._dialect.refuse(error, name)(scope, receive, send)
                 return
         except ClientGone:
             return
@@ -85,13 +98,13 @@ class Endpoint:
         kind = header(scope, b"content-type") or b""
         path = scope.get("path_params", {})
         call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))
-        await _until_disconnect(self._answer(call, scope, receive, _naming(send, name)), receive)
+        await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._handler(call)
         except TuttiError as error:
-            response = self._refusal(error)
+            response = self._dialect.refuse(error, call.caller.call)
         await response(scope, receive, send)
 
 
@@ -101,13 +114,13 @@ def _call_id(scope: Scope) -> str:
     return given if _PLAIN.fullmatch(given) else uuid.uuid4().hex
 
 
-def _naming(send: Send, name: str) -> Send:
-    """`send` with the header `x-request-id` in every answer."""
+def _naming(send: Send, name: str, headers: tuple[bytes, ...]) -> Send:
+    """`send` with `name` in these headers of every answer."""
+    naming = [(header, name.encode("latin-1")) for header in headers]
 
     async def named(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), (b"x-request-id", name.encode("latin-1"))]
-            message = {**message, "headers": headers}
+            message = {**message, "headers": [*message.get("headers", ()), *naming]}
         await send(message)
 
     return named
@@ -177,3 +190,6 @@ def header(scope: Scope, name: bytes) -> bytes | None:
     """The first header of that name, which is in lower case."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     return next((value for key, value in headers if key == name), None)
+
+
+OPENAI = Dialect(bearer, lambda error, _: error_response(error))

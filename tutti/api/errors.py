@@ -23,14 +23,18 @@ _TYPES = {401: "authentication_error", 404: "not_found_error", 503: "service_una
 def error_object(error: TuttiError) -> dict[str, Any]:
     """The body for `error`."""
     kind = _TYPES.get(error.status, "invalid_request_error" if error.status < 500 else "server_error")
-    message = error.message
+    return {"error": {"message": said(error), "type": kind, "param": error.param, "code": error.code}}
+
+
+def said(error: TuttiError) -> str:
+    """The error's message, with the stage where that is what failed."""
     if error.stage is not None and error.status >= 500:
-        message = f"{message} (stage: {error.stage})"
-    return {"error": {"message": message, "type": kind, "param": error.param, "code": error.code}}
+        return f"{error.message} (stage: {error.stage})"
+    return error.message
 
 
-def error_response(error: TuttiError) -> Response:
-    """The HTTP response for `error`."""
+def error_headers(error: TuttiError) -> dict[str, str]:
+    """The headers of a response that tells `error`, in any protocol."""
     headers = {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(math.ceil(error.retry_after), 1))
@@ -38,7 +42,13 @@ def error_response(error: TuttiError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         headers["Connection"] = "close"  # the rest of the body is not read
-    return Response(msgspec.json.encode(error_object(error)), error.status, headers, "application/json")
+    return headers
+
+
+def error_response(error: TuttiError) -> Response:
+    """The HTTP response for `error`."""
+    body = msgspec.json.encode(error_object(error))
+    return Response(body, error.status, error_headers(error), "application/json")
 
 
 def error_event(error: TuttiError) -> bytes:
@@ -64,6 +74,9 @@ def routing_error(request: Request, error: Exception) -> Response:
 
 def internal_error(request: Request, error: Exception) -> Response:
     """A fault of ours that nothing foresaw; the server's log has the details."""
-    return error_response(
-        TuttiError(f"Internal error ({type(error).__name__}); the server's log has the details.")
-    )
+    return error_response(unforeseen(error))
+
+
+def unforeseen(error: Exception) -> TuttiError:
+    """What callers are told of a fault that nothing foresaw."""
+    return TuttiError(f"Internal error ({type(error).__name__}); the server's log has the details.")

@@ -33,6 +33,11 @@ def sse(value: object) -> bytes:
     return b"data: " + _encoder.encode(value) + b"\n\n"
 
 
+def named_sse(name: str, value: object) -> bytes:
+    """The same in an event that has a name."""
+    return b"event: " + name.encode() + b"\n" + sse(value)
+
+
 class ByteStream:
     """A response that sends the pieces of a file as they come.
 

@@ -21,14 +21,21 @@ _AT_ONCE = 8  # fetches of a request under way
 
 
 async def gather(
-    messages: Sequence[Message], takes: frozenset[str], limits: FetchLimits, *, soundtracks: bool = False
+    messages: Sequence[Message],
+    takes: frozenset[str],
+    limits: FetchLimits,
+    *,
+    soundtracks: bool = False,
+    names: Mapping[tuple[int, int], str] | None = None,
 ) -> tuple[list[Message], list[Media]]:
     """The messages, each medium in them only marked (`{"type": "image"}`), and the media, in the order of the marks.
 
     `takes` are the modalities that the model takes; with `soundtracks`, videos are heard, too. Fetched a few at a time;
-    the first failure ends the others. Raises InvalidRequest, FetchError: both name the part, `messages[i].content[j]`.
+    the first failure ends the others. Raises InvalidRequest, FetchError: both name the part, as `names` has it for
+    (message, part), where the caller wrote something else than these messages, else `messages[i].content[j]`.
     """
-    places = [place for index, message in enumerate(messages) for place in _places(index, message)]
+    names = names or {}
+    places = [place for index, message in enumerate(messages) for place in _places(index, message, names)]
     if not places:
         return list(messages), []
     urls = [place.url(takes) for place in places]
@@ -55,9 +62,10 @@ class _Place:
     part: int
     modality: str
     content: Mapping[str, Any]
+    name: str
 
     def __str__(self) -> str:
-        return f"messages[{self.message}].content[{self.part}]"
+        return self.name
 
     def url(self, takes: frozenset[str]) -> str:
         """The URL of the medium; base64 becomes a data URI. Raises InvalidRequest, also if the model takes none."""
@@ -113,13 +121,23 @@ class _Fetching:
             )
 
 
-def _places(index: int, message: Message) -> list[_Place]:
+def _places(index: int, message: Message, names: Mapping[tuple[int, int], str]) -> list[_Place]:
     """The media of one message. What is not of OpenAI's form is left for those who read the text."""
     content = message.get("content") if isinstance(message, Mapping) else None
     if not isinstance(content, list):
         return []
     found = ((place, part, modality_of(part)) for place, part in enumerate(content))
-    return [_Place(index, place, modality, part) for place, part, modality in found if modality is not None]
+    return [
+        _Place(
+            index,
+            place,
+            modality,
+            part,
+            names.get((index, place), f"messages[{index}].content[{place}]"),
+        )
+        for place, part, modality in found
+        if modality is not None
+    ]
 
 
 def _marked(messages: Sequence[Message], places: Sequence[_Place]) -> list[Message]:

@@ -23,9 +23,9 @@ from tutti.api.openai.parse import parse
 from tutti.api.openai.sampling import sampling_params, structured_outputs
 from tutti.api.openai.spoken import SpokenStream, whole
 from tutti.api.openai.tools import read_tools
+from tutti.api.reading import reading, thinking
 from tutti.api.stream import DONE, EventStream, sse
 from tutti.events import AudioDelta, Done, Failed, PromptLogprobs, TextDelta, Usage
-from tutti.models.parsers.base import OutputParser
 from tutti.request import Chat, Request, Tokens
 
 
@@ -58,14 +58,13 @@ class ChatJob:
         job = Job.of(call, fields, "chatcmpl")
         form = structured_outputs(fields)
         chat = _chat(fields, constrained=form is not None)
-        parsers: list[OutputParser | None] = [None] * (fields.n or 1)
-        changes: dict[str, Any] = {}
-        if form is None:  # an answer of a form the caller gave is content, all of it
-            parsers = [job.processor.output_parser(chat) for _ in parsers]
-            if chat.tool_choice not in ("auto", "none"):
-                form = job.processor.tool_grammar(chat, parallel=fields.parallel_tool_calls is not False)
-            if any(parser.needs_special_tokens for parser in parsers if parser is not None):
-                changes["skip_special_tokens"] = False
+        read = reading(
+            job.processor,
+            chat,
+            form,
+            parallel=fields.parallel_tool_calls is not False,
+            outputs=fields.n or 1,
+        )
         max_tokens = (
             fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
         )
@@ -74,8 +73,8 @@ class ChatJob:
             job.processor.generation_defaults,
             max_tokens=max_tokens,
             logprobs=(fields.top_logprobs or 0) if fields.logprobs else None,
-            structured_outputs=form,
-            **changes,
+            structured_outputs=read.form,
+            **read.changes,
         )
         request = Request(
             id=job.request_id(),
@@ -99,7 +98,7 @@ class ChatJob:
                 parallel_calls=fields.parallel_tool_calls is not False,
                 show_reasoning=fields.include_reasoning is not False,
             )
-            for parser in parsers
+            for parser in read.parsers
         ]
         return cls(job, fields, chat, request, messages, encoder)
 
@@ -286,16 +285,12 @@ class _Choice:
 
 
 def _chat(fields: ChatFields, *, constrained: bool) -> Chat:
-    """The conversation. A form the caller asks for leaves no room for thinking aloud, so templates are told."""
+    """The conversation."""
     tools, choice = read_tools(fields)
     variables: dict[str, Any] = {}
     if fields.documents is not None:
         variables["documents"] = fields.documents
-    if fields.reasoning_effort is not None:
-        variables["reasoning_effort"] = fields.reasoning_effort
-        variables["enable_thinking"] = fields.reasoning_effort != "none"
-    if constrained:
-        variables["enable_thinking"] = False
+    variables |= thinking(fields.reasoning_effort, constrained)
     return Chat(
         messages=tuple(fields.messages),
         tools=tools,

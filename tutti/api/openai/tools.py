@@ -15,9 +15,14 @@ def read_tools(fields: ChatFields) -> tuple[tuple[dict[str, Any], ...], ToolChoi
 
     Raises InvalidRequest.
     """
-    tools = tuple(fields.tools or ())
+    return check_tools(tuple(fields.tools or ()), fields.tool_choice)
+
+
+def check_tools(
+    tools: tuple[dict[str, Any], ...], choice: ToolChoice | None
+) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
+    """The same, of tools and a choice in the form that chats have. Raises InvalidRequest."""
     names = [_name(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
-    choice = fields.tool_choice
     if choice is None:
         return tools, "auto" if tools else "none"
     if choice not in ("none", "auto", "required") and not isinstance(choice, dict):

@@ -58,7 +58,7 @@ def _history_as_text(messages: Sequence[Message]) -> list[Message]:
     for message in messages:
         result = message["role"] == "tool"
         if result:
-            message = {"role": "user", "content": _wrap("tool_response", _text(message.get("content")))}
+            message = {"role": "user", "content": _wrapped("tool_response", message.get("content"))}
         elif message.get("tool_calls"):
             message = _calls_as_text(message)
         if made and message["role"] == "user" == made[-1]["role"] and (result or after_result):
@@ -71,7 +71,8 @@ def _history_as_text(messages: Sequence[Message]) -> list[Message]:
 
 def _calls_as_text(message: Message) -> Message:
     made = {key: value for key, value in message.items() if key != "tool_calls"}
-    made["content"] = _text(made.get("content"))
+    if not _has_media(made.get("content")):
+        made["content"] = _text(made.get("content"))
     for call in message["tool_calls"]:
         function = {"name": call["function"]["name"], "arguments": call["function"]["arguments"]}
         made = _join(made, _wrap("tool_call", json.dumps(function, ensure_ascii=False)), "\n")
@@ -82,16 +83,41 @@ def _wrap(tag: str, text: str) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
+def _wrapped(tag: str, content: Any) -> str | list[Message]:
+    """`content` between tags, with the media in it where they are."""
+    if not _has_media(content):
+        return _wrap(tag, _text(content))
+    opened, closed = {"type": "text", "text": f"<{tag}>\n"}, {"type": "text", "text": f"\n</{tag}>"}
+    return [opened, *content, closed]
+
+
+def _has_media(content: Any) -> bool:
+    return isinstance(content, list) and any(part["type"] != "text" for part in content)
+
+
 def _text(content: Any) -> str:
     if isinstance(content, list):
         return "\n".join(part["text"] for part in content)
     return content or ""
 
 
-def _join(message: Message, text: Any, gap: str = "\n\n") -> Message:
-    """`message` with `text` behind its content; content stays a list of parts when it is one."""
-    before, after = _text(message.get("content")), _text(text)
+def _parts(content: Any) -> list[Message]:
+    if isinstance(content, list):
+        return content
+    return [{"type": "text", "text": content}] if content else []
+
+
+def _join(message: Message, content: Any, gap: str = "\n\n") -> Message:
+    """`message` with `content` behind its own; content stays a list of parts when it is one."""
+    own = message.get("content")
+    if _has_media(own) or _has_media(content):
+        first, more = _parts(own), _parts(content)
+        if first and more and first[-1]["type"] == more[0]["type"] == "text":
+            between = {"type": "text", "text": first[-1]["text"] + gap + more[0]["text"]}
+            return {**message, "content": [*first[:-1], between, *more[1:]]}
+        return {**message, "content": [*first, *more]}
+    before, after = _text(own), _text(content)
     joined = f"{before}{gap if before and after else ''}{after}"
-    if isinstance(message.get("content"), list) or isinstance(text, list):
+    if isinstance(own, list) or isinstance(content, list):
         return {**message, "content": [{"type": "text", "text": joined}]}
     return {**message, "content": joined}

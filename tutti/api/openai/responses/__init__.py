@@ -1,0 +1,1 @@
+"""OpenAI's `/v1/responses`, by the items and events that its official client reads."""
