@@ -112,7 +112,7 @@ def _pieces(tensor: SourceTensor, kind: BlockType) -> Iterator[memoryview]:
             rows = _converted(data[start : start + step], tensor.kind, kind)
         except CheckpointError as error:
             raise CheckpointError(f"{tensor.name}: {error.message}") from error
-        yield memoryview(rows.contiguous().flatten().numpy())
+        yield rows.contiguous().flatten().numpy().data
     del data
     tensor.release()
 
