@@ -38,7 +38,7 @@ $(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/
 	@$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"
 	@touch $@
 
-demo: $(NATIVE)  ## pico reads, sees and hears: in the terminal, over HTTP by the OpenAI SDK, and in Python
+demo: $(NATIVE)  ## pico reads, sees, hears and speaks: in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
 test: lint $(NATIVE)  ## lint, then every test
@@ -68,9 +68,10 @@ bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes; three hours on two cores)
 	$(BIN)/python -m pico
 
-pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and print the tables
+pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and listen to its answers
 	$(BIN)/python -m pico.evaluate
 	$(BIN)/python -m pico.evaluate_senses
+	$(BIN)/python -m pico.speaking
 
 clean:  ## remove caches and build outputs (keeps .venv)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,6 +1,7 @@
-"""`make demo`: pico reads, sees and hears in the terminal, over HTTP through the OpenAI SDK, and in Python.
+"""`make demo`: pico reads, sees, hears and speaks in the terminal, over HTTP through the OpenAI SDK, and in Python.
 
-Every answer is shown as it comes and compared with the right one; a wrong one makes the demonstration fail.
+Every answer is shown as it comes and compared with the right one; a wrong one makes the demonstration fail. What is
+spoken is in the folder `build/demo` afterwards.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from pathlib import Path
 from typing import Any
 
 TUTTI = [sys.executable, "-m", "tutti"]
-SHAPES, QUESTION = Path("docs/demo/shapes.png"), Path("docs/demo/question.flac")
+SHAPES, QUESTION, SPOKEN = Path("docs/demo/shapes.png"), Path("docs/demo/question.flac"), Path("build/demo")
 TERMINAL = (
-    ("What is 7 plus 8?", "7 plus 8 is 15."),
-    ("你是谁?", "我是pico,一个玩具世界的小小演示模型。"),
-    (f"What is in {SHAPES}?", "From left to right: a blue diamond, a yellow star and a blue square."),
-    (str(QUESTION), "19 plus 14 is 33."),
+    (("What is 7 plus 8?",), "7 plus 8 is 15."),
+    (("你是谁?",), "我是pico,一个玩具世界的小小演示模型。"),
+    ((f"What is in {SHAPES}?",), "From left to right: a blue diamond, a yellow star and a blue square."),
+    ((str(QUESTION), "--speak", str(SPOKEN / "answer.wav")), "19 plus 14 is 33."),
 )
-ALOUD = ("what did I say?", "what is the sum of nineteen and fourteen")
+WRITTEN_DOWN = ("what did I say?", "what is the sum of nineteen and fourteen")
+ALOUD = "19 plus 14 is 33."
 HTTP = (
     ("What is 12 minus 5?", "12 minus 5 is 7."),
     ("What day comes after Monday?", "Tuesday comes after Monday."),
@@ -42,21 +44,25 @@ def main() -> int:
     """Run the three parts; the number of wrong answers."""
     wrong = 0
     print("1. In the terminal\n")
-    for question, right in TERMINAL:
-        print(f"$ tutti run pico {shlex.quote(question)}")
-        wrong += _judge(_in_terminal(question), right)
+    SPOKEN.mkdir(parents=True, exist_ok=True)
+    for words, right in TERMINAL:
+        print(f"$ tutti run pico {shlex.join(words)}")
+        wrong += _judge(_in_terminal(*words), right)
     print("2. Over HTTP, through the OpenAI SDK\n")
     with _server() as url:
         for question, right in HTTP:
             print(f">>> {question}")
             wrong += _judge(_over_http(url, question), right)
-        question, right = ALOUD
+        question, right = WRITTEN_DOWN
         print(f">>> {QUESTION} {question}")
         wrong += _judge(_over_http(url, [_recording(), {"type": "text", "text": question}]), right)
+        print(f">>> {QUESTION}, answered aloud")
+        wrong += _judge(_aloud(url, SPOKEN / "answer.mp3"), ALOUD)
     print("3. In Python: tutti.LLM\n")
     for (question, right), answer in zip(PYTHON, _in_python(), strict=True):
         print(f">>> {question}\n{answer}")
         wrong += _judge(answer, right)
+    print(f"Spoken: {', '.join(map(str, sorted(SPOKEN.iterdir())))}\n")
     print("Every answer is right." if not wrong else f"{wrong} answers are wrong.")
     return wrong
 
@@ -68,9 +74,9 @@ def _judge(answer: str, right: str) -> bool:
     return wrong
 
 
-def _in_terminal(question: str) -> str:
+def _in_terminal(*words: str) -> str:
     """The answer of `tutti run`, shown while it comes."""
-    command = [*TUTTI, "run", "pico", question]
+    command = [*TUTTI, "run", "pico", *words]
     child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert child.stdout is not None
     said = b""
@@ -124,6 +130,24 @@ def _over_http(url: str, question: str | list[dict[str, Any]]) -> str:
         said += piece
     print()
     return said
+
+
+def _aloud(url: str, file: Path) -> str:
+    """What is said to a spoken question, by the OpenAI SDK; its sound goes into `file`, an MP3."""
+    from openai import OpenAI
+
+    answer = OpenAI(base_url=url, api_key="none").chat.completions.create(
+        model="pico",
+        messages=[{"role": "user", "content": [_recording()]}],  # type: ignore[list-item,misc]
+        modalities=["text", "audio"],
+        audio={"voice": "pico", "format": "mp3"},
+        temperature=0,
+    )
+    audio = answer.choices[0].message.audio
+    assert audio is not None
+    file.write_bytes(base64.b64decode(audio.data))
+    print(audio.transcript)
+    return audio.transcript
 
 
 def _in_python() -> list[str]:
