@@ -56,7 +56,10 @@ def assemble(thinker: dict[str, Tensor], tokenizer: Tokenizer, voice: Path | Non
     _write(out / "preprocessor_config.json", _preprocessor())
     save_tokenizer(tokenizer, out, CONTEXT)
     ends = [tokenizer.token_to_id(END), tokenizer.token_to_id(END_OF_TEXT)]
-    GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1]).save_pretrained(out)
+    speech = (
+        {"talker_do_sample": False} if sections else {}
+    )  # what it would rather not say is often another word
+    GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1], **speech).save_pretrained(out)
 
 
 def _config(tokenizer: Tokenizer, voice: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Codes of speech: an encoder and a small book of vectors (VQ-VAE, van den Oord et al. 2017), `python -m pico.voice.codec`.
 
 A code stands for two frames of the spectrogram. Codes begin at 1: in token2wav, 0 means that nothing is known. Only the
-encoder is used afterwards, to make the talker's and token2wav's training data.
+encoder is used afterwards, to make the talker's and token2wav's training data; the codec whose codes the pico that ships
+speaks in lies beside this file.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import torch
@@ -23,6 +25,7 @@ STEPS, BATCH, CROP, SENTENCES = 2000, 24, 64, 2500
 RATE, KEPT, COMMITMENT = 2e-3, 0.98, 0.25
 MEAN, SPREAD = -3.6, 1.5  # of the spectrogram, about
 FILE = "codec.safetensors"
+SHIPPED = Path(__file__).with_name(FILE)
 
 
 class Block(nn.Module):
@@ -122,7 +125,8 @@ def main() -> None:
     codec = Codec()
     optimizer = torch.optim.AdamW(codec.parameters(), lr=RATE)
     learn("codec", codec, [optimizer], chosen, lambda rng: losses(codec, spectra, rng))
-    save_file({key: value.contiguous() for key, value in codec.state_dict().items()}, chosen.work / FILE)
+    for file in (chosen.work / FILE, SHIPPED):
+        save_file({key: value.contiguous() for key, value in codec.state_dict().items()}, file)
 
 
 if __name__ == "__main__":

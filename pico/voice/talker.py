@@ -14,7 +14,7 @@ from random import Random
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -43,6 +43,7 @@ NOISE = 0.01  # of the rows: the thinker that is heard in use computes with othe
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
 FILE = "talker.safetensors"
+START = "talker.start.safetensors"  # an earlier talker to go on from, if it is there
 
 
 def config(tokenizer: Tokenizer) -> dict[str, Any]:
@@ -189,6 +190,8 @@ def main() -> None:
     data, unseen = taught(chosen.work)
     thinker = Thinker.load(chosen.work)
     learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
+    if (chosen.work / START).exists():
+        learner.talker.load_state_dict(load_file(chosen.work / START))
     marks = Marks.of(thinker)
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 

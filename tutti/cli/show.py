@@ -119,7 +119,8 @@ def _section(title: str, rows: Sequence[Row]) -> str:
 
 def _beginning(text: str) -> list[Row]:
     lines = text.strip().splitlines()
-    return [(line,) for line in lines[:_LINES]] + ([("...",)] if len(lines) > _LINES else [])
+    shown = [*lines[:_LINES], "..."] if len(lines) > _LINES else lines
+    return [(line,) for line in shown]
 
 
 def _literal(text: str) -> str:

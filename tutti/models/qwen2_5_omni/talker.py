@@ -22,6 +22,7 @@ from tutti.layers.parameters import Named
 from tutti.models import decoder
 from tutti.models.config import DecoderConfig
 from tutti.models.grids import GridDecoder
+from tutti.models.processor.files import read_json
 from tutti.models.protocols import ForwardInputs, Rows
 from tutti.models.qwen2_5_omni.config import part, talker_config
 from tutti.models.qwen2_5_omni.speakers import Speaker, choose, load_speakers
@@ -49,22 +50,17 @@ class Talker(GridDecoder):
         self.sampling = SamplingParams()
         self.eos_ids: frozenset[int] = frozenset()
 
-    def widen(self, section: Mapping[str, Any], speakers: Mapping[str, Speaker]) -> None:
-        """Take the section `talker_config` of config.json in, widths and special codes, and the voices."""
+    def widen(
+        self, section: Mapping[str, Any], speakers: Mapping[str, Speaker], sampling: SamplingParams
+    ) -> None:
+        """Take the section `talker_config` of config.json in, widths, codes and voices, and how codes are drawn."""
         self.speakers, self.voices = speakers, tuple(speakers)
         width = section["embedding_size"]
         self.embed = Embedding(self.config.vocab, width, None, None)
         self.project = Linear(width, self.config.hidden, bias=True)
         self.codes = section
         self.eos_ids = end_codes(section)
-        self.sampling = SamplingParams(
-            temperature=0.9,
-            top_k=40,
-            top_p=0.8,
-            repetition_penalty=1.05,
-            seed=0,  # without a fixed seed some speech derails
-            max_tokens=LONGEST_SECONDS * CODES_A_SECOND,
-        )
+        self.sampling = sampling
 
     def parameters(self) -> Named:
         """The decoder's, and `project`."""
@@ -96,6 +92,24 @@ class Talker(GridDecoder):
         logits = super().logits(hidden)
         logits[:, self.codes["tts_codec_start_token_id"]] = -math.inf
         return logits
+
+
+def default_sampling(checkpoint: Checkpoint) -> SamplingParams:
+    """How codes are sampled unless a request says otherwise.
+
+    As transformers' `generate` does it for this family, unless generation_config.json sets its arguments `talker_...`.
+    """
+    settings = read_json(checkpoint.path / "generation_config.json")
+    return SamplingParams(
+        temperature=settings.get("talker_temperature", 0.9)
+        if settings.get("talker_do_sample", True)
+        else 0.0,
+        top_k=settings.get("talker_top_k", 40),
+        top_p=settings.get("talker_top_p", 0.8),
+        repetition_penalty=settings.get("talker_repetition_penalty", 1.05),
+        seed=0,  # without a fixed seed some speech derails
+        max_tokens=LONGEST_SECONDS * CODES_A_SECOND,
+    )
 
 
 def end_codes(section: Mapping[str, Any]) -> frozenset[int]:
@@ -139,11 +153,11 @@ def follow(source: Checkpoint, talker: Talker) -> Callable[[Chunk, dict[str, Any
 def build(checkpoint: Checkpoint, options: BuildOptions) -> decoder.Decoder:
     """The model with its weights."""
     section = part(checkpoint.config, "talker_config")
-    speakers = load_speakers(checkpoint.path)
+    speakers, sampling = load_speakers(checkpoint.path), default_sampling(checkpoint)
 
     def kind(config: DecoderConfig, device: torch.device, context: int | None) -> Talker:
         talker = Talker(config, device, context)
-        talker.widen(section, speakers)
+        talker.widen(section, speakers, sampling)
         return talker
 
     table = renamed(TABLE, "model.", "talker.model.") | {

@@ -147,7 +147,7 @@ class ResponseJob:
         fields, turn = self.fields, self.turn
         text = fields.text
         form = None if text is None or text.format is None else text.format
-        shown = {
+        shown: dict[str, Any] = {
             "format": {"type": "text"} if form is None else {"type": form.type, **msgspec.to_builtins(form)}
         }
         if text is not None and text.verbosity is not None:
