@@ -29,7 +29,7 @@ from .codec import CODES, load_codec
 from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
 from .rows import Thinker
 
-STEPS, LESSONS = 4200, 28_000
+STEPS, LESSONS = 5600, 28_000
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (

@@ -111,7 +111,7 @@ def any_state(draw_) -> SamplerState:
         "max_tokens": None,
         "stop_token_ids": draw_(st.lists(token_ids, max_size=2)),
         "logit_bias": draw_(st.none() | st.dictionaries(token_ids, st.floats(-5, 5, width=32), max_size=4)),
-        "allowed_token_ids": draw_(st.none() | st.lists(token_ids, min_size=60, max_size=90)),
+        "allowed_token_ids": draw_(st.none() | st.lists(token_ids, min_size=60, max_size=90, unique=True)),
     }
     if some == "filtered":
         params |= {
