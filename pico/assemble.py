@@ -56,9 +56,8 @@ def assemble(thinker: dict[str, Tensor], tokenizer: Tokenizer, voice: Path | Non
     _write(out / "preprocessor_config.json", _preprocessor())
     save_tokenizer(tokenizer, out, CONTEXT)
     ends = [tokenizer.token_to_id(END), tokenizer.token_to_id(END_OF_TEXT)]
-    speech = (
-        {"talker_do_sample": False} if sections else {}
-    )  # what it would rather not say is often another word
+    # Of its voice, too: what it would rather not say is often another word.
+    speech = {"talker_do_sample": False} if sections else {}
     GenerationConfig(do_sample=False, eos_token_id=ends, pad_token_id=ends[1], **speech).save_pretrained(out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
@@ -84,10 +84,7 @@ def lessons(
 
 def keep(made: Sequence[Lesson], file: Path) -> None:
     """Writes lessons to a file, for a run that goes on."""
-    parts = {
-        name: torch.cat([getattr(one, name) for one in made])
-        for name in ("prompt", "reply", "ids", "codes", "saying")
-    }
+    parts = {field.name: torch.cat([getattr(one, field.name) for one in made]) for field in fields(Lesson)}
     lengths = [[len(one.prompt), len(one.reply), len(one.codes)] for one in made]
     torch.save(parts | {"lengths": torch.tensor(lengths)}, file.with_suffix(".partial"))
     file.with_suffix(".partial").replace(file)
@@ -98,9 +95,7 @@ def kept(file: Path) -> list[Lesson]:
     parts = torch.load(file, weights_only=True)
     prompts, replies, codes = parts.pop("lengths").unbind(1)
     lengths = {"prompt": prompts, "reply": replies, "ids": replies, "codes": codes, "saying": codes}
-    cut = (
-        parts[name].split(lengths[name].tolist()) for name in ("prompt", "reply", "ids", "codes", "saying")
-    )
+    cut = (parts[field.name].split(lengths[field.name].tolist()) for field in fields(Lesson))
     return [Lesson(*one) for one in zip(*cut, strict=True)]
 
 
@@ -254,8 +249,8 @@ def batch(
         for index, filler in enumerate(fillers)
     ]
     if places is not None:
-        rows = max(1, places // length)
-        parts = [_padded(part[:rows], rows, filler) for part, filler in zip(parts, fillers, strict=True)]
+        count = max(1, places // length)
+        parts = [_padded(part[:count], count, filler) for part, filler in zip(parts, fillers, strict=True)]
     return Batch(*parts)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -102,26 +103,18 @@ class FlowNetwork(nn.Module):
         `codes` int64 [1, codes]; `voice`: what `voice` makes of a speaker.
         """
         said = self.text_embed(torch.cat([codes, torch.zeros_like(codes)]))
-        columns = self._columns(said.shape[2])
-        return F.linear(said, self.input_embed.proj.weight[:, columns]) + voice
+        return F.linear(said, self.input_embed.columns.code) + voice
 
     def voice(self, condition: Tensor, mel: Tensor) -> Tensor:
         """What a speaker gives to every frame, with guidance and without: float32 [2, 1, width].
 
         The checkpoint's `condition` float32 [1, condition] and `mel` float32 [1, frames, bands].
         """
-        enter = self.input_embed.proj
+        enter, columns = self.input_embed.proj, self.input_embed.columns
         heard = self.input_embed.spk_encoder(torch.cat([mel, torch.zeros_like(mel)]))
         speaker = torch.cat([condition, torch.zeros_like(condition)])
-        before = self.bands + heard.shape[1]
-        of_voice, of_speaker = enter.weight[:, self.bands : before], enter.weight[:, -speaker.shape[1] :]
-        given = F.linear(heard, of_voice, enter.bias) + F.linear(speaker, of_speaker)
+        given = F.linear(heard, columns.voice, enter.bias) + F.linear(speaker, columns.speaker)
         return given[:, None]
-
-    def _columns(self, width: int) -> slice:
-        """Where the codes' embedding enters: behind state and voice."""
-        begin = self.bands + self.input_embed.voice_width
-        return slice(begin, begin + width)
 
     def rotation(self, frames: int) -> tuple[Tensor, Tensor]:
         """cos and sin of every frame's position, float32 [frames, head_dim / 2], on the weights' device."""
@@ -211,12 +204,30 @@ class _CodeEmbedding(nn.Module):
         return embedded.repeat_interleave(self.repeats, dim=1)
 
 
+class Columns(NamedTuple):
+    """What each part of a frame is multiplied with, [width, part's width]."""
+
+    state: Tensor
+    voice: Tensor
+    code: Tensor
+    speaker: Tensor
+
+
 class _InputEmbedding(nn.Module):
     """What is known of a frame: its state, the voice that `spk_encoder` hears, the code, the checkpoint's voice."""
 
     def __init__(self, config: Config, width: int) -> None:
         super().__init__()
-        self.voice_width, code = config.get("enc_dim", 128), config.get("emb_dim", 512)
-        speaker = config.get("enc_emb_dim", 192)
-        self.proj = Linear(config.get("mel_dim", 80) + self.voice_width + code + speaker, width)
+        self._widths = (
+            config.get("mel_dim", 80),
+            config.get("enc_dim", 128),
+            config.get("emb_dim", 512),
+            config.get("enc_emb_dim", 192),
+        )
+        self.proj = Linear(sum(self._widths), width)
         self.spk_encoder = SpeakerEncoder(config)
+
+    @property
+    def columns(self) -> Columns:
+        """The matrix `proj`, apart."""
+        return Columns(*self.proj.weight.split(self._widths, dim=1))

@@ -47,7 +47,7 @@ class Flow:
         self.frames = codes.shape[1] * network.repeats
         self._past, self._new = past, new
         self._slopes = 0  # computed so far
-        self._enter = network.input_embed.proj.weight[:, : network.bands]
+        self._enter = network.input_embed.columns.state
         self._known = network.known(codes, voice)
         first = past.blocks * network.block
         self._cos, self._sin = (turns[first:] for turns in network.rotation(first + self.frames))
