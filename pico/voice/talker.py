@@ -26,6 +26,7 @@ from pico.training import Losses, Options, learn, make_optimizers, options, spli
 from pico.values import Split
 
 from .codec import CODES, load_codec
+from .codec import FILE as CODEC
 from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
 from .rows import Thinker
 
@@ -156,8 +157,9 @@ def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
 
 
 def teach(work: Path, seed: str, split: Split, count: int, drills: float, file: Path) -> None:
-    """Makes lessons, unless they are there."""
-    if not file.exists():
+    """Makes lessons, unless they are there and no older than the codec and the thinker that they come from."""
+    made_of = max((work / name).stat().st_mtime for name in (CODEC, "thinker.pt"))
+    if not file.exists() or file.stat().st_mtime < made_of:
         torch.set_num_threads(1)
         chosen = Options(work, 0, 1, 0)
         keep(lessons(seed, split, count, Thinker.load(work), load_codec(chosen), drills), file)
