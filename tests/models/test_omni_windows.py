@@ -36,7 +36,7 @@ def sounds(*cuts: int) -> torch.Tensor:
     heard, pieces, done = Heard(), [], 0
     with torch.inference_mode():
         for cut in (*cuts, len(CODES)):
-            window = Window(CODES[done : cut + 12], cut - done, voice, heard)
+            window = Window(CODES[done : cut + 12], done, cut - done, voice, heard)
             pieces += [one.samples for one in token2wav.run([window])]
             done = cut
     return torch.cat(pieces)
