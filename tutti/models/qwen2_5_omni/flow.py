@@ -119,7 +119,7 @@ class Flow:
         return -(-(back + 1 + ahead) * self.network.block // _GROUP) * _GROUP
 
     def _beside(self, back: int, ahead: int) -> Tensor:
-        """Keys and values that each block is shown, [blocks, keys, 2, heads, dim]: overlapping views, where they can be.
+        """Keys and values that each block is shown, [blocks, keys, 2, heads, dim]: overlapping views if they can be.
 
         A layer that looks back is shown what was kept of the window before, and leaves the last new block's.
         """

@@ -29,7 +29,11 @@ from tutti.models.towers import fill_tower
 FLOW, VOCODER = "token2wav.code2wav_dit_model.", "token2wav.code2wav_bigvgan_model."
 RATE = 24_000
 SEED = 0  # of the noise: the same codes give the same sound
-SIZES = ((0, 24), (24, 48), (72, 96))  # from which code on how many are sounded at a time, 50 a second
+# From which code on how many are sounded at a time, 50 a second. A window is made while the one before plays: at 0.5 s
+# of work for a second and 0.2 s for a window, one that is half again as long is just in time and one of twice the
+# length is not. 192 come when such a listener has some seconds in hand.
+SIZES = ((0, 24), (24, 36), (60, 48), (156, 72), (228, 96), (612, 192))
+HASTE = 16  # what a code counts on a CPU if somebody listens: a step of 125 is as fast a code as a longer one
 BEHIND = 12  # codes that go with them: a block
 CONTEXT = 24  # frames of the spectrogram before new ones that the vocoder hears again
 
@@ -52,6 +56,7 @@ class Window:
     new: int
     speaker: Speaker
     heard: Heard
+    live: bool = False
 
 
 class Token2Wav:
@@ -69,8 +74,9 @@ class Token2Wav:
         raise StageFailed("token2wav takes no part of a request")
 
     def cost(self, item: Window) -> int:
-        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance."""
-        return 4 * len(item.codes)
+        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance; `HASTE` if somebody listens."""
+        frames = 2 * self.flow.repeats * len(item.codes)
+        return frames * HASTE if item.live and self.device.type == "cpu" else frames
 
     def bucket(self, item: Window) -> Hashable:
         """See `OnceModel.bucket`: windows of one size, of answers that all begin or all go on; each in its turn."""
@@ -87,7 +93,8 @@ class Token2Wav:
         known = [item.heard.mel for item in items if item.heard.mel is not None]
         before = known[0].shape[2] if known else 0
         mel = torch.cat([torch.cat(known), mel], dim=2) if known else mel
-        samples: Tensor = self.vocoder(mel).cpu()
+        together = 1 if self.device.type == "cpu" else len(items)  # a CPU's cache holds the waves of one
+        samples = torch.cat([self.vocoder(part) for part in mel.split(together)]).cpu()
         a_frame = samples.shape[1] // mel.shape[2]
         for row, (item, past) in enumerate(zip(items, pasts, strict=True)):
             item.heard.codes, item.heard.past = item.first + item.new, past
@@ -97,7 +104,9 @@ class Token2Wav:
     def _mel(self, items: list[Window]) -> tuple[Tensor, list[Past]]:
         """The spectrograms [windows, bands, frames] of the windows' codes, and what those behind them need."""
         network = self.flow
-        noise = [self._noise(item.first * network.repeats, len(item.codes) * network.repeats) for item in items]
+        noise = [
+            self._noise(item.first * network.repeats, len(item.codes) * network.repeats) for item in items
+        ]
         codes = torch.tensor([item.codes for item in items], device=self.device)
         voices, pasts = [self._voice(item.speaker) for item in items], [item.heard.past for item in items]
         flow = Flow(network, codes, voices, pasts, -(-items[0].new * network.repeats // network.block))
@@ -134,7 +143,7 @@ def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[s
                 return None
         state["done"] = until
         known, heard = tuple(codes[done : until + BEHIND]), state.setdefault("heard", Heard())
-        window = Window(known, done, until - done, choose(speakers, request.voice), heard)
+        window = Window(known, done, until - done, choose(speakers, request.voice), heard, request.live)
         return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge

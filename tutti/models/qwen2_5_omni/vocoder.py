@@ -49,7 +49,7 @@ class Vocoder(nn.Module):
         self.conv_post = Conv1d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """`mel` float32 [answers, bands, frames] (natural logarithms of amplitudes) -> [answers, samples] in [-1, 1]."""
+        """`mel` float32 [answers, bands, frames] (logarithms of amplitudes) -> [answers, samples] in [-1, 1]."""
         x = self.conv_pre(_normalized(mel))
         for stage, up in enumerate(self.ups):
             x = up(x)
