@@ -33,7 +33,7 @@ SEED = 0  # of the noise: the same codes give the same sound
 # of work for a second and 0.2 s for a window, one that is half again as long is just in time and one of twice the
 # length is not. 192 come when such a listener has some seconds in hand.
 SIZES = ((0, 24), (24, 36), (60, 48), (156, 72), (228, 96), (612, 192))
-HASTE = 16  # what a code counts on a CPU if somebody listens: a step of 125 is as fast a code as a longer one
+ON_CPU = 16  # times that a frame's cost counts there: 125 codes at once are as fast a code as more, and sooner done
 BEHIND = 12  # codes that go with them: a block
 CONTEXT = 24  # frames of the spectrogram before new ones that the vocoder hears again
 
@@ -56,7 +56,6 @@ class Window:
     new: int
     speaker: Speaker
     heard: Heard
-    live: bool = False
 
 
 class Token2Wav:
@@ -74,9 +73,9 @@ class Token2Wav:
         raise StageFailed("token2wav takes no part of a request")
 
     def cost(self, item: Window) -> int:
-        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance; `HASTE` if somebody listens."""
+        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance; see `ON_CPU`."""
         frames = 2 * self.flow.repeats * len(item.codes)
-        return frames * HASTE if item.live and self.device.type == "cpu" else frames
+        return frames * ON_CPU if self.device.type == "cpu" else frames
 
     def bucket(self, item: Window) -> Hashable:
         """See `OnceModel.bucket`: windows of one size, of answers that all begin or all go on; each in its turn."""
@@ -143,7 +142,7 @@ def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[s
                 return None
         state["done"] = until
         known, heard = tuple(codes[done : until + BEHIND]), state.setdefault("heard", Heard())
-        window = Window(known, done, until - done, choose(speakers, request.voice), heard, request.live)
+        window = Window(known, done, until - done, choose(speakers, request.voice), heard)
         return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge
