@@ -82,7 +82,7 @@ class Flow:
             hidden.addcmul_(gate_ff, layer.ff(modulated(hidden, scale_ff, shift_ff)))
         shift, scale = moment.last
         out = network.proj_out(modulated(hidden, scale, shift)).float()
-        guided, free = out.unflatten(0, (2, self._windows, -1))[:, :, : self.frames]
+        guided, free = out.unflatten(0, (2, self._windows, -1))[:, :, : self.frames].unbind()
         return guided + (guided - free) * GUIDANCE
 
     def pasts(self) -> list[Past]:
