@@ -47,6 +47,11 @@ def shapes(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def kept_bytes(tensors: Mapping[str, TensorInfo], name: str) -> int:
+    """Bytes that the packed weight `name` takes in memory, where each exponent has two."""
+    return tensors[name + BLOCKS].nbytes + 2 * tensors[name + SCALES].nbytes
+
+
 def unpack(blocks: Tensor, scales: Tensor) -> Quantized:
     """The canonical form of one matrix: `blocks` uint8 [out, in / 32, 16], `scales` uint8 [out, in / 32].
 
