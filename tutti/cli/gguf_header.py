@@ -10,8 +10,8 @@ from typing import Any
 
 from tutti.formats.gguf.blocks.kinds import ALL, KEPT
 from tutti.formats.gguf.metadata import ValueType, file_type
-from tutti.formats.gguf.reader import Array as FileArray
 from tutti.formats.gguf.parts import read_model
+from tutti.formats.gguf.reader import Array as FileArray
 from tutti.hub.create import Facts
 
 

@@ -62,9 +62,7 @@ def unpack(blocks: Tensor, scales: Tensor) -> Quantized:
     from tutti.kernels.weights import Quantized
 
     values = torch.tensor(TWICE, dtype=torch.int8, device=blocks.device)
-    return Quantized(
-        blocks.flatten(1), half_power(scales), None, group_size=BLOCK, bits=4, table=values
-    )
+    return Quantized(blocks.flatten(1), half_power(scales), None, group_size=BLOCK, bits=4, table=values)
 
 
 def half_power(exponents: Tensor) -> Tensor:

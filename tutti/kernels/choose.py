@@ -84,9 +84,7 @@ def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> P
     return onednn.int8_linear if int8 else onednn.linear
 
 
-def _stacked(
-    weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
-) -> PackedLinear:
+def _stacked(weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> PackedLinear:
     """Each part by what packs it."""
     assert isinstance(weight, Stacked)
     sizes = [part.shape[0] for part in weight.parts]

@@ -68,7 +68,7 @@ class PlainLinear:
 
 
 class QuantizedLinear:
-    """The reference on a quantized weight, on any device: a tile of its rows becomes floats, multiplies, and is gone."""
+    """The reference on a quantized weight, on any device: a tile of rows becomes floats, multiplies, and is gone."""
 
     def __init__(self, weight: Quantized, bias: Tensor | None) -> None:
         """`weight` and `bias` [out] on one device."""

@@ -31,8 +31,8 @@ class Quantized:
     """A weight as integer codes: w = (q - zero) * scale + shift, groups of `group_size` columns sharing one scale.
 
     `q`: int8 or uint8 [out, in]; when `bits` divides 8 and q has in * bits / 8 columns, each byte holds 8 / bits codes,
-    the first in the lowest bits, unsigned. `scale`: [out, groups]. `zero`: [out, groups], a number [] that all share, or None
-    for zero. `group_size` = in_features means one scale per output channel. `axis` is the axis the groups run
+    the first in the lowest bits, unsigned. `scale`: [out, groups]. `zero`: [out, groups], a number [] that all share,
+    or None for zero. `group_size` = in_features means one scale per output channel. `axis` is the axis the groups run
     along (1: columns). `shift`: [out, groups], or None for zero: what formats store that give a group its minimum
     rather than the code of zero (no zero equals it where the scale is 0 or the quotient is rounded).
 

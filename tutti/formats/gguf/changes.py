@@ -51,10 +51,14 @@ class Change(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A tensor made of `pieces`; without a change it is the one there is."""
+    """A tensor made of `pieces`; without a change it is the one there is.
+
+    `floats`: the model takes the matrix apart, so that it cannot stay quantized.
+    """
 
     pieces: tuple[Piece, ...]
     change: Change | None = None
+    floats: bool = False
 
     @property
     def shape(self) -> Shape:

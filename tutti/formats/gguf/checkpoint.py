@@ -130,7 +130,7 @@ class GGUFCheckpoint(Checkpoint):
         """The type in which a tensor stays quantized; None for one that does not."""
         kinds = {self.file.tensors[piece.tensor].type for piece in made.pieces}
         kind = kinds.pop()
-        matrix = len(made.shape) == 2 and math.prod(made.shape) > 0
+        matrix = len(made.shape) == 2 and math.prod(made.shape) > 0 and not made.floats
         moved = made.change is None or made.change.moves
         return kind if not kinds and matrix and moved and kind in KEPT else None
 

@@ -49,7 +49,9 @@ def _collected(first: GGUFFile, count: int) -> dict[str, Place]:
         part = read_gguf(path.parent / name)
         keys = Keys(part)
         if (keys.whole("split.no"), keys.whole("split.count")) != (index, count):
-            raise CheckpointError(f"{part.path} does not say that it is part {index + 1} of {count}; fetch it again")
+            raise CheckpointError(
+                f"{part.path} does not say that it is part {index + 1} of {count}; fetch it again"
+            )
         twice = found.keys() & part.tensors.keys()
         if twice:
             raise CheckpointError(f"{part.path}: the tensor {min(twice)!r} is in another part, too")

@@ -152,10 +152,7 @@ class GGUFFile:
                 raise CheckpointError(f"{self.path}: the tensor {place.name!r} is there twice")
             found[place.name] = place
         start = -(-cursor.position // self.alignment) * self.alignment
-        placed = {
-            name: replace(place, offset=start + place.offset)
-            for name, place in found.items()
-        }
+        placed = {name: replace(place, offset=start + place.offset) for name, place in found.items()}
         self._check_places(placed)
         return placed
 

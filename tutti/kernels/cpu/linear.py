@@ -131,9 +131,7 @@ class NativePacker:
         if codes.dtype == torch.int8 and weight.bits == 8:  # as if unsigned
             codes, zero = codes.view(torch.uint8) ^ 128, zero + 128
         kept = [None if one is None else one.contiguous() for one in (codes, weight.high)]
-        words = [
-            (0, 0, 0) if one is None else (one.data_ptr(), 0, one.shape[1] // 4) for one in kept
-        ]
+        words = [(0, 0, 0) if one is None else (one.data_ptr(), 0, one.shape[1] // 4) for one in kept]
         scales = [
             None if one is None else one.contiguous()
             for one in (weight.scale, weight.coarse, weight.shift, weight.coarse_shift)
@@ -141,9 +139,12 @@ class NativePacker:
         form = (
             self.module.Float32GroupedMatrix if dtype == torch.float32 else self.module.BFloat16GroupedMatrix
         )
+        numbers = [
+            (0, 0, 0) if one is None else (one.data_ptr(), _NUMBERS.index(one.dtype), one.shape[1])
+            for one in scales
+        ]
         matrix = form(
             words[0], weight.bits, words[1], weight.high_bits, zero, 0 if table is None else table.data_ptr(),
-            *((0, 0, 0) if one is None else (one.data_ptr(), _NUMBERS.index(one.dtype), one.shape[1]) for one in scales),
-            outputs, inputs, torch.get_num_threads(),
+            *numbers, outputs, inputs, torch.get_num_threads(),
         )  # fmt: skip
         return NativeGrouped(matrix, (outputs, inputs), bias)

@@ -87,8 +87,8 @@ ALL = (
 )  # fmt: skip
 _BY_ID = {kind.id: kind for kind in ALL}
 
-# Bits of an element of what stays quantized in memory: codes as in the file, scales and minima of super-blocks in a byte
-# each, exponents in two.
+# Bits of an element of what stays quantized in memory: codes as in the file, scales and minima of super-blocks in a
+# byte each, exponents in two.
 KEPT = {
     Q4_0: 4.5,
     Q4_1: 5.0,

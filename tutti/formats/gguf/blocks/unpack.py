@@ -83,9 +83,7 @@ def _q8_0(blocks: Tensor) -> Codes:
 def _q2_k(blocks: Tensor) -> Codes:
     scales, coarse = blocks[:, :16], halves(blocks[:, 80:84])
     codes = spread(blocks[:, 16:80], 32, 2)
-    return Codes(
-        codes, scales & 15, scales >> 4, bits=2, coarse=coarse[:, :1], coarse_shift=-coarse[:, 1:]
-    )
+    return Codes(codes, scales & 15, scales >> 4, bits=2, coarse=coarse[:, :1], coarse_shift=-coarse[:, 1:])
 
 
 def _q3_k(blocks: Tensor) -> Codes:
@@ -129,9 +127,7 @@ def _iq4_xs(blocks: Tensor) -> Codes:
 
 
 def _mxfp4(blocks: Tensor) -> Codes:
-    return Codes(
-        spread(blocks[:, 1:], 16, 4), half_power(blocks[:, :1]), bits=4, table=TWICE
-    )
+    return Codes(spread(blocks[:, 1:], 16, 4), half_power(blocks[:, :1]), bits=4, table=TWICE)
 
 
 def _tq1_0(blocks: Tensor) -> Codes:
