@@ -74,7 +74,8 @@ def is_grouped(weight: Quantized) -> bool:
     inputs = weight.shape[1]
     return (
         (weight.bits, weight.high_bits) in _FORMS
-        and (weight.zero is None or weight.zero.dim() == 0)
+        and (weight.zero is None or (weight.zero.dim() == 0 and float(weight.zero).is_integer()))
+        and (weight.shift is None or (weight.coarse is None) == (weight.coarse_shift is None))
         and (weight.table is None or (weight.bits, weight.high_bits) == (4, 0))
         and inputs % 32 == 0
         and weight.group_size % 16 == 0
