@@ -8,8 +8,7 @@ namespace TUTTI_MODULE {
 
 namespace {
 
-constexpr int RUN = 16;               // inputs expanded at a time: they share a scale
-constexpr float WHOLE = 8388608.0f;  // 2^23: a code put into its lowest bits is added to it
+constexpr int RUN = 16;  // inputs expanded at a time: they share a scale
 
 int size_of(Number type) {
   switch (type) {
@@ -180,6 +179,12 @@ typename GroupedMatrix<Op>::Expand GroupedMatrix<Op>::expansion(int low, int hig
 }
 
 template <class Op>
+Floats GroupedMatrix<Op>::scale_of(const Turned& fine, const Turned& coarse, int panel, int input, int vector) const {
+  const Floats scale = fine.floats(panel, input / group_, vector);
+  return coarse ? coarse.floats(panel, input / coarse_group_, vector) * scale : scale;
+}
+
+template <class Op>
 float GroupedMatrix<Op>::scale_of(const Turned& fine, const Turned& coarse, int output, int input) const {
   const float scale = fine.one(output, input / group_);
   return coarse ? coarse.one(output, input / coarse_group_) * scale : scale;
@@ -188,28 +193,13 @@ float GroupedMatrix<Op>::scale_of(const Turned& fine, const Turned& coarse, int 
 template <class Op>
 template <int LOW, int HIGH, bool TABLE, bool SHIFT>
 void GroupedMatrix<Op>::expand(int panel, int first, int count, int32_t* to) const {
-  constexpr int WORDS = RUN * LOW / 32, MASK = (1 << LOW) - 1, HIGH_MASK = ((1 << HIGH) - 1) << LOW;
+  constexpr int WORDS = RUN * LOW / 32, MASK = (1 << LOW) - 1, HIGH_MASK = (1 << HIGH) - 1;
   const Lookup lookup(table_);
-  const Floats zero = splat(WHOLE + zero_);
-  Floats scale[VECTORS], shift[VECTORS], coarse[VECTORS], coarse_shift[VECTORS];
   for (int input = first; input < first + count; input += RUN, to += RUN / Op::DEPTH * PANEL) {
-    if (coarse_ && (input == first || input % coarse_group_ == 0)) {
-      for (int v = 0; v < VECTORS; v++) {
-        coarse[v] = coarse_.floats(panel, input / coarse_group_, v);
-        if constexpr (SHIFT) coarse_shift[v] = coarse_shift_.floats(panel, input / coarse_group_, v);
-      }
-    }
-    if (input == first || input % group_ == 0) {
-      for (int v = 0; v < VECTORS; v++) {
-        scale[v] = scale_.floats(panel, input / group_, v);
-        if (coarse_) scale[v] *= coarse[v];
-        if constexpr (SHIFT) {
-          shift[v] = shift_.floats(panel, input / group_, v);
-          if (coarse_) shift[v] = rounded(shift[v] * coarse_shift[v]);
-        }
-      }
-    }
     for (int v = 0; v < VECTORS; v++) {
+      const Floats scale = scale_of(scale_, coarse_, panel, input, v);
+      Floats shift = {};
+      if constexpr (SHIFT) shift = rounded(scale_of(shift_, coarse_shift_, panel, input, v));
       Words low[WORDS], high = {};
 #pragma GCC unroll 4
       for (int w = 0; w < WORDS; w++) low[w] = low_.words(panel, input * LOW / 32 + w, v);
@@ -223,12 +213,11 @@ void GroupedMatrix<Op>::expand(int panel, int first, int count, int32_t* to) con
           value = lookup(code);
         } else {
           code &= MASK;
-          if constexpr (HIGH > 0)
-            code |= (i * HIGH < LOW ? high << (LOW - i * HIGH) : shifted(high, i * HIGH - LOW)) & HIGH_MASK;
-          value = as_floats(code | as_words(splat(WHOLE))) - zero;
+          if constexpr (HIGH > 0) code |= (shifted(high, i * HIGH) & HIGH_MASK) << LOW;
+          value = __builtin_convertvector(code, Floats) - zero_;
         }
-        value *= scale[v];
-        if constexpr (SHIFT) value = rounded(value) + shift[v];
+        value *= scale;
+        if constexpr (SHIFT) value = rounded(value) + shift;
         if constexpr (Op::DEPTH == 1) {
           store_raw(to + i * PANEL + v * LANES, value);
         } else if (i % 2 == 0) {

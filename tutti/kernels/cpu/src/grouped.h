@@ -56,9 +56,9 @@ class Turned {
 struct Grouped {
   Numbers low, high;  // words
   int low_bits, high_bits;
-  float zero;          // a whole number
+  float zero;
   const float* table;  // [16], with codes of 4 bits; or null
-  Numbers scale, coarse, shift, coarse_shift;  // both coarse ones or none
+  Numbers scale, coarse, shift, coarse_shift;
   int outputs, inputs;  // inputs: a multiple of 32; groups: of 16
 };
 
@@ -87,6 +87,7 @@ class GroupedMatrix {
   void expand(int panel, int first, int count, int32_t* to) const;
   using Expand = void (GroupedMatrix::*)(int, int, int, int32_t*) const;
   static Expand expansion(int low, int high, bool table, bool shift);
+  Floats scale_of(const Turned& fine, const Turned& coarse, int panel, int input, int vector) const;
   float scale_of(const Turned& fine, const Turned& coarse, int output, int input) const;
 
   const int low_bits_, high_bits_;
