@@ -85,7 +85,7 @@ class QuantizedLinear:
         """`x` [rows, in_features] -> [rows, out_features] in `dtype` (None: x's)."""
         out = x.new_empty(x.shape[0], self.out_features, dtype=dtype or x.dtype)
         for tile in self._tiles():
-            part = self.weight.map_rows(lambda tensor, tile=tile: tensor[tile])  # type: ignore[misc]
+            part = self.weight.select(tile)
             bias = None if self.bias is None else self.bias[tile]
             out[:, tile] = F.linear(x, dequantize(part, x.dtype), bias)
         return out
@@ -133,11 +133,7 @@ def quantized_linear(
     """`weight` as it is, on `device`."""
     assert isinstance(weight, Quantized)
     own = weight.map_rows(lambda tensor: tensor.to(device, copy=True))
-    rest = {
-        name: tensor.to(device)
-        for name, tensor in (("zero", own.zero), ("table", own.table))
-        if tensor is not None
-    }
-    return QuantizedLinear(
-        replace(own, **rest), None if bias is None else bias.to(device=device, dtype=dtype)
-    )
+    zero = None if own.zero is None else own.zero.to(device)
+    table = None if own.table is None else own.table.to(device)
+    own = replace(own, zero=zero, table=table)
+    return QuantizedLinear(own, None if bias is None else bias.to(device=device, dtype=dtype))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -112,7 +113,12 @@ class Quantized:
 
     def map_rows(self, change: Callable[[Tensor], Tensor]) -> Quantized:
         """The weight with `change` made to the rows of every tensor that has the weight's rows."""
-        return replace(self, **{name: change(tensor) for name, tensor in self._by_rows().items()})
+        changed: dict[str, Any] = {name: change(tensor) for name, tensor in self._by_rows().items()}
+        return replace(self, **changed)
+
+    def select(self, rows: Tensor | slice) -> Quantized:
+        """The rows `rows`, int64 or a slice."""
+        return self.map_rows(lambda tensor: tensor[rows])
 
     def _by_rows(self) -> dict[str, Tensor]:
         """The tensors that have a row for each of the weight's, by the fields' names."""
@@ -178,10 +184,10 @@ def _join(parts: list[Dense | Quantized], dtype: torch.dtype) -> Dense | Quantiz
         return parts[0]
     quantized = [part for part in parts if isinstance(part, Quantized)]
     if quantized:
-        names = quantized[0]._by_rows()
-        return replace(
-            quantized[0], **{name: torch.cat([getattr(part, name) for part in quantized]) for name in names}
-        )
+        joined: dict[str, Any] = {
+            name: torch.cat([getattr(part, name) for part in quantized]) for name in quantized[0]._by_rows()
+        }
+        return replace(quantized[0], **joined)
     tensors = [part.tensor for part in parts if isinstance(part, Dense)]
     alike = len({tensor.dtype for tensor in tensors}) == 1
     return Dense(torch.cat(tensors if alike else [tensor.to(dtype) for tensor in tensors]))
@@ -190,7 +196,7 @@ def _join(parts: list[Dense | Quantized], dtype: torch.dtype) -> Dense | Quantiz
 def take_rows(weight: Weight, rows: Tensor) -> Weight:
     """The rows `rows` int64 of the weight, in this order."""
     if isinstance(weight, Quantized):
-        return weight.map_rows(lambda tensor: tensor[rows])
+        return weight.select(rows)
     if isinstance(weight, Dense):
         return Dense(weight.tensor[rows])
     return Dense(dequantize(weight)[rows])
