@@ -35,13 +35,8 @@ class PackedLinear(Protocol):
 
 
 @runtime_checkable
-class ReadsRows(Protocol):
+class ReadsRows(PackedLinear, Protocol):
     """A packed weight of which single rows can be had: a table of embeddings and a head at once."""
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of memory that it holds."""
-        ...
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
         """`index` int64 [rows] -> the weights of these outputs, [rows, in_features] in `dtype`."""
