@@ -96,6 +96,8 @@ def _model_rows(model: StoredModel, header: Header | None) -> list[Row]:
             ("embedding length", str(header.of_architecture("embedding_length") or "")),
         ]
     kind = config.file_type or ("" if header is None else header.file_type)
+    if header is not None and header.dequantized:
+        kind = f"{kind} ({', '.join(header.dequantized)}: floats in memory)".strip()
     rows += [("quantization", kind), ("requires", config.requires)]
     return [row for row in rows if row[1]]
 

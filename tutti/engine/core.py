@@ -45,7 +45,7 @@ from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, ToEngine, Wa
 from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import open_checkpoint
-from tutti.formats.shapes import quantization_method, weight_shapes
+from tutti.formats.shapes import weight_shapes
 from tutti.graph import Kind, Stage
 from tutti.models.protocols import CausalModel, FollowsRows
 from tutti.models.registry import find_graph
@@ -174,7 +174,7 @@ class Engine:
             parameters=sum(math.prod(shape) for shape in weight_shapes(self.checkpoint).values()),
             size=self.checkpoint.nbytes,
             memory=self.plan.total,
-            quantization=self.options.quantization or quantization_method(self.checkpoint) or self.plan.dtype,
+            quantization=self.options.quantization or self.checkpoint.quantization or self.plan.dtype,
             fingerprint=self.checkpoint.fingerprint,
         )
 

@@ -18,7 +18,7 @@ from math import prod
 
 from tutti.errors import OutOfMemory
 from tutti.formats.checkpoint import Checkpoint
-from tutti.formats.shapes import weight_shapes
+from tutti.formats.shapes import kept_bytes, weight_shapes
 from tutti.graph import KVGroup, StageShape
 from tutti.settings import EngineOptions, format_size
 
@@ -368,7 +368,8 @@ def _fixed_rows(
     chunk = options.max_num_batched_tokens or default_token_budget(device)
     activations = activation_bytes(shape, chunk, options.max_num_seqs, item) if measured is None else measured
     how = "estimated" if measured is None else "measured"
-    note = f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
+    form = options.quantization or checkpoint.quantization
+    note = f"{form} matrices, {dtype} elsewhere" if form else dtype
     weights = weight_bytes(checkpoint, options.quantization, item, device)
     weights -= sum(
         weight_bytes(checkpoint, options.quantization, item, device, one.weights) for one in beside
@@ -420,24 +421,28 @@ def weight_bytes(
     device: str,
     beginnings: tuple[str, ...] = ("",),
 ) -> int:
-    """Bytes the weights take once loaded: each tensor in the activations' type, matrices in 8 bits if asked.
+    """Bytes the weights take once loaded: as they are kept where they stay quantized, others in the activations' type.
 
-    Counted are tensors whose names begin so. A tied embedding serves as table and, on the CPU, as a packed copy for the
-    head.
+    Matrices take 8 bits if asked. Counted are tensors whose names begin so. A tied embedding serves as table and, on
+    the CPU, as a packed copy for the head; one that stays quantized is both at once.
     """
     total = 0
     for name, shape in weight_shapes(checkpoint).items():
         if not name.startswith(beginnings):
             continue
+        kept = kept_bytes(checkpoint, name)
         matrix = len(shape) > 1 and "embed" not in name
         if quantization == "int8" and matrix:
             total += prod(shape) + 8 * prod(shape[:-1])
         else:
-            total += prod(shape) * item
+            total += prod(shape) * item if kept is None else kept
     tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
     if tied and device == "cpu" and "" in beginnings:
-        table = _largest_embedding(checkpoint)
-        total += table if quantization == "int8" else table * item
+        name, table = _largest_embedding(checkpoint)
+        if quantization == "int8":
+            total += table
+        elif not name or kept_bytes(checkpoint, name) is None:
+            total += table * item
     return total
 
 
@@ -448,8 +453,10 @@ def activation_bytes(shape: StageShape, tokens: int, sequences: int, item: int) 
     return layer + logits
 
 
-def _largest_embedding(checkpoint: Checkpoint) -> int:
-    return max((prod(info.shape) for name, info in checkpoint.tensors.items() if "embed" in name), default=0)
+def _largest_embedding(checkpoint: Checkpoint) -> tuple[str, int]:
+    """The name of the largest table of embeddings and its numbers; "" and 0 where there is none."""
+    sizes = ((name, prod(info.shape)) for name, info in checkpoint.tensors.items() if "embed" in name)
+    return max(sizes, key=lambda one: one[1], default=("", 0))
 
 
 def compute_dtype(wanted: str, config: Mapping[str, object], device: str, native_bf16: bool) -> str:

@@ -19,6 +19,8 @@ from tutti.hub.gguf import is_gguf
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tutti.kernels.weights import Weight
+
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -65,6 +67,25 @@ class Checkpoint:
         if info.offset % dtype.itemsize:
             flat = flat.clone()  # a header of odd length; torch needs aligned elements
         return flat.view(dtype).view(info.shape)
+
+    def weight(self, name: str) -> Weight:
+        """The weight `name` in the canonical form that the kernels take: quantized where the file has it so.
+
+        Raises as `tensor` does.
+        """
+        from tutti.kernels.weights import Dense
+
+        return Dense(self.tensor(name))
+
+    def kept_bytes(self, name: str) -> int | None:
+        """Bytes that the weight `name` takes where it stays quantized; None where it does not."""
+        return None
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights are quantized, in the words of their format; None where they are not."""
+        quantization = self.config.get("quantization_config")
+        return str(quantization.get("quant_method", "unnamed")) if quantization else None
 
     def release(self, name: str) -> None:
         """Let the pages of `name` leave this process's memory. Its views stay valid: they read the file again."""

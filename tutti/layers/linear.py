@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tutti.kernels import PackedLinear, pack_linear, quantize_int8
-from tutti.kernels.weights import Dense, Weight, dequantize
+from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
 from tutti.layers.parameters import LoadOptions, TensorSpec
 
 
@@ -59,6 +59,6 @@ def _as_int8(weight: Weight) -> Weight:
     """The weight in int8 with one scale per output channel; codes of another form are quantized anew."""
     if isinstance(weight, Dense):
         return quantize_int8(weight)
-    if weight.bits == 8 and weight.per_channel and weight.shift is None:
+    if isinstance(weight, Quantized) and weight.bits == 8 and weight.per_channel and weight.plain:
         return weight
     return quantize_int8(Dense(dequantize(weight)))

@@ -24,7 +24,7 @@ from tutti.layers.rope import Rope
 from tutti.models.block import make_block
 from tutti.models.config import DecoderConfig, kv_groups
 from tutti.models.protocols import ForwardInputs
-from tutti.models.weights import DenseSource, Table, WeightSource, load
+from tutti.models.weights import PlainSource, Table, WeightSource, load
 
 # Buffers that old checkpoints carry although they are computed.
 BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.(attn|attention)\.(masked_bias|bias)")
@@ -139,5 +139,5 @@ def build(
         ignored = (*ignored, re.escape(f"{head}.weight"))
     dtype: torch.dtype = getattr(torch, options.dtype)
     loading = LoadOptions(device, dtype, options.quantization)
-    load(decoder.parameters(), table, source or DenseSource(checkpoint), loading, ignored)
+    load(decoder.parameters(), table, source or PlainSource(checkpoint), loading, ignored)
     return decoder

@@ -30,10 +30,6 @@ def read_config(file: GGUFFile) -> Config:
             f"{file.path}: the architecture is {what}, which is not supported as GGUF; "
             f"supported: {', '.join(sorted(ARCHITECTURES))}"
         )
-    if (keys.whole("split.count") or 1) > 1:
-        raise CheckpointError(
-            f"{file.path} is one part of {keys.whole('split.count')}; join them first (llama-gguf-split --merge)"
-        )
     if not _has_layers(keys):
         raise CheckpointError(
             f"{file.path}: {keys.name('.block_count')} says {keys.whole('.block_count')} layers, which are not the "

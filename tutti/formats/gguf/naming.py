@@ -236,6 +236,9 @@ def _deepseek(config: Config, file: GGUFFile) -> Scheme:
         pieces = (Piece(place.name, place.shape), Piece(values.name, values.shape))
         yield f"self_attn.kv_b_proj.{suffix}", Made(pieces, Latent())
 
+    def joined(suffix: str, place: Place) -> Iterator[tuple[str, Made]]:
+        yield f"self_attn.kv_b_proj.{suffix}", Made((Piece(place.name, place.shape),), floats=True)
+
     def nothing(suffix: str, place: Place) -> Iterator[tuple[str, Made]]:
         yield from ()
 
@@ -245,11 +248,10 @@ def _deepseek(config: Config, file: GGUFFile) -> Scheme:
         "attn_q_b": "self_attn.q_b_proj",
         "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
         "attn_kv_a_norm": "self_attn.kv_a_layernorm",
-        "attn_kv_b": "self_attn.kv_b_proj",
     }
     rules: dict[str, Rule] = {base: _apart(new) for base, new in EXPERTS.items()}
     both = "blk.0.attn_kv_b.weight" in file.tensors  # then the halves are copies
-    rules |= {"attn_k_b": nothing if both else latent, "attn_v_b": nothing}
+    rules |= {"attn_kv_b": joined, "attn_k_b": nothing if both else latent, "attn_v_b": nothing}
     return Scheme(ATTENTION | FEED_FORWARD | SHARED | names, rules=rules)
 
 
