@@ -91,11 +91,12 @@ def print_plan(plan: MemoryPlan, model: str) -> None:
     for one in plan.beside:
         console.print(f"\nbeside it on {one.device} in {one.dtype}\n")
         console.print(_table(one), soft_wrap=True)
-    console.print(
-        f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
-        f"{plan.concurrency:.1f} requests of the full context at once",
-        soft_wrap=True,
-    )
+    if plan.blocks:
+        console.print(
+            f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
+            f"{plan.concurrency:.1f} requests of the full context at once",
+            soft_wrap=True,
+        )
     for note in plan.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for one in (plan, *plan.beside):

@@ -21,13 +21,14 @@ from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
-from tutti.request import Chat, Media, Request, Script, Text, Tokens
+from tutti.request import POOLED, Chat, Media, Pair, Request, Script, Text, Tokens
 from tutti.settings import read_settings
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
     from tutti.models.processor import Processor, TextStream
 
+_SAID = {"embedding": "embeddings", "score": "scores"}  # of modalities, in messages
 _LONG_PROMPT = 20_000  # characters; tokenizing more than these would hold up other streams
 _TOKENIZERS = 2  # long prompts that are tokenized at a time; the others wait their turn
 
@@ -98,6 +99,7 @@ class LocalBackend:
 
     async def prepare(self, request: Request) -> Request:
         """See `Backend`."""
+        self._check_modalities(request)
         return self._fit(await self._tokenize(request, self._context(request)))
 
     def _context(self, request: Request) -> int:
@@ -162,6 +164,14 @@ class LocalBackend:
         wanted = request.sampling.max_tokens
         if prompt == 0:
             raise InvalidRequest("The prompt is empty: give at least one token.", param="prompt")
+        if request.pooled:
+            if prompt > context:
+                raise ContextOverflow(
+                    f"The text has {prompt} tokens, but the model takes {context} tokens. Shorten it, or ask for it "
+                    "to be cut with truncate_prompt_tokens: -1.",
+                    param="input",
+                )
+            return request
         if prompt >= context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens, but the model's context is {context} tokens, output included. "
@@ -183,6 +193,20 @@ class LocalBackend:
             return request
         sampling = msgspec.structs.replace(request.sampling, max_tokens=wanted)
         return msgspec.structs.replace(request, sampling=sampling)
+
+
+    def _check_modalities(self, request: Request) -> None:
+        """Raises InvalidRequest where the model gives vectors or scores and text is wanted, or the other way round."""
+        outputs = self.info.outputs
+        if not set(outputs).isdisjoint(request.modalities):
+            return
+        if not request.pooled and set(outputs).isdisjoint(POOLED):
+            return  # the engine knows which of its stages are wanting
+        what = " and ".join(_SAID.get(output, output) for output in outputs)
+        raise InvalidRequest(
+            f"The model {self._models[0].name!r} gives {what}, not {_SAID.get(request.modalities[0], 'text')}.",
+            param="model",
+        )
 
 
 class OutputDecoder:
@@ -264,6 +288,8 @@ def _quick(request: Request) -> bool:
             return False
         if isinstance(part, Text | Script):
             total += len(part.text)
+        elif isinstance(part, Pair):
+            total += len(part.first) + len(part.second)
         elif isinstance(part, Chat):
             if part.template is not None:
                 return False

@@ -1,4 +1,4 @@
-"""Which family serves a checkpoint: a folder with a `config.py` and a GRAPH is registered by being there, nowhere else.
+"""Which family serves a checkpoint: a folder with a `config.py` and a GRAPH (or several, GRAPHS) is registered by being there, nowhere else.
 
 No torch: families' packages are imported, not their models.
 """
@@ -24,7 +24,8 @@ def graphs() -> tuple[Graph, ...]:
     for root in tutti.models.__path__:
         for module in pkgutil.iter_modules([root]):
             if (Path(root) / module.name / "config.py").exists():
-                found.append(importlib.import_module(f"{tutti.models.__name__}.{module.name}").GRAPH)
+                family = vars(importlib.import_module(f"{tutti.models.__name__}.{module.name}"))
+                found += family.get("GRAPHS") or (family["GRAPH"],)
     return tuple(found)
 
 
