@@ -125,8 +125,8 @@ class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     `dimensions` keeps the first so many numbers of a vector; `normalize` brings it to the length 1. `use_activation`
     turns a score from a logit into a probability. `truncate_prompt_tokens` cuts what is longer, marks included, to so
-    many tokens (-1: as many as the model takes); without it, what is too long is refused. `prompt` is the name of one of
-    the model's prompts, which goes before the text.
+    many tokens (-1: as many as the model takes); without it, what is too long is refused. `prompt` is the name of one
+    of the model's prompts, which goes before the text.
     """
 
     dimensions: int | None = None
@@ -234,7 +234,10 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
 Part = Text | Pair | Tokens | Media | MediaInput | Chat | Script
 
 
-POOLED = ("embedding", "score")  # modalities that are made of a whole prompt at once, with nothing written after it
+POOLED = (
+    "embedding",
+    "score",
+)  # modalities that are made of a whole prompt at once, with nothing written after it
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -242,11 +245,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script` or a `Pair`; the processor turns
     those into `Tokens` and `MediaInput`s before the engine sees them. `modalities` are what is wanted of the model:
-    "text", "audio", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer: its tokens are computed
-    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
-    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
-    seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there;
-    without it, a request whose `max_tokens` do not fit in the model's context is refused.
+    "text", "audio", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when given, is the
+    answer: its tokens are computed (other stages follow them), but not chosen. `sampling` is the parameters of the
+    stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first.
+    `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut
+    short there; without it, a request whose `max_tokens` do not fit in the model's context is refused.
     """
 
     id: str

@@ -118,9 +118,7 @@ class Engine:
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
         main = main_stage(self.graph)
-        self.runner = (
-            self._builder.pooler(main) if main.kind is Kind.ONCE else self._language(main, beside)
-        )
+        self.runner = self._builder.pooler(main) if main.kind is Kind.ONCE else self._language(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
         self.followers = [self._builder.follower(stage) for stage in followers]
         encoders = [stage for stage in encoders_of(self.graph) if stage not in away]
@@ -172,7 +170,9 @@ class Engine:
             vocab_size=self.runner.model.vocab_size,
             dtype=self.plan.dtype,
             device=str(self.device),
-            max_num_seqs=self.writers[0].scheduler.max_sequences if self.writers else self.options.max_num_seqs,
+            max_num_seqs=self.writers[0].scheduler.max_sequences
+            if self.writers
+            else self.options.max_num_seqs,
             max_num_batched_tokens=self._builder.token_budget,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,

@@ -194,7 +194,6 @@ class LocalBackend:
         sampling = msgspec.structs.replace(request.sampling, max_tokens=wanted)
         return msgspec.structs.replace(request, sampling=sampling)
 
-
     def _check_modalities(self, request: Request) -> None:
         """Raises InvalidRequest where the model gives vectors or scores and text is wanted, or the other way round."""
         outputs = self.info.outputs

@@ -1,6 +1,6 @@
-"""Which family serves a checkpoint: a folder with a `config.py` and a GRAPH (or several, GRAPHS) is registered by being there, nowhere else.
+"""Which family serves a checkpoint: a folder with a `config.py` and a GRAPH is registered by being there, nowhere else.
 
-No torch: families' packages are imported, not their models.
+A family of several has GRAPHS. No torch: families' packages are imported, not their models.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Nomic's configuration, under the names of its authors' code or of transformers. No torch.
 
-The longest text is what the model was trained on: its code scales rope beyond that, by a rule that depends on the text's
-length.
+The longest text is what the model was trained on: beyond that its code scales rope, differently for each length.
 """
 
 from __future__ import annotations
@@ -41,7 +40,10 @@ def encoder_config(config: Config) -> EncoderConfig:
     for key, value in _FIXED.items():
         if config.get(key, value) not in (value, None, False):
             raise CheckpointError(f"config.json: {key} {config[key]!r} is not supported")
-    known = {**config, **{new: config[old] for new, old in _OLD.items() if new not in config and old in config}}
+    known = {
+        **config,
+        **{new: config[old] for new, old in _OLD.items() if new not in config and old in config},
+    }
     hidden, heads = reading.require(known, "hidden_size"), reading.require(known, "num_attention_heads")
     width = reading.head_dim(known)
     trained = config.get("max_trained_positions") or min(2048, config.get("n_positions") or 2048)

@@ -117,7 +117,9 @@ def _kind(settings: Mapping[str, Any], place: Path) -> str:
     others = [flag for flag, on in settings.items() if flag.startswith("pooling_mode_") and on is True]
     if len(modes) != 1 or modes[0] not in KINDS or len(others) > 1:
         said = ", ".join(map(str, modes or others)) or "none"
-        raise CheckpointError(f"{place / 'config.json'}: pooling by {said} is not supported; one of {KINDS} is")
+        raise CheckpointError(
+            f"{place / 'config.json'}: pooling by {said} is not supported; one of {KINDS} is"
+        )
     return modes[0]
 
 
@@ -128,7 +130,9 @@ def _dense(place: Path) -> DenseConfig:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{place / 'config.json'} has no in_features and out_features") from error
     activation = str(settings.get("activation_function") or "torch.nn.modules.activation.Tanh")
-    return DenseConfig(place, inputs, outputs, settings.get("bias") is not False, activation.rpartition(".")[2])
+    return DenseConfig(
+        place, inputs, outputs, settings.get("bias") is not False, activation.rpartition(".")[2]
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +163,9 @@ class Preparer:
         if limit is not None:
             room = limit - (backend.num_special_tokens_to_add(second is not None) if marks else 0)
             if room < 1:
-                raise ContextOverflow(f"{limit} tokens leave no room for the text", param="truncate_prompt_tokens")
+                raise ContextOverflow(
+                    f"{limit} tokens leave no room for the text", param="truncate_prompt_tokens"
+                )
             _cut(first, second, room)
         whole = backend.post_process(first, second, marks)
         types: Sequence[int] = whole.type_ids
