@@ -234,10 +234,8 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
 Part = Text | Pair | Tokens | Media | MediaInput | Chat | Script
 
 
-POOLED = (
-    "embedding",
-    "score",
-)  # modalities that are made of a whole prompt at once, with nothing written after it
+# Modalities that are made of a whole prompt at once, with nothing written after it.
+POOLED = ("embedding", "score")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

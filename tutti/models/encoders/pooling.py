@@ -123,4 +123,5 @@ def _pooled(hidden: Tensor, lengths: Sequence[int], kind: str) -> Tensor:
         case "max":
             return torch.stack([text.amax(0) for text in hidden.split(list(lengths))])
     sums = torch.stack([text.sum(0) for text in hidden.split(list(lengths))])
-    return sums / (counts if kind == "mean" else counts.sqrt())[:, None].to(sums.dtype)
+    by = counts.sqrt() if kind == "mean_sqrt_len_tokens" else counts
+    return sums / by[:, None].to(sums.dtype)

@@ -65,7 +65,7 @@ def read_pooling(folder: Path, config: Mapping[str, Any]) -> PoolingConfig:
     stated = config.get("pooling")
     if isinstance(stated, Mapping):
         return PoolingConfig(str(stated["kind"]), longest=config.get("max_position_embeddings"))
-    kind, normalize, dense = PoolingConfig.kind, True, []
+    kind, normalize, dense = "mean", True, []
     modules = _modules(folder)
     if modules:
         normalize = False
