@@ -77,6 +77,8 @@ def _common(keys: Keys, architecture: str, model_type: str) -> Config:
         "bos_token_id": keys.whole("tokenizer.ggml.bos_token_id"),
         "eos_token_id": end_ids(keys),
     }
+    if keys.whole(".pooling_type") in (1, 2, 3):  # it makes vectors
+        config["pooling"] = {"kind": POOLINGS[keys.whole(".pooling_type")]}
     return {key: value for key, value in config.items() if value is not None}
 
 

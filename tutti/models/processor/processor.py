@@ -239,7 +239,7 @@ def load_processor(
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
     graph = (
-        find_graph(config) if config.get("architectures") else None
+        find_graph(config, folder) if config.get("architectures") else None
     )  # None: a folder with a tokenizer only
     media = None if graph is None or graph.media is None else resolve(graph.media)(folder, config)
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
