@@ -34,8 +34,10 @@ async def pool(
 ) -> Pooled:
     """The vectors of `parts`, of which there is one at least; `name` begins the requests' ids.
 
-    Raises the error of the first that fails, and what `Gateway.generate_all` raises.
+    Raises InvalidRequest for a model that does not give `modality`, the error of the first request that fails, and what
+    `Gateway.generate_all` raises.
     """
+    model.require(modality)
     arrival = time.time()
     requests = [
         Request(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
     from tutti.models.processor import Processor, TextStream
 
-_SAID = {"embedding": "embeddings", "score": "scores"}  # of modalities, in messages
 _LONG_PROMPT = 20_000  # characters; tokenizing more than these would hold up other streams
 _TOKENIZERS = 2  # long prompts that are tokenized at a time; the others wait their turn
 
@@ -195,17 +194,12 @@ class LocalBackend:
         return msgspec.structs.replace(request, sampling=sampling)
 
     def _check_modalities(self, request: Request) -> None:
-        """Raises InvalidRequest where the model gives vectors or scores and text is wanted, or the other way round."""
-        outputs = self.info.outputs
-        if not set(outputs).isdisjoint(request.modalities):
-            return
-        if not request.pooled and set(outputs).isdisjoint(POOLED):
-            return  # the engine knows which of its stages are wanting
-        what = " and ".join(_SAID.get(output, output) for output in outputs)
-        raise InvalidRequest(
-            f"The model {self._models[0].name!r} gives {what}, not {_SAID.get(request.modalities[0], 'text')}.",
-            param="model",
-        )
+        """Raises InvalidRequest where a vector or a score is wanted of a model that has none, or the other way round.
+
+        What else a model may lack, the engine knows by its stages.
+        """
+        if request.pooled or not set(self.info.outputs).isdisjoint(POOLED):
+            self._models[0].require(request.modalities[0])
 
 
 class OutputDecoder:

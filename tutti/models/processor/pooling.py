@@ -173,7 +173,7 @@ class Preparer:
 
     def _encode(self, text: str) -> tokenizers.Encoding:
         try:
-            return self.tokenizer.backend.encode(text, add_special_tokens=False)
+            return self.tokenizer.backend.encode_batch_fast([text], add_special_tokens=False)[0]
         except (UnicodeEncodeError, TypeError) as error:
             raise InvalidRequest("the text is not valid Unicode: it holds half a surrogate pair") from error
 
