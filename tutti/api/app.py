@@ -46,8 +46,11 @@ _ROUTES = (
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
     ("/v1/embeddings", "POST", openai_embeddings, True),
-    *((path, "POST", rerank, True) for path in ("/v1/rerank", "/v2/rerank", "/rerank")),
-    *((path, "POST", score, True) for path in ("/v1/score", "/score")),
+    ("/v1/rerank", "POST", rerank, True),
+    ("/v2/rerank", "POST", rerank, True),
+    ("/rerank", "POST", rerank, True),
+    ("/v1/score", "POST", score, True),
+    ("/score", "POST", score, True),
     ("/pooling", "POST", pooling, True),
     ("/v1/audio/speech", "POST", speech, True),
     ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key

@@ -47,7 +47,7 @@ from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.formats.shapes import quantization_method, weight_shapes
 from tutti.graph import Kind, Stage
-from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.models.protocols import CausalModel, FollowsRows, Pools
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions
 from tutti.trace import Trace
@@ -125,6 +125,14 @@ class Engine:
         self.encoders = [self._builder.once(stage) for stage in encoders]
 
     @property
+    def _model(self) -> CausalModel | Pools:
+        """The main stage's."""
+        if isinstance(self.runner, Autoregress):
+            return self.runner.model
+        assert isinstance(self.runner.model, Pools)
+        return self.runner.model
+
+    @property
     def writers(self) -> list[Autoregress]:
         """The autoregressive stages on this device, the main one first."""
         return [one for one in (self.runner, *self.followers) if isinstance(one, Autoregress)]
@@ -166,8 +174,8 @@ class Engine:
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
-            context=min(self.plan.context, self.runner.model.context),
-            vocab_size=self.runner.model.vocab_size,
+            context=min(self.plan.context, self._model.context),
+            vocab_size=self._model.vocab_size,
             dtype=self.plan.dtype,
             device=str(self.device),
             max_num_seqs=self.writers[0].scheduler.max_sequences

@@ -74,7 +74,7 @@ class DecoderPooler:
         return self.maker.finish(pooled, wishes)
 
     def _batch(self, lengths: Sequence[int], positions: np.ndarray) -> tuple[PagedBatch, int]:
-        """Where the tokens of a step live, each text in blocks of its own behind block 0, and how many blocks there are."""
+        """Where a step's tokens live, each text in blocks of its own behind block 0, and how many blocks there are."""
         counts = np.array(lengths, dtype=np.int64)
         held = -(-counts // _BLOCK)
         firsts = 1 + np.concatenate([[0], np.cumsum(held)])
@@ -82,10 +82,16 @@ class DecoderPooler:
         table = np.where(steps < held[:, None], firsts[:-1, None] + steps, 0).astype(np.int32)
         slots = np.repeat(firsts[:-1], counts) * _BLOCK + positions
         starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-        arrays = (starts, counts.astype(np.int32), table, slots)
-        tensors = (torch.from_numpy(one).to(self.device) for one in arrays)
         longest = int(counts.max())
-        return PagedBatch(*tensors, longest, longest), int(firsts[-1])
+        batch = PagedBatch(
+            torch.from_numpy(starts),
+            torch.from_numpy(counts.astype(np.int32)),
+            torch.from_numpy(table),
+            torch.from_numpy(slots),
+            longest,
+            longest,
+        )
+        return batch.to(self.device), int(firsts[-1])
 
     def _caches(self, blocks: int) -> list[LayerCache]:
         """One cache for each layer; those of a group are the same memory."""

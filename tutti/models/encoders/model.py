@@ -16,7 +16,7 @@ from tutti.models.encoders.network import TextEncoder
 from tutti.models.encoders.pooling import Classifier, Embedder, Maker
 from tutti.models.encoders.shape import EncoderConfig, head
 from tutti.models.processor.pooling import read_pooling
-from tutti.models.weights import DenseSource, Table, WeightSource, load, renamed
+from tutti.models.weights import DenseSource, WeightSource, load, renamed
 from tutti.request import PoolingParams, Tokens
 
 # Buffers, and heads of training that nobody needs.
@@ -85,7 +85,7 @@ def build(
     config: EncoderConfig,
     table: Mapping[str, str | tuple[str, ...]],
     prefix: str,
-    heads: Table,
+    heads: Mapping[str, str],
     ignore: Collection[str] = (),
     source: WeightSource | None = None,
 ) -> TextPooler:
@@ -102,7 +102,7 @@ def build(
     encoder = TextEncoder(config, device)
     source = source or DenseSource(checkpoint)
     inner = prefix if any(name.startswith(prefix) for name in source.shapes) else ""
-    names: dict[str, str | tuple[str, ...]] = {**renamed(table, "", inner)}
+    names = renamed(table, "", inner)
     scores = head(checkpoint.config)
     classifier = None if scores is None else Classifier(scores, config.hidden)
     wanted: Sequence[Named] = [encoder.parameters()]

@@ -93,8 +93,8 @@ class Layer:
         """softmax(q k^T / sqrt(head_dim)) v of each text; q, k, v [tokens, heads, head_dim] -> [tokens, width]."""
         out = torch.empty(len(q), self.heads * self.head_dim, dtype=q.dtype, device=q.device)
         for shape in shapes:
-            squares = [one[shape.rows].transpose(1, 2) for one in (q, k, v)]
-            seen = F.scaled_dot_product_attention(*squares, attn_mask=shape.mask)
+            queries, keys, values = (one[shape.rows].transpose(1, 2) for one in (q, k, v))
+            seen = F.scaled_dot_product_attention(queries, keys, values, attn_mask=shape.mask)
             out[shape.tokens] = seen.transpose(1, 2).flatten(0, 1).flatten(1)[shape.places]
         return out
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tutti.errors import CheckpointError
 from tutti.graph import StageShape
 from tutti.layers.config import FeedForwardConfig, NormConfig, RopeConfig
 from tutti.models import reading
+from tutti.models.processor.pooling import is_scorer
 from tutti.models.reading import Config
 
 
@@ -54,7 +56,7 @@ def learned_positions(config: Config, first: int = 0) -> EncoderConfig:
     """The encoder of Devlin et al. 2018; a text's first token has the position `first`. Raises CheckpointError."""
     kind = config.get("position_embedding_type") or "absolute"
     if kind != "absolute":
-        raise reading.CheckpointError(f"config.json: positions of the kind {kind!r} are not supported")
+        raise CheckpointError(f"config.json: positions of the kind {kind!r} are not supported")
     hidden, heads = reading.require(config, "hidden_size"), reading.require(config, "num_attention_heads")
     places = reading.require(config, "max_position_embeddings")
     return EncoderConfig(
@@ -87,7 +89,7 @@ def head(config: Config) -> HeadConfig | None:
 
     Cross-encoders of sentence-transformers say their activation; others' scores are probabilities.
     """
-    if not reading.architecture(config).endswith("ForSequenceClassification"):
+    if not is_scorer(config):
         return None
     labels = config.get("num_labels") or len(config.get("id2label") or ()) or 2
     of_each = int(labels) == 1 or config.get("problem_type") == "multi_label_classification"

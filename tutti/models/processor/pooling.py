@@ -60,13 +60,19 @@ def is_sentence_model(folder: Path, config: Mapping[str, Any]) -> bool:
     return any("Pooling" in str(module.get("type")) for module in _modules(folder))
 
 
+def is_scorer(config: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint gives scores, by a head of its own."""
+    return any(name.endswith("ForSequenceClassification") for name in config.get("architectures") or ())
+
+
 def read_pooling(folder: Path, config: Mapping[str, Any]) -> PoolingConfig:
     """The pooling of the checkpoint in `folder`. Raises CheckpointError."""
     stated = config.get("pooling")
     if isinstance(stated, Mapping):
         return PoolingConfig(str(stated["kind"]), longest=config.get("max_position_embeddings"))
-    kind, normalize, dense = "mean", True, []
-    modules = _modules(folder)
+    kind, normalize = "mean", True
+    dense: list[DenseConfig] = []
+    modules = [] if is_scorer(config) else _modules(folder)
     if modules:
         normalize = False
     for module in modules[1:]:
