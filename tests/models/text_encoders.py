@@ -140,6 +140,7 @@ def cached(name: str) -> Path:
         "sep_token": "</s>" if roberta else "[SEP]",
         "unk_token": "<unk>" if roberta else "[UNK]",
         "model_max_length": CONTEXT,
+        "model_input_names": ["input_ids", "attention_mask", *([] if roberta else ["token_type_ids"])],
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
@@ -219,10 +220,6 @@ def logits(name: str, first: str, second: str) -> torch.Tensor:
 
 
 # --- GGUF -------------------------------------------------------------------------------------------------------
-
-_RENAMED = {
-    "attn.Wqkv": "self_attn.Wqkv",
-}
 
 
 def write_gguf(
