@@ -25,7 +25,10 @@ from tutti.api.ollama.embed import embed, embeddings
 from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
+from tutti.api.openai.embeddings import embeddings as openai_embeddings
+from tutti.api.openai.embeddings import pooling
 from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.ranking import rerank, score
 from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
@@ -42,6 +45,13 @@ _ROUTES = (
     ("/v1/models/{model:path}", "GET", get_model, True),
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
+    ("/v1/embeddings", "POST", openai_embeddings, True),
+    ("/v1/rerank", "POST", rerank, True),
+    ("/v2/rerank", "POST", rerank, True),
+    ("/rerank", "POST", rerank, True),
+    ("/v1/score", "POST", score, True),
+    ("/score", "POST", score, True),
+    ("/pooling", "POST", pooling, True),
     ("/v1/audio/speech", "POST", speech, True),
     ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key
     ("/v1/audio/models", "GET", list_speaking_models, False),

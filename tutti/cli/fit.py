@@ -76,7 +76,7 @@ def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
     from tutti.models.registry import find_graph
 
     checkpoint = open_checkpoint(options.model)
-    graph = find_graph(checkpoint.config)
+    graph = find_graph(checkpoint.config, checkpoint.path)
     device = choose_device(options.device)
     return sketch_plan(checkpoint, graph, options, device, available=options.memory, concurrency=concurrency)
 
@@ -91,11 +91,12 @@ def print_plan(plan: MemoryPlan, model: str) -> None:
     for one in plan.beside:
         console.print(f"\nbeside it on {one.device} in {one.dtype}\n")
         console.print(_table(one), soft_wrap=True)
-    console.print(
-        f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
-        f"{plan.concurrency:.1f} requests of the full context at once",
-        soft_wrap=True,
-    )
+    if plan.blocks:
+        console.print(
+            f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
+            f"{plan.concurrency:.1f} requests of the full context at once",
+            soft_wrap=True,
+        )
     for note in plan.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for one in (plan, *plan.beside):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -44,7 +45,10 @@ class Builder:
         self._wake = wake
 
     def once(self, stage: Stage) -> Once:
-        """A stage of one pass; its budget is what the plan counted on. Encoders are never quantized."""
+        """A stage of one pass beside the main one; its budget is what the plan counted on.
+
+        Encoders are never quantized.
+        """
         shape = resolve(stage.describe)(self.checkpoint.config)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
@@ -54,17 +58,26 @@ class Builder:
             stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
         )
 
+    def pooler(self, stage: Stage) -> Once:
+        """The main stage of a model that makes vectors of text; a step computes as many tokens as one of text would."""
+        model = self.load(stage, self.plan.context)
+        return Once(stage.name, model, budget=self.token_budget, inputs=stage.inputs, players=self._players)
+
+    @property
+    def token_budget(self) -> int:
+        """The most tokens of a step."""
+        return self.options.max_num_batched_tokens or default_token_budget(self.device.type)
+
     def follower(self, stage: Stage) -> Autoregress:
         """An autoregressive stage behind the one that takes text."""
         pool = self.plan.followers[stage.name]
         return self.autoregress(stage, self.load(stage, pool.context), pool.context, pool.blocks)
 
-    def load(self, stage: Stage, context: int) -> CausalModel:
-        """The model of an autoregressive stage, with its weights."""
+    def load(self, stage: Stage, context: int) -> Any:
+        """The model of an autoregressive stage, or of the main one, with its weights."""
         options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
         with torch.inference_mode():
-            model: CausalModel = resolve(stage.build)(self.checkpoint, options)
-        return model
+            return resolve(stage.build)(self.checkpoint, options)
 
     def autoregress(
         self,
@@ -86,7 +99,7 @@ class Builder:
         scheduler = Scheduler(
             cache,
             max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
-            token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+            token_budget=self.token_budget,
         )
         eos = (
             model.eos_ids

@@ -29,8 +29,8 @@ from tutti.engine.machine import peak_memory
 from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.parcels import Begin
-from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
-from tutti.engine.plan import Beside, MemoryPlan, default_token_budget
+from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage
+from tutti.engine.plan import Beside, MemoryPlan
 from tutti.engine.planning import (
     available_bytes,
     choose_device,
@@ -47,7 +47,7 @@ from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.formats.shapes import weight_shapes
 from tutti.graph import Kind, Stage
-from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.models.protocols import CausalModel, FollowsRows, Pools
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions
 from tutti.trace import Trace
@@ -75,7 +75,7 @@ class Engine:
         if options.trust_remote_code:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
-        self.graph = find_graph(self.checkpoint.config)
+        self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         away = elsewhere(self.graph, options.placement, str(self.device))
         threads = threads_each(options, [str(self.device), *away])
         if self.device.type == "cpu":
@@ -87,12 +87,13 @@ class Engine:
         self.devices = [
             self._device(plan, away[plan.device], threads, traced is not None) for plan in self.plan.beside
         ]
+        self.runner: Autoregress | Once  # the main stage
         self.close = weakref.finalize(self, _close, self.devices)  # ends the devices' processes
         self.players = Players(options.player_clock)
         self.players.watch = self._heard
         try:
             self._build({stage for stages in away.values() for stage in stages}, beside)
-            self._voices = voices_of([self.runner, *self.followers])
+            self._voices = voices_of(self.writers)
             for device in self.devices:
                 self._voices += device.ready().voices
         except BaseException:
@@ -116,11 +117,25 @@ class Engine:
         self._builder = Builder(
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
-        self.runner = self._language(main_stage(self.graph), beside)
+        main = main_stage(self.graph)
+        self.runner = self._builder.pooler(main) if main.kind is Kind.ONCE else self._language(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
         self.followers = [self._builder.follower(stage) for stage in followers]
-        encoders = [stage for stage in of_kind(self.graph, Kind.ONCE) if stage not in away]
+        encoders = [stage for stage in encoders_of(self.graph) if stage not in away]
         self.encoders = [self._builder.once(stage) for stage in encoders]
+
+    @property
+    def _model(self) -> CausalModel | Pools:
+        """The main stage's."""
+        if isinstance(self.runner, Autoregress):
+            return self.runner.model
+        assert isinstance(self.runner.model, Pools)
+        return self.runner.model
+
+    @property
+    def writers(self) -> list[Autoregress]:
+        """The autoregressive stages on this device, the main one first."""
+        return [one for one in (self.runner, *self.followers) if isinstance(one, Autoregress)]
 
     def _loop(self, emit: Callable[[list[Event]], None], traced: Callable[[Trace], None] | None) -> Loop:
         """The loop over the stages on this device and those away."""
@@ -159,12 +174,14 @@ class Engine:
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
-            context=self.plan.context,
-            vocab_size=self.runner.model.vocab_size,
+            context=min(self.plan.context, self._model.context),
+            vocab_size=self._model.vocab_size,
             dtype=self.plan.dtype,
             device=str(self.device),
-            max_num_seqs=self.runner.scheduler.max_sequences,
-            max_num_batched_tokens=self.runner.scheduler.token_budget,
+            max_num_seqs=self.writers[0].scheduler.max_sequences
+            if self.writers
+            else self.options.max_num_seqs,
+            max_num_batched_tokens=self._builder.token_budget,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,
             plan=self.plan.text(),
@@ -180,24 +197,25 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Gauges of now and counters since the start."""
-        runner, loop = self.runner, self.loop.stats
-        running = {one.id for each in (runner, *self.followers) for one in each.scheduler.running}
-        running |= {id for device in self.devices for id in device.requests if id not in runner}
-        pools = [group.pool for each in (runner, *self.followers) for group in each.cache.groups]
+        loop, writers = self.loop.stats, self.writers
+        running = {one.id for each in writers for one in each.scheduler.running}
+        running |= {id for device in self.devices for id in device.requests if id not in writers[0]}
+        pools = [group.pool for each in writers for group in each.cache.groups]
+        caches = [one.cache for one in writers[:1]]
         found = stage_stats(self.graph, self.loop)
         found |= {name: device.stats(name) for device in self.devices for name in device.stages}
         stages = tuple(found[stage.name] for stage in self.graph.stages)
         return EngineStats(
             running=len(running),
-            waiting=runner.scheduler.waiting,
-            kv_usage=runner.cache.usage,
+            waiting=writers[0].scheduler.waiting if writers else self.runner.waiting,
+            kv_usage=sum(cache.usage for cache in caches),
             blocks_total=sum(pool.usable for pool in pools),
             blocks_free=sum(pool.available for pool in pools),
-            prefix_queries=runner.cache.stats.queries,
-            prefix_hits=runner.cache.stats.hits,
-            preemptions=runner.scheduler.preemptions,
-            prompt_tokens=runner.prompt_tokens,
-            generation_tokens=runner.generation_tokens,
+            prefix_queries=sum(cache.stats.queries for cache in caches),
+            prefix_hits=sum(cache.stats.hits for cache in caches),
+            preemptions=sum(one.scheduler.preemptions for one in writers[:1]),
+            prompt_tokens=self.runner.prompt_tokens,
+            generation_tokens=sum(one.generation_tokens for one in writers[:1]),
             steps=sum(steps.count for steps in loop.steps.values()),
             step_time=sum(steps.time for steps in loop.steps.values()),
             requests=loop.requests,
@@ -212,7 +230,7 @@ class Engine:
 
     def reset_caches(self) -> None:
         """Forget every prefix, and what encoders made of media."""
-        for runner in (self.runner, *self.followers):
+        for runner in self.writers:
             runner.cache.reset()
         for once in self.encoders:
             once.kept.clear()
@@ -233,7 +251,7 @@ class Engine:
         """The plan with the activations measured; the context stays, since the model was built for it."""
         measured = peak_activations(
             model,
-            tokens=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+            tokens=self._builder.token_budget,
             rows=self.options.max_num_seqs,
             block_size=self.plan.block_size,
             dtype=getattr(torch, self.plan.dtype),

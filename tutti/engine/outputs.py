@@ -6,10 +6,10 @@ from functools import singledispatch
 from typing import Any
 
 from tutti.engine.stage import TokenOutput
-from tutti.events import AudioDelta, Event, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Embedding, Event, PromptLogprobs, TextDelta, Usage
 from tutti.graph import Chunk
 from tutti.media.pcm import to_pcm16
-from tutti.models.protocols import Sound
+from tutti.models.protocols import Sound, Vector
 
 
 def events_of(chunk: Chunk) -> list[Event]:
@@ -26,6 +26,12 @@ def _encode(payload: Any, chunk: Chunk) -> list[Event]:
 @_encode.register
 def _(payload: Sound, chunk: Chunk) -> list[Event]:
     return [AudioDelta(chunk.request, to_pcm16(payload.samples.float().cpu().numpy()), payload.rate)]
+
+
+@_encode.register
+def _(payload: Vector, chunk: Chunk) -> list[Event]:
+    usage = Usage(chunk.request, payload.tokens, 0, 0, payload.queue_time, payload.time)
+    return [Embedding(chunk.request, tuple(payload.values.tolist())), usage]
 
 
 @_encode.register

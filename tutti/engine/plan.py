@@ -180,7 +180,7 @@ def make_plan(
     }
     rows = (
         *fixed,
-        _kv_row("KV cache", blocks, shape.groups, options.block_size, item),
+        *([_kv_row("KV cache", blocks, shape.groups, options.block_size, item)] if shape.groups else []),
         *(
             _kv_row(f"KV of {name}", following[name].blocks, one.groups, options.block_size, item)
             for name, one in own.items()
@@ -366,6 +366,8 @@ def _fixed_rows(
     """What is needed before the first token is cached, less the weights that are on devices `beside`."""
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
+    if not shape.groups:  # nothing is cached, so a prompt is computed in one step, however long
+        chunk = max(chunk, min(options.max_model_len or shape.context, shape.context))
     activations = activation_bytes(shape, chunk, options.max_num_seqs, item) if measured is None else measured
     how = "estimated" if measured is None else "measured"
     form = options.quantization or checkpoint.quantization

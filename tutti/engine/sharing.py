@@ -60,7 +60,7 @@ class _Planner:
         self.sharer = sharer
         self.device = choose_device(sharer.options.device)
         self.checkpoint = open_checkpoint(sharer.options.model)
-        self.graph = find_graph(self.checkpoint.config)
+        self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         self.available = available
         self.alone = self.plan(sharer.options.memory)
 

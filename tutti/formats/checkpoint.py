@@ -128,6 +128,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     return Checkpoint(path, read_json(path / CONFIG), _tensors(path))
 
 
+def open_weights(path: Path) -> Checkpoint:
+    """The tensors in a directory without a configuration. Raises CheckpointError."""
+    return Checkpoint(path, {}, _tensors(path))
+
+
 def read_json(file: Path) -> dict[str, Any]:
     """The JSON object in `file`. Raises CheckpointError."""
     try:

@@ -21,7 +21,7 @@ from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
-from tutti.request import Chat, Media, Request, Script, Text, Tokens
+from tutti.request import POOLED, Chat, Media, Pair, Request, Script, Text, Tokens
 from tutti.settings import read_settings
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ class LocalBackend:
 
     async def prepare(self, request: Request) -> Request:
         """See `Backend`."""
+        self._check_modalities(request)
         return self._fit(await self._tokenize(request, self._context(request)))
 
     def _context(self, request: Request) -> int:
@@ -162,6 +163,14 @@ class LocalBackend:
         wanted = request.sampling.max_tokens
         if prompt == 0:
             raise InvalidRequest("The prompt is empty: give at least one token.", param="prompt")
+        if request.pooled:
+            if prompt > context:
+                raise ContextOverflow(
+                    f"The text has {prompt} tokens, but the model takes {context} tokens. Shorten it, or ask for it "
+                    "to be cut with truncate_prompt_tokens: -1.",
+                    param="input",
+                )
+            return request
         if prompt >= context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens, but the model's context is {context} tokens, output included. "
@@ -183,6 +192,14 @@ class LocalBackend:
             return request
         sampling = msgspec.structs.replace(request.sampling, max_tokens=wanted)
         return msgspec.structs.replace(request, sampling=sampling)
+
+    def _check_modalities(self, request: Request) -> None:
+        """Raises InvalidRequest where a vector or a score is wanted of a model that has none, or the other way round.
+
+        What else a model may lack, the engine knows by its stages.
+        """
+        if request.pooled or not set(self.info.outputs).isdisjoint(POOLED):
+            self._models[0].require(request.modalities[0])
 
 
 class OutputDecoder:
@@ -264,6 +281,8 @@ def _quick(request: Request) -> bool:
             return False
         if isinstance(part, Text | Script):
             total += len(part.text)
+        elif isinstance(part, Pair):
+            total += len(part.first) + len(part.second)
         elif isinstance(part, Chat):
             if part.template is not None:
                 return False

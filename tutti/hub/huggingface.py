@@ -27,9 +27,10 @@ WANTED = (
     "*.tiktoken",
     "spk_dict.pt",
 )
-# Folders hold other forms of the same weights, all but speech_tokenizer (the first two patterns; there is no "but" in
-# patterns); `consolidated` files repeat the sharded ones.
-UNWANTED = ("[!s]*/*", "s[!p]*/*", "consolidated*", "*.gguf", "*.onnx")
+# Folders hold other forms of the same weights, all but speech_tokenizer and those of sentence-transformers' modules,
+# such as 1_Pooling (the first three patterns; there is no "but" in patterns); `consolidated` files repeat the sharded
+# ones.
+UNWANTED = ("[!s0-9]*/*", "s[!p]*/*", "[0-9][!_]*/*", "consolidated*", "*.gguf", "*.onnx")
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 

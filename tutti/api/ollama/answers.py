@@ -84,6 +84,22 @@ class GenerateResponse(Account, kw_only=True):
     logprobs: list[TokenLogprob] | UnsetType = UNSET
 
 
+class EmbedResponse(Struct):
+    """The answer of `/api/embed`; durations in nanoseconds."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+class EmbeddingsResponse(Struct):
+    """The answer of `/api/embeddings`."""
+
+    embedding: list[float]
+
+
 class Details(Struct):
     """What kind of model it is."""
 

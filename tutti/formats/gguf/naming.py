@@ -255,6 +255,41 @@ def _deepseek(config: Config, file: GGUFFile) -> Scheme:
     return Scheme(ATTENTION | FEED_FORWARD | SHARED | names, rules=rules)
 
 
+ENCODER_WHOLE = {
+    "token_embd": "embeddings.word_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+}
+
+
+def _bert(config: Config, file: GGUFFile) -> Scheme:
+    names = {
+        "attn_q": "attention.self.query",
+        "attn_k": "attention.self.key",
+        "attn_v": "attention.self.value",
+        "attn_output": "attention.output.dense",
+        "attn_output_norm": "attention.output.LayerNorm",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+        "layer_output_norm": "output.LayerNorm",
+    }
+    return Scheme(names, ENCODER_WHOLE, "encoder.layer")
+
+
+def _nomic_bert(config: Config, file: GGUFFile) -> Scheme:
+    names = {
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "attn_output_norm": "norm1",
+        "ffn_up": "mlp.fc11",
+        "ffn_gate": "mlp.fc12",
+        "ffn_down": "mlp.fc2",
+        "layer_output_norm": "norm2",
+    }
+    return Scheme(names, ENCODER_WHOLE | {"token_embd_norm": "emb_ln"}, "encoder.layers")
+
+
 SCHEMES: dict[str, Callable[[Config, GGUFFile], Scheme]] = {
     "llama": _llama,
     "mistral": _llama,
@@ -268,4 +303,6 @@ SCHEMES: dict[str, Callable[[Config, GGUFFile], Scheme]] = {
     "falcon": _falcon,
     "gpt_oss": _gpt_oss,
     "deepseek_v2": _deepseek,
+    "bert": _bert,
+    "nomic_bert": _nomic_bert,
 }

@@ -105,7 +105,7 @@ def question(
 
 def abilities(options: EngineOptions, processor: Processor) -> Abilities:
     """What a part's model can do."""
-    graph = find_graph(read_json(Path(options.model) / "config.json"))
+    graph = find_graph(read_json(Path(options.model) / "config.json"), Path(options.model))
     transcribes = processor.transcriber is not None
     takes = graph.inputs & (processor.modalities | {"text"})
     return Abilities(

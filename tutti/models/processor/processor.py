@@ -20,6 +20,7 @@ from tutti.models.parsers.choose import ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
+from tutti.models.processor.pooling import Preparer, read_pooling
 from tutti.models.processor.recent import RecentMedia
 from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
@@ -27,9 +28,11 @@ from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 from tutti.models.registry import find_graph
 from tutti.request import (
+    POOLED,
     Chat,
     Media,
     MediaInput,
+    Pair,
     Request,
     SamplingParams,
     Script,
@@ -66,6 +69,7 @@ class Processor:
     vocab_size: int
     media: MediaReader | None = None
     narrator: Narrator | None = None
+    pooling: Preparer | None = None
     recent: RecentMedia = field(default_factory=RecentMedia)
 
     @property
@@ -82,7 +86,7 @@ class Processor:
     @property
     def converses(self) -> bool:
         """Whether the model continues conversations; one that writes down recordings does nothing else."""
-        return self.has_chat_template and self.transcriber is None
+        return self.has_chat_template and self.transcriber is None and self.pooling is None
 
     @property
     def kind(self) -> dict[str, str]:
@@ -101,6 +105,8 @@ class Processor:
         Works long on long text and on media: not for an event loop. With `context`, text that cannot fit in so many
         tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
+        if request.pooled:
+            return self._pooled(request, context)
         request = self._staged(request, context)
         ids: list[int] = []
         media = [part for part in request.parts if isinstance(part, Media)]
@@ -115,6 +121,19 @@ class Processor:
             assert self.media is not None
             ids, inputs = self.media.insert(ids, [self.recent.read(self.media, one) for one in media])
         return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
+
+    def _pooled(self, request: Request, context: int | None) -> Request:
+        """`request` with the tokens that a vector or a score is made of."""
+        (part,) = request.parts
+        if self.pooling is None or not isinstance(part, Text | Pair | Tokens):
+            raise InvalidRequest("this model does not support embeddings", param="model")
+        if isinstance(part, Tokens):
+            self._tokenize(part, None)
+        elif request.pooling.truncate_prompt_tokens is None and context is not None:
+            for text in (part.text,) if isinstance(part, Text) else (part.first, part.second):
+                self.tokenizer.check_length(text, context)
+        tokens = self.pooling.prepare(part, request.pooling, context)
+        return msgspec.structs.replace(request, parts=(tokens,))
 
     def _staged(self, request: Request, context: int | None) -> Request:
         """`request` with its script, if it has one, as the narrator has it read."""
@@ -220,10 +239,11 @@ def load_processor(
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
     graph = (
-        find_graph(config) if config.get("architectures") else None
+        find_graph(config, folder) if config.get("architectures") else None
     )  # None: a folder with a tokenizer only
     media = None if graph is None or graph.media is None else resolve(graph.media)(folder, config)
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
+    pools = graph is not None and not graph.outputs.isdisjoint(POOLED)
     modalities = frozenset() if media is None else media.modalities
     templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities)
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
@@ -241,6 +261,7 @@ def load_processor(
         vocab_size=max(size for size in sizes if isinstance(size, int)),
         media=media,
         narrator=narrator,
+        pooling=Preparer(loaded, read_pooling(folder, config)) if pools else None,
     )
 
 
