@@ -93,7 +93,7 @@ class Store:
 
     def get(self, name: str | ModelName) -> Entry:
         """The model called `name`. Raises InvalidModelName, ModelNotFound, StoreError."""
-        entry = self.find(parse_name(name) if isinstance(name, str) else name)
+        entry = self.find(parse_name(name))
         if entry is None:
             raise ModelNotFound(f"model '{name}' not found")
         return entry
