@@ -152,7 +152,9 @@ class Downloader:
             await flush()  # what came before the cut counts
             raise
         except asyncio.CancelledError:
-            partial.write(part, bytes(buffer))  # no thread writes now: what it took is no longer in the buffer
+            partial.write(
+                part, bytes(buffer)
+            )  # no thread writes now: what it took is no longer in the buffer
             raise
 
 
