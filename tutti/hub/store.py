@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from tutti.errors import ModelNotFound, StoreError, TuttiError
+from tutti.errors import ModelNotFound, StoredElsewhere, StoreError, TuttiError
 from tutti.hub.locks import Lease, exclusive, leased
 from tutti.hub.manifest import MAX_SMALL, Layer, Manifest, check_digest, digest_of, read_manifest
 from tutti.hub.names import ModelName, name_of_path, parse_name
@@ -294,7 +294,7 @@ class Store:
         entry = self.get(name)
         if entry.foreign:
             root = next(root for root in self.foreign if entry.path.is_relative_to(root))
-            raise StoreError(
+            raise StoredElsewhere(
                 f"model '{name}' lies in Ollama's folder {root}, which is only read: "
                 f"remove it there (ollama rm), or set TUTTI_MODELS={root}"
             )
