@@ -16,7 +16,7 @@ import pytest
 
 from tests.api.serving import until
 from tests.api.storing import storing
-from tests.hub.gguf_file import write_gguf
+from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, digest_of, serve_registry
 from tests.models.checkpoints import cached
 from tutti.hub.locks import exclusive

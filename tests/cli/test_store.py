@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import Terminal, tutti
-from tests.hub.gguf_file import write_gguf
+from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, serve_registry
 
 

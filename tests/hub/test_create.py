@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.gguf_file import write_gguf
+from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, digest_of, serve_registry
 from tutti.errors import CheckpointError, ModelfileError, ModelNotFound, StoreError
 from tutti.formats.gguf.header import describe, read_header

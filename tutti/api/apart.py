@@ -48,6 +48,7 @@ async def apart(work: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
 def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 LOCAL = (
     *(
         f"{scheme}://{host}{port}"
-        for host in ("localhost", "127.0.0.1", "0.0.0.0")
+        for host in ("localhost", "127.0.0.1", "0.0.0.0", "[::1]")
         for scheme in ("http", "https")
         for port in ("", ":*")
     ),

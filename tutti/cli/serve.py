@@ -130,10 +130,8 @@ async def _serve(
     from tutti.media.fetch import FetchLimits
 
     start, settings = time.monotonic(), read_settings()
-    origins = (
-        settings.allowed_origins
-    )  # what is wrong with them, or a port that is taken, is told before a model is loaded
-    address = bind(host, port)
+    # What is wrong with these, or a port that is taken, is told before a model is loaded.
+    origins, address = settings.allowed_origins, bind(host, port)
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:

@@ -110,8 +110,9 @@ async def create(
         for command in modelfile.all("from"):
             source = maker.path(command)
             if source is None and not command.value.startswith("@"):
-                async for progress in _present(store, command.value, options):
-                    yield progress
+                async with aclosing(_present(store, command.value, options)) as told:
+                    async for progress in told:
+                        yield progress
             if folder is not None:
                 yield Progress("gathering model components")
             await asyncio.to_thread(maker.add_source, command, source)
@@ -119,8 +120,9 @@ async def create(
             yield Progress("parsing GGUF" if maker.is_gguf(uploaded) else "gathering model components")
             await asyncio.to_thread(maker.add_files, uploaded)
         if quantizer is not None:
-            async for progress in maker.quantize(quantizer):
-                yield progress
+            async with aclosing(maker.quantize(quantizer)) as told:
+                async for progress in told:
+                    yield progress
         for layer in await asyncio.to_thread(maker.add_rest, modelfile, parameters):
             yield Progress(maker.status(layer))
         yield Progress("writing manifest")
@@ -137,12 +139,14 @@ async def pull_gguf(
     yield Progress("pulling manifest")
     lease = store.lease()
     try:
-        async for progress in fetch_file(store, url, lease, options):
-            if isinstance(progress, Progress):
-                yield progress
-                continue
-            source = Modelfile((Command("from", f"@{progress.digest}"),))
-            async for made in create(store, name, source, describe):
+        async with aclosing(fetch_file(store, url, lease, options)) as told:
+            async for progress in told:
+                if isinstance(progress, Progress):
+                    yield progress
+                else:
+                    source = Modelfile((Command("from", f"@{progress.digest}"),))
+        async with aclosing(create(store, name, source, describe)) as making:
+            async for made in making:
                 if made.status in ("writing manifest", "success"):
                     yield made
     finally:
@@ -152,9 +156,10 @@ async def pull_gguf(
 async def _present(store: Store, name: str, options: Options | None) -> AsyncGenerator[Progress, None]:
     """Have the model `name` in the store."""
     if store.find(parse_name(name)) is None:
-        async for progress in pull(store, name, options):
-            if progress.status != "success":
-                yield progress
+        async with aclosing(pull(store, name, options)) as told:
+            async for progress in told:
+                if progress.status != "success":
+                    yield progress
 
 
 class _Maker:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,8 +48,9 @@ async def pull(
                 downloader.blob(repository.url("blobs", transfer.layer.digest), transfer)
                 for transfer in transfers
             )
-            async for progress in followed(together(downloads, AT_ONCE), transfers, "pulling"):
-                yield progress
+            async with aclosing(followed(together(downloads, AT_ONCE), transfers, "pulling")) as told:
+                async for progress in told:
+                    yield progress
             yield Progress("writing manifest")
             await asyncio.to_thread(store.write, name, manifest)
         finally:
@@ -80,8 +82,9 @@ async def fetch_file(
                 remove_partial(partial)
                 found.append(Layer("", digest, size))
 
-        async for progress in followed(work(), [transfer], "pulling"):
-            yield progress
+        async with aclosing(followed(work(), [transfer], "pulling")) as told:
+            async for progress in told:
+                yield progress
     yield found[0]
 
 

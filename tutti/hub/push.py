@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -42,8 +43,9 @@ async def push(
     async with connected(name, options or Options()) as repository:
         pusher = _Pusher(store, repository)
         uploads = together((pusher.blob(transfer) for transfer in transfers), AT_ONCE)
-        async for progress in followed(uploads, transfers, "pushing"):
-            yield progress
+        async with aclosing(followed(uploads, transfers, "pushing")) as told:
+            async for progress in told:
+                yield progress
         yield Progress("pushing manifest")
         await pusher.manifest(manifest)
     yield Progress("success")
