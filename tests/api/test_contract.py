@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ollama
 import pytest
@@ -17,12 +17,14 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 
 from tests.api.contract import description, shapes
-from tests.api.serving import Serving
 from tests.api.storing import storing
 from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, serve_registry
 from tutti.api.app import _OLLAMA
 from tutti.hub.store import Store
+
+if TYPE_CHECKING:
+    from tests.api.serving import Serving
 
 CHECKS = [not_a_server_error, status_code_conformance, response_schema_conformance]
 
@@ -77,7 +79,7 @@ def test_no_request_that_changes_the_store_breaks_the_contract(
     url, registry = stored
 
     @given(case=OPERATIONS[name].as_strategy())
-    @settings(max_examples=25, database=None)
+    @settings(max_examples=25, deadline=None, database=None)
     def ask(case: Case) -> None:
         if isinstance(case.body, dict):
             for field in REMOTE.get(name, ()):
@@ -91,7 +93,7 @@ def test_no_request_that_changes_the_store_breaks_the_contract(
 @pytest.mark.parametrize("name", [name for name in OPERATIONS if name.rpartition("/")[2] in ANSWERS])
 def test_no_request_for_an_answer_breaks_the_contract(name: str, server: Serving) -> None:
     @given(case=OPERATIONS[name].as_strategy())
-    @settings(max_examples=25, database=None)
+    @settings(max_examples=25, deadline=None, database=None)
     def ask(case: Case) -> None:
         if isinstance(case.body, dict):
             if len(case.body) % 2:
