@@ -153,6 +153,13 @@ class StoreError(TuttiError):
     code = "store_error"
 
 
+class StoredElsewhere(StoreError):
+    """The model lies in a folder of another program, which we only read."""
+
+    status = 403
+    code = "stored_elsewhere"
+
+
 class TransferError(TuttiError):
     """A registry or a web server did not give (or take) what it was asked; what has come so far is kept."""
 

@@ -57,10 +57,12 @@ def format_size(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 999.5 else f"{size:.3g} {unit}"
 
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]*")
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
     "models": "OLLAMA_MODELS",
+    "origins": "OLLAMA_ORIGINS",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
@@ -75,6 +77,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
     )
     api_key: str | None = None
+    origins: str = (
+        ""  # web pages that may use the server, besides local ones, separated by commas; also OLLAMA_ORIGINS
+    )
     log_level: str = "info"
     log_format: str = "text"  # text | json
     threads: int | None = None  # of each CPU device of the engine; None: they share every core we may use
@@ -106,6 +111,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             return ()
         usual = (Path("~/.ollama/models").expanduser(), Path("/usr/share/ollama/.ollama/models"))
         return tuple(folder for folder in usual if folder != self.models_path)
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `origins`; quotes around them are none of theirs. Raises ConfigError on what is no origin."""
+        written = self.origins.strip("\"' ").split(",")
+        found = tuple(origin.strip() for origin in written if origin.strip())
+        for origin in found:
+            if "*" not in origin and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"origins: {origin!r} is none; write for instance https://example.org, http://*.example.org or *",
+                    param="origins",
+                )
+        return found
 
     @property
     def media_folders(self) -> tuple[Path, ...]:

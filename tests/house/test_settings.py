@@ -23,6 +23,14 @@ def test_hugging_faces_own_variables_count_and_ours_win() -> None:
     )
 
 
+def test_origins_are_listed_as_ollama_has_them() -> None:
+    settings = read_settings({"OLLAMA_ORIGINS": '"https://a.org, http://*.b.org,*"'})
+    assert settings.allowed_origins == ("https://a.org", "http://*.b.org", "*")
+    assert Settings().allowed_origins == ()
+    with pytest.raises(ConfigError, match=r"'example\.org' is none; write for instance https"):
+        _ = Settings(origins="https://a.org,example.org").allowed_origins
+
+
 def test_a_value_of_the_wrong_type_is_a_typed_error() -> None:
     with pytest.raises(ConfigError, match="TUTTI_"):
         read_settings({"TUTTI_PORT": "eighty"})

@@ -126,10 +126,12 @@ async def _serve(
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.keys import ApiKeys
     from tutti.gateway.limits import Limits
+    from tutti.hub.store import open_store
     from tutti.media.fetch import FetchLimits
 
-    start = time.monotonic()
-    address = bind(host, port)  # a port that is taken is told before a model is loaded
+    start, settings = time.monotonic(), read_settings()
+    # What is wrong with these, or a port that is taken, is told before a model is loaded.
+    origins, address = settings.allowed_origins, bind(host, port)
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:
@@ -138,7 +140,9 @@ async def _serve(
                 traces.exporter = spans.put
         gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
         with _signals_are_the_servers():
-            app = create_app(gateway, fetching=FetchLimits.of(read_settings()))
+            app = create_app(
+                gateway, fetching=FetchLimits.of(settings), store=open_store(settings), origins=origins
+            )
             server = make_server(app, ready=lambda url: _announce(url, options, start))
             await server.serve([address])
 

@@ -61,8 +61,10 @@ class ModelName:
         return self.full.lower()
 
 
-def parse_name(text: str) -> ModelName:
-    """The name that `text` is. Raises InvalidModelName."""
+def parse_name(text: str | ModelName) -> ModelName:
+    """The name that `text` is, or one that was read before. Raises InvalidModelName."""
+    if isinstance(text, ModelName):
+        return text
     scheme, found, rest = text.rpartition("://")
     if found and scheme not in ("http", "https"):
         raise InvalidModelName("invalid model name", param="model")

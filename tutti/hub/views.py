@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from tutti.errors import StoreError
 from tutti.hub.locks import exclusive
+from tutti.hub.manifest import Layer
 from tutti.hub.store import Entry, Store, writing
 
 
@@ -27,11 +29,16 @@ def checkpoint_of(store: Store, entry: Entry) -> Path:
     with exclusive(store.locks / "store"), writing(store.root):
         if not _complete(folder, len(named)):
             shutil.rmtree(folder, ignore_errors=True)
-            for layer in named:
-                link = folder / layer.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(store.blob(layer).absolute(), link)
+            show_files(store, named, folder)
     return folder
+
+
+def show_files(store: Store, layers: Iterable[Layer], folder: Path) -> None:
+    """Fill `folder` with links to the blobs of `layers`, by the names of their files. Raises StoreError."""
+    for layer in layers:
+        link = folder / layer.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(store.blob(layer).absolute(), link)
 
 
 def _complete(folder: Path, count: int) -> bool:
