@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import TUTTI, Terminal, tutti
+from tests.cli.terminal import NOWHERE, TUTTI, Terminal, tutti
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
 ENDLESS = ("--temperature", "0", "--memory", "1GB")
@@ -78,6 +78,7 @@ def test_a_prompt_beyond_the_context_states_both_numbers(checkpoint: Path) -> No
 def test_ctrl_c_ends_a_single_answer_with_code_130(endless: Path) -> None:
     program = subprocess.Popen(
         [*TUTTI, "run", str(endless), "hello", *ENDLESS],
+        env=os.environ | NOWHERE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -100,7 +101,7 @@ def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_
         terminal.type("/set parameter nonsense 3\n")
         terminal.expect("unknown parameter 'nonsense'")
         terminal.type("/show parameters\n")
-        terminal.expect(r"max_tokens\s+3")
+        terminal.expect(r"num_predict\s+3")
         terminal.type("/set system Be brief.\n")
         terminal.expect("Set system message")
         terminal.type("/show system\n")
