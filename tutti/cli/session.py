@@ -93,7 +93,7 @@ async def answer_to(
     manner: Manner,
     watch: Callable[[asyncio.Task[Answer]], AbstractContextManager[object]],
 ) -> Answer | None:
-    """The answer, printed while it comes; None when it was interrupted, by who `watch`es the task. Raises TuttiError."""
+    """The answer, printed while it comes; None when who `watch`es the task interrupted it. Raises TuttiError."""
     from tutti.cli.printer import terminal_printer
 
     printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
