@@ -73,7 +73,12 @@ class OllamaServer:
 
 def show(*capabilities: str, **fields: Any) -> Object:
     """What `/api/show` says of a model."""
-    details = {"parent_model": "", "family": "llama", "parameter_size": "1.2B", "quantization_level": "Q4_K_M"}
+    details = {
+        "parent_model": "",
+        "family": "llama",
+        "parameter_size": "1.2B",
+        "quantization_level": "Q4_K_M",
+    }
     facts = {"general.architecture": "llama", "llama.context_length": 4096, "llama.embedding_length": 64}
     return {"details": details, "model_info": facts, "capabilities": list(capabilities), **fields}
 
