@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.api.scripted import THOUGHT, make_scripted
+from tests.api.scripted import CALL, THOUGHT, make_scripted
 from tests.api.serving import Serving, serving
 from tests.cli.terminal import TUTTI, Terminal, tutti
 from tests.models import checkpoints
@@ -72,9 +72,9 @@ def test_a_base_model_continues_the_text(server: Serving, host: dict[str, str]) 
 
 def test_thoughts_come_apart_and_a_model_without_them_is_refused(host: dict[str, str]) -> None:
     result = tutti("run", "thinker", "where?", *GREEDY, environment=host)
-    assert result.stdout.startswith(f"Thinking...\n{THOUGHT}\n...done thinking.\n\nlook ")
+    assert result.stdout.startswith(f"Thinking...\n{THOUGHT}\n...done thinking.\n\n{CALL}")
     assert tutti("run", "thinker", "where?", "--hidethinking", *GREEDY, environment=host).stdout.startswith(
-        "look "
+        CALL
     )
     result = tutti("run", "tiny", "hello", "--think", environment=host)
     assert (result.returncode, result.stdout) == (1, "")
@@ -132,7 +132,7 @@ def test_a_conversation_with_the_servers_model(server: Serving, host: dict[str, 
         terminal.type("/load thinker\n")
         terminal.expect("Loading model 'thinker'.*>>> ")
         terminal.type("where?\n")
-        terminal.expect(r"\.\.\.done thinking\.\s+look .*>>> ")
+        terminal.expect(r"\.\.\.done thinking\.\s+<tool_call>.*>>> ")
         terminal.type("/bye\n")
         assert terminal.wait() == 0
     server.everything_is_returned()

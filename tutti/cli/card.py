@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from tutti.cli.wording import section
-from tutti.hub.create import format_count
 
 Row = tuple[str, ...]
 Section = tuple[str, Sequence[Row]]
@@ -111,4 +110,6 @@ def _projector_rows(facts: Mapping[str, Any]) -> list[Row]:
 
 
 def _count(number: Any) -> str:
+    from tutti.hub.create import format_count
+
     return format_count(int(number)) if isinstance(number, int | float) and number else ""
