@@ -115,13 +115,12 @@ class Client:
 
 async def _lines(response: httpx.Response) -> AsyncGenerator[Object, None]:
     """The objects of a stream. One that is an error is raised."""
-    async with aclosing(response.aiter_lines()) as lines:  # type: ignore[type-var]
-        async for line in lines:
-            if line.strip():
-                found = _decoded(line)
-                if found.get("error"):
-                    raise ServerError(str(found["error"]))
-                yield found
+    async for line in response.aiter_lines():
+        if line.strip():
+            found = _decoded(line)
+            if found.get("error"):
+                raise ServerError(str(found["error"]))
+            yield found
 
 
 def _decoded(data: bytes | str) -> Object:

@@ -196,8 +196,9 @@ class LocalSession:
         return (Chat(whole, template_kwargs=manner.template_kwargs()), *media)
 
     def _request(self, prompt: Prompt, manner: Manner, *, keep_special: bool) -> Request:
-        made_with = {} if self._stored is None else dict(self._stored.parameters)
-        chosen = made_with | manner.parameters
+        made_with = {} if self._stored is None else self._stored.parameters
+        chosen = {name: value for name, value in made_with.items() if name in OLLAMAS} | manner.parameters
+        context = chosen.get("num_ctx", 0)
         return Request(
             id=uuid.uuid4().hex,
             parts=prompt,
@@ -207,7 +208,7 @@ class LocalSession:
             modalities=("text",) if manner.speak is None else ("text", "audio"),
             voice=manner.voice,
             model=self.name,
-            context=chosen.get("num_ctx"),
+            context=context if context > 0 else None,
             arrival=time.time(),
         )
 

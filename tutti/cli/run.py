@@ -83,7 +83,7 @@ def run(
     from tutti import logs
     from tutti.cli.client import Client
     from tutti.cli.manner import Manner
-    from tutti.cli.place import choose
+    from tutti.cli.place import Place, choose
 
     settings = read_settings()
     logs.configure("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
@@ -101,7 +101,7 @@ def run(
     cut = _truth(truncate)
     text, interactive = _prompt(prompt or [])
 
-    async def place() -> Any:
+    async def place() -> Place:
         async with Client.of(settings) as client:
             return await choose(client, model, engine, speaks=speak is not None, insecure=insecure)
 

@@ -45,17 +45,25 @@ class Answer:
 
 
 class Session(Protocol):
-    """A model, ready to answer.
-
-    `card` says what it is; `parameters` are the names of those that it takes; `modalities` what it takes besides text;
-    `voices` who may speak its answers.
-    """
+    """A model, ready to answer. `card` says what it is."""
 
     name: str
     card: Card
-    parameters: frozenset[str]
-    modalities: frozenset[str]
-    voices: tuple[str, ...]
+
+    @property
+    def parameters(self) -> frozenset[str]:
+        """The names of the parameters that it takes, Ollama's where it has one."""
+        ...
+
+    @property
+    def modalities(self) -> frozenset[str]:
+        """What it takes besides text."""
+        ...
+
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Who may speak its answers; nobody, where they cannot be spoken."""
+        ...
 
     async def ask(self, messages: Sequence[Message], manner: Manner, printer: Printer) -> Answer:
         """The answer to the last message, printed while it comes. Cancelling the task ends it. Raises TuttiError."""
