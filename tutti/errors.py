@@ -165,3 +165,24 @@ class TransferError(TuttiError):
 
     status = 502
     code = "transfer_failed"
+
+
+class NoServer(TuttiError):
+    """No server answers where one was expected."""
+
+    status = 503
+    code = "no_server"
+
+
+class ServerError(TuttiError):
+    """A server that was asked for something refused, or broke off; the message is what it said."""
+
+    status = 502
+    code = "server_error"
+
+
+class ServerNotFound(ServerError):
+    """What a server was asked for is not there: it has no such model, or no such path."""
+
+    status = 404
+    code = "not_found"

@@ -7,10 +7,12 @@ defaults.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -58,12 +60,70 @@ def format_size(size: float) -> str:
 
 
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]*")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server is: `http://127.0.0.1:11434`. `path` is what stands before the paths of its API, if anything."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """To connect to: a server that listens everywhere is asked on this machine."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.path}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether that is this machine."""
+        try:
+            address = ipaddress.ip_address(self.host or "127.0.0.1")
+        except ValueError:
+            return self.host == "localhost"
+        return address.is_loopback or address.is_unspecified
+
+
+OLLAMA_PORT = 11434
+
+
+def parse_address(text: str) -> Address:
+    """The address that `OLLAMA_HOST` says, in all its forms: `host`, `:port`, `host:port`, `[::1]:port`, URLs.
+
+    What is left out is `http`, 127.0.0.1 and 11434; with a scheme, its usual port. Raises ConfigError.
+    """
+    said = text.strip().strip("\"'").strip()
+    scheme, mark, rest = said.partition("://")
+    if not mark:
+        scheme, rest = "http", said
+    if scheme not in ("http", "https"):
+        raise ConfigError(
+            f"{text!r} is no address of a server: it begins with http:// or https://, or neither"
+        )
+    place, _, path = rest.partition("/")
+    if place.count(":") > 1 and not place.startswith("["):  # IPv6 without brackets, which has no port
+        place = f"[{place}]"
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no address of a server: {error}") from error
+    if port is None:
+        port = {"http": 80, "https": 443}[scheme] if mark else OLLAMA_PORT
+    path = path.strip("/")
+    return Address(scheme, host or "127.0.0.1", port, f"/{path}" if path else "")
+
+
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
     "models": "OLLAMA_MODELS",
     "origins": "OLLAMA_ORIGINS",
+    "nohistory": "OLLAMA_NOHISTORY",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "server": "OLLAMA_HOST",
 }
 
 
@@ -72,7 +132,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 8000
+    server: str = (
+        ""  # where clients find it: also TUTTI_HOST and TUTTI_PORT if they are set, or else OLLAMA_HOST
+    )
     home: str = "~/.tutti"  # models, history, logs
+    nohistory: bool = False  # True: what is typed is not kept; also OLLAMA_NOHISTORY
     models: str = (
         ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
     )
@@ -98,6 +162,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def home_path(self) -> Path:
         """The folder for everything Tutti keeps."""
         return Path(self.home).expanduser()
+
+    @property
+    def server_address(self) -> Address:
+        """The address of the server that `run`, `ps` and `stop` talk to. Raises ConfigError."""
+        return parse_address(self.server)
 
     @property
     def models_path(self) -> Path:
@@ -139,14 +208,25 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     found = {}
     for field in Settings.__struct_fields__:
         value = environment.get(f"TUTTI_{field.upper()}")
+        if value is None and field == "server":
+            value = _listening(environment)
         if value is None:
-            value = environment.get(_FOREIGN.get(field, ""))
+            value = environment.get(_FOREIGN.get(field, "")) or None
         if value is not None:
             found[field] = value
     try:
         return msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
+
+
+def _listening(environment: Mapping[str, str]) -> str | None:
+    """Where `TUTTI_HOST` and `TUTTI_PORT` have a server listen; None where neither is set."""
+    host, port = environment.get("TUTTI_HOST"), environment.get("TUTTI_PORT")
+    if port is None:
+        return host
+    host = host or ""
+    return f"{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
 
 
 def publish_settings(**values: str) -> None:

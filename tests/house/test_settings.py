@@ -31,6 +31,43 @@ def test_origins_are_listed_as_ollama_has_them() -> None:
         _ = Settings(origins="https://a.org,example.org").allowed_origins
 
 
+@pytest.mark.parametrize(
+    ("said", "url"),
+    [
+        ("", "http://127.0.0.1:11434"), ("1.2.3.4", "http://1.2.3.4:11434"), (":1234", "http://127.0.0.1:1234"),
+        ("1.2.3.4:1234", "http://1.2.3.4:1234"), ("example.com", "http://example.com:11434"),
+        ("[::1]", "http://[::1]:11434"), ("::1", "http://[::1]:11434"), ("[::1]:1337", "http://[::1]:1337"),
+        ("0.0.0.0", "http://127.0.0.1:11434"), ("[::]:80", "http://[::1]:80"), (" ' 1.2.3.4 ' ", "http://1.2.3.4:11434"),
+        ("http://1.2.3.4", "http://1.2.3.4:80"), ("https://1.2.3.4", "https://1.2.3.4:443"),
+        ("https://example.com/some/place/", "https://example.com:443/some/place"),
+    ],
+)  # fmt: skip
+def test_ollama_host_in_all_its_forms(said: str, url: str) -> None:
+    assert read_settings({"OLLAMA_HOST": said}).server_address.url == url
+
+
+@pytest.mark.parametrize("said", ["1.2.3.4:66000", "a:b", "ftp://1.2.3.4", "[::1"])
+def test_what_is_no_address_is_a_typed_error(said: str) -> None:
+    with pytest.raises(ConfigError, match="is no address"):
+        _ = read_settings({"OLLAMA_HOST": said}).server_address
+
+
+def test_where_we_serve_counts_before_ollamas_variable() -> None:
+    theirs = {"OLLAMA_HOST": "http://a"}
+    for ours, url in (
+        ({"TUTTI_HOST": "::1"}, "http://[::1]:11434"),
+        ({"TUTTI_PORT": "8000"}, "http://127.0.0.1:8000"),
+        ({"TUTTI_HOST": "::1", "TUTTI_PORT": "8000"}, "http://[::1]:8000"),
+        ({"TUTTI_SERVER": "b:1", "TUTTI_PORT": "8000"}, "http://b:1"),
+    ):
+        assert read_settings(theirs | ours).server_address.url == url
+
+
+def test_an_empty_variable_of_another_program_says_nothing() -> None:
+    assert read_settings({"OLLAMA_NOHISTORY": "", "OLLAMA_MODELS": ""}) == Settings()
+    assert read_settings({"OLLAMA_NOHISTORY": "1"}).nohistory
+
+
 def test_a_value_of_the_wrong_type_is_a_typed_error() -> None:
     with pytest.raises(ConfigError, match="TUTTI_"):
         read_settings({"TUTTI_PORT": "eighty"})

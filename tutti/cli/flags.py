@@ -71,6 +71,14 @@ class EngineFlags:
     )
     reasoning_parser: Annotated[str | None, _flag("How thinking is read (default: by the template).")] = None
 
+    def given(self) -> tuple[str, ...]:
+        """The flags that were typed and say something else than their defaults do, as they are typed."""
+        return tuple(
+            f"--{'place' if field.name == 'placement' else field.name.replace('_', '-')}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default and value != []
+        )
+
     def options(self, model: str, names: tuple[str, ...] = (), *, max_num_seqs: int = 256) -> EngineOptions:
         """The options for serving the checkpoint of `model`, found (or downloaded) now, under `names`.
 

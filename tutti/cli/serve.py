@@ -122,7 +122,8 @@ async def _serve(
     """Start the engine, then listen, until the process is told to end."""
     from tutti.api.app import create_app
     from tutti.api.server import bind, make_server
-    from tutti.cli.session import open_llm, spinner
+    from tutti.cli.local import open_llm
+    from tutti.cli.session import spinner
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.keys import ApiKeys
     from tutti.gateway.limits import Limits

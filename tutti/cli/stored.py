@@ -16,6 +16,11 @@ def list_models(
     prefix: Annotated[str, typer.Argument(help="Only models whose names begin so.", show_default=False)] = "",
 ) -> None:
     """List the models of the store."""
+    print(listed(prefix))
+
+
+def listed(prefix: str = "") -> str:
+    """The table of the store's models whose names begin with `prefix`."""
     from tutti.cli.wording import ago, size_of, table
     from tutti.hub.store import open_store
 
@@ -30,7 +35,7 @@ def list_models(
         for entry in open_store().entries()
         if str(entry.name).lower().startswith(prefix.lower())
     ]
-    print(table(("NAME", "ID", "SIZE", "MODIFIED"), rows))
+    return table(("NAME", "ID", "SIZE", "MODIFIED"), rows)
 
 
 def copy(
