@@ -179,16 +179,26 @@ class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
 class Chat(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's chat template.
 
-    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` overrides the model's own.
+    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` (Jinja) or `go_template`
+    (Ollama's) overrides the model's own.
     """
 
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str | dict[str, Any] | None = None
     template: str | None = None
+    go_template: str | None = None
     template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+
+
+class Insertion(msgspec.Struct, frozen=True, tag="insertion"):
+    """A text to be written between two others; `go_template` (Ollama's) overrides the model's own."""
+
+    prefix: str
+    suffix: str
+    go_template: str | None = None
 
 
 class Script(msgspec.Struct, frozen=True, tag="script"):
@@ -198,13 +208,13 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
     instructions: str = ""
 
 
-Part = Text | Tokens | Media | MediaInput | Chat | Script
+Part = Text | Tokens | Media | MediaInput | Chat | Insertion | Script
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script`; the processor turns those into
+    A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script`; the processor turns those into
     `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are computed
     (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
     `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in

@@ -21,7 +21,7 @@ from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
-from tutti.request import Chat, Media, Request, Script, Text, Tokens
+from tutti.request import Chat, Insertion, Media, Request, Script, Text, Tokens
 from tutti.settings import read_settings
 
 if TYPE_CHECKING:
@@ -264,8 +264,12 @@ def _quick(request: Request) -> bool:
             return False
         if isinstance(part, Text | Script):
             total += len(part.text)
+        elif isinstance(part, Insertion):
+            if part.go_template is not None:
+                return False
+            total += len(part.prefix) + len(part.suffix)
         elif isinstance(part, Chat):
-            if part.template is not None:
+            if part.template is not None or part.go_template is not None:
                 return False
             total += sum(_content_size(message.get("content")) for message in part.messages)
     return total <= _LONG_PROMPT

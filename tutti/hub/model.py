@@ -53,6 +53,14 @@ class StoredModel:
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
 
+    @property
+    def prompt_template(self) -> str | None:
+        """The template that prompts the model, in Go's language; None where its file's own does.
+
+        A model with a renderer has a template that says nothing: Ollama prompts it by code of its own.
+        """
+        return self.template if self.template and not self.config.renderer else None
+
     def modelfile(self) -> Modelfile:
         """The Modelfile that makes this model again, on this machine."""
         commands = [Command("from", str(self.model or self.entry.name))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tutti.errors import InvalidRequest
+from tutti.gateway.opening import stored_options
 from tutti.hub.composition import is_composition, read_composition
 from tutti.hub.resolve import resolve_model
 from tutti.settings import EngineOptions, parse_size
@@ -29,4 +30,5 @@ def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
         return EngineOptions(
             model=model, served_model_name=names or (read_composition(model).name,), **options
         )
-    return EngineOptions(model=str(resolve_model(model)), served_model_name=names or (model,), **options)
+    path = str(resolve_model(model))
+    return EngineOptions(model=path, served_model_name=names or (model,), **(stored_options(model) | options))
