@@ -214,12 +214,13 @@ Part = Text | Tokens | Media | MediaInput | Chat | Insertion | Script
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script`; the processor turns those into
-    `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are computed
-    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
+    A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script`; the processor turns
+    those into `Tokens` and `MediaInput`s before the engine sees them. `reply`, when given, is the answer: its tokens are
+    computed (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
     `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
     seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there;
-    without it, a request whose `max_tokens` do not fit in the model's context is refused.
+    without it, a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when given, has an
+    answer go on where the context is full: all tokens but the first `shift` lose their older half.
     """
 
     id: str
@@ -239,6 +240,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     deadline: float | None = None
     context: int | None = None
+    shift: int | None = None
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
     call: str = ""  # the id of the HTTP call it came by
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of

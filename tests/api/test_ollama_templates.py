@@ -83,7 +83,10 @@ def test_generate_takes_a_template_of_the_callers(client: ollama.Client) -> None
     assert answer.response == raw(client, "[S|hi]")
     given = client.generate("tiny", "a", suffix="b", template=CODELLAMA, options=GREEDY)
     assert given.response == raw(client, "<PRE> a <SUF>b <MID>")
-    for template, words in (("{{ .Prompt", "unclosed action"), ("{{ range 1000000000 }}{{ end }}", "too many steps")):
+    for template, words in (
+        ("{{ .Prompt", "unclosed action"),
+        ("{{ range 1000000000 }}{{ end }}", "too many steps"),
+    ):
         with pytest.raises(ollama.ResponseError, match=words):
             client.generate("tiny", "hi", template=template)
 
@@ -116,7 +119,9 @@ async def test_a_template_of_the_store_reaches_the_processor(store: Path) -> Non
             raise AssertionError(path)
 
         text = f"FROM {tiny_checkpoint()}\n{text}"
-        async for _ in create(open_store(), name, read_modelfile(text), describe, options=Options()):
+        async for _ in create(
+            open_store(), name, read_modelfile(text), describe, folder=store.parent, options=Options()
+        ):
             pass
 
     await make("templated", f'TEMPLATE """{CHATML}"""\n')

@@ -23,7 +23,7 @@ DATA: dict[str, Any] = {
 
 
 def run(source: str, data: dict[str, Any] | None = None, steps: int = 20_000, signs: int = 100_000) -> str:
-    syntax = parse(source + '{{ if false }}{{ .Response }}{{ end }}')
+    syntax = parse(source + "{{ if false }}{{ .Response }}{{ end }}")
     return execute(syntax, DATA if data is None else data, Budget(steps, signs))
 
 
@@ -136,7 +136,9 @@ def test_what_is_no_template_is_told(source: str, words: str) -> None:
 
 
 def test_the_variables_are_those_of_all_its_parts() -> None:
-    source = '{{ define "x" }}{{ .Tools }}{{ end }}{{ range $i, $m := .Messages }}{{ ($m.Content).Deep }}{{ end }}'
+    source = (
+        '{{ define "x" }}{{ .Tools }}{{ end }}{{ range $i, $m := .Messages }}{{ ($m.Content).Deep }}{{ end }}'
+    )
     assert parse(source).variables == {"tools", "messages", "$i", "$m", "content", "deep"}
 
 

@@ -242,7 +242,9 @@ def test_thinking(kwargs: dict[str, Any], text: str) -> None:
     source = "{{ .Think }} {{ .ThinkLevel }} {{ .IsThinkSet }} {{ range .Messages }}{{ .Thinking }}{{ end }}"
     assert OllamaTemplate(source).thinks
     assert rendered(source, HELLO, template_kwargs=kwargs) == text
-    assert rendered(source, HELLO, {**HUMAN, "reasoning_content": "hm"}, template_kwargs=kwargs) == text + "hm"
+    assert (
+        rendered(source, HELLO, {**HUMAN, "reasoning_content": "hm"}, template_kwargs=kwargs) == text + "hm"
+    )
 
 
 def test_the_last_message_can_be_continued() -> None:
@@ -267,7 +269,7 @@ def test_a_template_that_fails_is_the_requests_error() -> None:
         rendered("{{ range .Messages }}{{ .Nothing }}{{ end }}", HELLO)
     with pytest.raises(InvalidRequest, match="too many steps"):
         rendered("{{ range .Messages }}{{ range 1000000000 }}{{ end }}{{ end }}", HELLO)
-    with pytest.raises(InvalidRequest, match="not valid: .*unclosed"):
+    with pytest.raises(InvalidRequest, match="unclosed action"):
         OllamaTemplate("{{ range")
 
 
@@ -301,7 +303,9 @@ def test_calls_are_read_as_the_template_writes_them(
     assert choice.tool == parser
     for size in (1, 3, len(answer)):
         reader = choice.output_parser(Chat((HELLO,), tools=(WEATHER,)), "")
-        deltas = [delta for at in range(0, len(answer), size) for delta in reader.push(answer[at : at + size])]
+        deltas = [
+            delta for at in range(0, len(answer), size) for delta in reader.push(answer[at : at + size])
+        ]
         deltas += reader.finish()
         assert "".join(delta.text for delta in deltas if isinstance(delta, ContentDelta)) == content
         assert len({delta.id for delta in deltas if isinstance(delta, ToolCallDelta)}) == calls

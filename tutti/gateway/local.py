@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tutti.models.processor import Processor, TextStream
 
 _LONG_PROMPT = 20_000  # characters; tokenizing more than these would hold up other streams
+_CONTEXTS = 10  # as long is an answer at most that goes on in a full context and was given no end
 _TOKENIZERS = 2  # long prompts that are tokenized at a time; the others wait their turn
 
 
@@ -168,16 +169,18 @@ class LocalBackend:
                 "Shorten the prompt.",
                 param="prompt",
             )
-        if wanted is not None and request.context is not None:
+        if wanted is not None and request.context is not None and request.shift is None:
             wanted = min(wanted, context - prompt)
-        elif wanted is not None and prompt + wanted > context:
+        elif wanted is not None and request.shift is None and prompt + wanted > context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens and max_tokens asks for {wanted} more, {prompt + wanted} together, "
                 f"but the model's context is {context} tokens. Shorten the prompt or ask for at most "
                 f"{context - prompt} tokens.",
                 param="max_tokens",
             )
-        if wanted is None:
+        if wanted is None and request.shift is not None:
+            wanted = self._processor.generation_defaults.get("max_tokens", _CONTEXTS * context)
+        elif wanted is None:
             wanted = min(context - prompt, self._processor.generation_defaults.get("max_tokens", context))
         if wanted == request.sampling.max_tokens:
             return request

@@ -31,7 +31,9 @@ async def open_local(options: EngineOptions, *, in_process: bool = False) -> Loc
 def stored_options(model: str) -> dict[str, Any]:
     """What a model of the store brings along of `EngineOptions`. Empty for a model of another kind."""
     stored = stored_model(model)
-    return {} if stored is None else {"template": stored.prompt_template}
+    if stored is None:
+        return {}
+    return {"template": stored.prompt_template, "adapters": tuple(map(str, stored.adapters))}
 
 
 def start_engine(options: EngineOptions, *, in_process: bool) -> EngineClient:

@@ -39,7 +39,7 @@ async def generate(call: Call) -> ASGIApp:
         request, answering = _raw(job, fields)
     else:
         request, answering = await _templated(job, fields)
-    request = await call.gateway.prepare(request)
+    request = await job.fitting(request)
     kept = None if fields.raw or fields.images else answering  # the ids of a picture alone mean nothing
     shape = partial(_shape, fields.name, kept, _ids(request))
     return await respond(job, answering, call.gateway.generate(request, call.caller), shape)

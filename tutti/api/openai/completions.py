@@ -183,7 +183,9 @@ class CompletionJob:
         self.tally.prompts[index] = len(prompt.ids)
         if self.fields.echo:
             prompt.text = (
-                _text(part) if isinstance(part, Text | Insertion) else self.job.processor.tokenizer.decode(prompt.ids)
+                _text(part)
+                if isinstance(part, Text | Insertion)
+                else self.job.processor.tokenizer.decode(prompt.ids)
             )
 
     def _count(self, prompt: int, choice: int, usage: Usage) -> None:

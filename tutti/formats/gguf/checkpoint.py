@@ -6,7 +6,7 @@ import math
 import mmap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint
@@ -35,11 +35,10 @@ ITEM_BYTES = {
 class GGUFCheckpoint(Checkpoint):
     """An opened GGUF file. `tensors` says what `tensor` gives: quantized ones count as they are when dequantized."""
 
-    def __init__(self, file: GGUFFile) -> None:
-        """Raises CheckpointError for an architecture, or a tensor, that is not served."""
+    def __init__(self, file: GGUFFile, config: dict[str, Any], made: dict[str, Made]) -> None:
+        """`made` says what each tensor is made of."""
         self.file = file
-        config = read_config(file)
-        self._made = read_tensors(file, config)
+        self._made = made
         super().__init__(file.path, config, {name: self._describe(made) for name, made in self._made.items()})
 
     def tensor(self, name: str) -> Tensor:
@@ -110,5 +109,17 @@ def _item_bytes(path: Path, place: Place) -> int:
 
 
 def open_gguf(path: Path) -> GGUFCheckpoint:
-    """The checkpoint in the GGUF file `path`. Raises as `read_gguf` and `GGUFCheckpoint` do."""
-    return GGUFCheckpoint(read_gguf(path))
+    """The checkpoint in the GGUF file `path`.
+
+    Raises as `read_gguf` does, and CheckpointError for an architecture, or a tensor, that is not served.
+    """
+    file = read_gguf(path)
+    config = read_config(file)
+    return GGUFCheckpoint(file, config, read_tensors(file, config))
+
+
+def open_tensors(path: Path) -> GGUFCheckpoint:
+    """The tensors of a GGUF file that is no model, under their own names. Raises as `read_gguf` does."""
+    file = read_gguf(path)
+    made = {name: Made((Piece(name, place.shape),)) for name, place in file.tensors.items()}
+    return GGUFCheckpoint(file, {}, made)

@@ -163,7 +163,8 @@ def choose_parsers(
     """The parsers for a model with this chat template; `known_tokens` says whether its vocabulary has a token.
 
     `traits` are those of a template of Ollama's: it says itself whether there are thoughts, and a syntax of calls that
-    no parser is made for is read as JSON behind its tag. Raises ConfigError on a name that is not known, with those that are.
+    no parser is made for is read as JSON behind its tag. Raises ConfigError on a name that is not known, with those
+    that are.
     """
     seen_tool, seen_reasoning = _recognize(template, known_tokens)
     if traits is not None and "harmony" not in (seen_tool, seen_reasoning):

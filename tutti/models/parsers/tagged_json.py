@@ -13,7 +13,7 @@ from tutti.models.parsers.reader import Malformed, Reading
 
 
 class TaggedJsonParser(CoroutineParser):
-    """Reads calls of the tools `names` behind `tag`, without one at the beginning of the answer; all else is content."""
+    """Reads calls of the tools `names` behind `tag`, without one at the answer's beginning; all else is content."""
 
     def __init__(self, names: Collection[str], tag: str, special_tokens: Collection[str] = ()) -> None:
         """`special_tokens` are those that decoding skips unless told not to."""

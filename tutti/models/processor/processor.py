@@ -208,7 +208,9 @@ class Processor:
         if template is not None and template.inserts:
             return template.insert(part)
         if self.marks is None or part.go_template is not None:
-            raise InvalidRequest("this model does not write between two texts: leave suffix out", param="suffix")
+            raise InvalidRequest(
+                "this model does not write between two texts: leave suffix out", param="suffix"
+            )
         return self.marks.prompt(part)
 
     def stream(self, sampling: SamplingParams, prompt_ids: Sequence[int] = ()) -> TextStream:

@@ -80,7 +80,7 @@ class ChatTemplate:
         """What the template writes where a medium is; None where it takes none."""
         parts = [{"type": "text", "text": _PROBE}, {"type": modality}, {"type": "text", "text": _BEHIND}]
         text = self._probe([{"role": "user", "content": parts}]) if self.accepts.parts else ""
-        before, found, after = text.partition(_PROBE)
+        _, found, after = text.partition(_PROBE)
         return after.partition(_BEHIND)[0].strip() if found and _BEHIND in after else None
 
     def render(self, chat: Chat) -> str:

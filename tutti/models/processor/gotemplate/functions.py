@@ -112,7 +112,11 @@ def _printf(form: Any, *values: Any) -> str:
     def size(written: str | None) -> int:
         """A width or a precision: written, or (`*`) given before the value; of counting, templates make this."""
         given = left.pop(0) if written == "*" and left else written or 0
-        if isinstance(given, bool) or not isinstance(given, int | str) or not str(given).lstrip("-").isdecimal():
+        if (
+            isinstance(given, bool)
+            or not isinstance(given, int | str)
+            or not str(given).lstrip("-").isdecimal()
+        ):
             raise FunctionFault("printf: a width is a number")
         if abs(int(given)) > _WIDEST:
             raise FunctionFault(f"printf: widths and precisions go up to {_WIDEST:,}")

@@ -75,7 +75,9 @@ class Syntax:
         for node in _walk(self.root):
             if isinstance(node, RangeNode) and _uses(node.pipeline, "Messages"):
                 for around in _lists(node.body):
-                    if any(_uses(one.pipeline, "Thinking") for one in around.nodes if isinstance(one, ActionNode)):
+                    if any(
+                        _uses(one.pipeline, "Thinking") for one in around.nodes if isinstance(one, ActionNode)
+                    ):
                         first, last = around.nodes[0], around.nodes[-1]
                         return _stripped(first), _stripped(last)
         return "", ""
