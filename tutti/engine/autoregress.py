@@ -123,7 +123,7 @@ class Autoregress:
             tokens=prompt + reply,
             prompt_length=len(prompt),
             given=bool(reply),
-            limit=min(self.context, request.context or self.context),
+            limit=self.context,
             most=sampling.max_tokens or self.context,
             chain=self.cache.chain(keys, media.marks),
             order=self._admitted,
@@ -134,9 +134,10 @@ class Autoregress:
             wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
-        # Only tokens that are computed of themselves alone can be computed again at other places.
-        sequence.shifts = request.shift is not None and rows is None and sequence.places is None
-        sequence.shifts = sequence.shifts and not (sequence.given or sequence.emits)
+        if request.shift is not None and not isinstance(rows, StreamedRows):
+            sequence.limit = min(self.context, request.context or self.context)
+            # Only tokens that are computed of themselves alone can be computed again at other places.
+            sequence.shifts = rows is None and sequence.places is None and not (reply or sequence.emits)
         sequence.sampler = SamplerState(
             sampling,
             prompt,
