@@ -121,6 +121,7 @@ def test_an_answer_goes_on_in_a_full_context_as_behind_what_is_kept(name: str, k
                 ended[event.request] = event.reason
 
     options = {"dtype": "float32", "device": "cpu", "memory": "2GB", "max_model_len": 96, "block_size": 8}
+    options["threads"] = 1
     engine = Engine(engine_options(str(checkpoints.cached(name)), options), receive)
     for request in requests:
         engine.loop.submit(request)

@@ -89,7 +89,7 @@ def _slice(value: Any, *bounds: Any) -> Any:
     items: Any = value.encode() if isinstance(value, str) else value
     if any(isinstance(bound, bool) or not isinstance(bound, int) for bound in bounds):
         raise FunctionFault("the bounds of a slice are numbers")
-    start, end = (*bounds, *(0, len(items))[len(bounds) :])
+    start, end = bounds[0] if bounds else 0, bounds[1] if len(bounds) == 2 else len(items)
     if not 0 <= start <= end <= len(items):
         raise FunctionFault(f"slice bounds out of range: {start}:{end} of {len(items)}")
     part = items[start:end]
