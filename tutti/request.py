@@ -212,16 +212,26 @@ class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
 class Chat(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's chat template.
 
-    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` overrides the model's own.
+    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` (Jinja) or `go_template`
+    (Ollama's) overrides the model's own.
     """
 
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str | dict[str, Any] | None = None
     template: str | None = None
+    go_template: str | None = None
     template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+
+
+class Insertion(msgspec.Struct, frozen=True, tag="insertion"):
+    """A text to be written between two others; `go_template` (Ollama's) overrides the model's own."""
+
+    prefix: str
+    suffix: str
+    go_template: str | None = None
 
 
 class Script(msgspec.Struct, frozen=True, tag="script"):
@@ -231,7 +241,7 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
     instructions: str = ""
 
 
-Part = Text | Pair | Tokens | Media | MediaInput | Chat | Script
+Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script
 
 
 # Modalities that are made of a whole prompt at once, with nothing written after it.
@@ -241,13 +251,15 @@ POOLED = ("embedding", "score")
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script` or a `Pair`; the processor turns
-    those into `Tokens` and `MediaInput`s before the engine sees them. `modalities` are what is wanted of the model:
-    "text", "audio", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when given, is the
-    answer: its tokens are computed (other stages follow them), but not chosen. `sampling` is the parameters of the
-    stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first.
-    `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut
-    short there; without it, a request whose `max_tokens` do not fit in the model's context is refused.
+    A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script` or a `Pair`; the
+    processor turns those into `Tokens` and `MediaInput`s before the engine sees them. `modalities` are what is wanted
+    of the model: "text", "audio", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when
+    given, is the answer: its tokens are computed (other stages follow them), but not chosen. `sampling` is the
+    parameters of the stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is
+    served first. `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the
+    answer is cut short there; without it, a request whose `max_tokens` do not fit in the model's context is refused.
+    `shift`, when given, has an answer go on where the context is full: all tokens but the first `shift` lose their
+    older half.
     """
 
     id: str
@@ -268,6 +280,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     deadline: float | None = None
     context: int | None = None
+    shift: int | None = None
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
     call: str = ""  # the id of the HTTP call it came by
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of

@@ -260,8 +260,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     threads: int | None = None  # of each CPU device
     chat_template: str | None = None
+    template: str | None = None  # Ollama's, in Go's template language; `chat_template` counts before it
     generation_config: str = "auto"  # auto: the checkpoint's defaults; vllm: neutral defaults
     trust_remote_code: bool = False
+    adapters: tuple[str, ...] = ()  # LoRA adapters, for every request: GGUF files, and folders of PEFT's
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None
 

@@ -119,7 +119,7 @@ def serving(
         backends: list[Backend] = []
         if composed is None:
             engine = make_engine(engine_options)
-            processor = load_processor(engine_options.model)
+            processor = load_processor(engine_options.model, template=engine_options.template)
             backends.append(await LocalBackend.open(processor, engine, engine_options.served_model_name))
         else:
             backends.append(await open_composition(engine_options, in_process=composed))

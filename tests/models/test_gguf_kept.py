@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from tutti.cli.gguf_header import read_header
 
 from bench.gguf.models import write_model
 from tests.formats.gguf_files import written
 from tests.models import driver, gguf_files
-from tutti.cli.gguf_header import read_header
 from tutti.engine.plan import weight_bytes
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import open_checkpoint

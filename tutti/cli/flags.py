@@ -66,6 +66,10 @@ class EngineFlags:
     generation_config: Annotated[str, _flag("auto: the model's sampling defaults; vllm: neutral ones.")] = (
         "auto"
     )
+    adapters: Annotated[
+        list[str] | None,
+        _flag("Add a LoRA adapter, a folder of PEFT's or a GGUF file; may be repeated.", "--adapter"),
+    ] = None
     tool_call_parser: Annotated[str | None, _flag("How tool calls are read (default: by the template).")] = (
         None
     )
@@ -90,6 +94,10 @@ class EngineFlags:
 
         typed = {field.name: getattr(self, field.name) for field in fields(self)}
         typed["placement"] = parse_placement(self.placement or [])
+        if self.adapters:
+            typed["adapters"] = tuple(self.adapters)
+        else:
+            del typed["adapters"]  # those that a model of the store brings along count
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:

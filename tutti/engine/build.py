@@ -15,10 +15,12 @@ from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
+from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.models.processor.files import eos_ids
-from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.models.protocols import CausalModel, FollowsRows, TakesAdapters
 from tutti.settings import EngineOptions
 
 
@@ -77,7 +79,18 @@ class Builder:
         """The model of an autoregressive stage, or of the main one, with its weights."""
         options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
         with torch.inference_mode():
-            return resolve(stage.build)(self.checkpoint, options)
+            model = resolve(stage.build)(self.checkpoint, options)
+            if stage.output == "text":
+                self._adapt(model)
+        return model
+
+    def _adapt(self, model: Any) -> None:
+        """Adds the adapters that the model is served with, to the stage that answers."""
+        for path in self.options.adapters:
+            if not isinstance(model, TakesAdapters):
+                raise ConfigError("this model takes no LoRA adapters", param="adapters")
+            adapter = open_adapter(Path(path), self.checkpoint.config)
+            model.adapt(adapter, getattr(torch, self.plan.dtype))
 
     def autoregress(
         self,

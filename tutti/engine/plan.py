@@ -15,9 +15,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 from tutti.errors import OutOfMemory
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import adapter_bytes
 from tutti.formats.shapes import kept_bytes, weight_shapes
 from tutti.graph import KVGroup, StageShape
 from tutti.settings import EngineOptions, format_size
@@ -376,8 +378,10 @@ def _fixed_rows(
     weights -= sum(
         weight_bytes(checkpoint, options.quantization, item, device, one.weights) for one in beside
     )
+    adapters = sum(adapter_bytes(Path(path)) for path in options.adapters)
     return [
         Row("weights", weights, note),
+        *([Row("adapters", adapters * 2, "at most")] if adapters else []),
         Row("activations", activations, f"{chunk} tokens a step, {how}"),
         Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
     ]

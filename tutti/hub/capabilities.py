@@ -17,13 +17,13 @@ _INSERT = re.compile(r"\.Suffix\b")
 def capabilities(model: StoredModel, metadata: Mapping[str, Any]) -> tuple[str, ...]:
     """Ollama's words for it: completion, embedding, insert, tools, thinking, vision.
 
-    `metadata` is that of the model's GGUF file; empty where it has none. A chat template of the Modelfile counts before
-    the one in the file.
+    `metadata` is that of the model's GGUF file; empty where it has none. A template of the Modelfile counts before the
+    one in the file: it is what the model is prompted by.
     """
     architecture = metadata.get("general.architecture", "")
     if f"{architecture}.pooling_type" in metadata:
         return ("embedding",)
-    template = model.template or str(metadata.get("tokenizer.chat_template", ""))
+    template = model.prompt_template or str(metadata.get("tokenizer.chat_template", ""))
     found = ["completion"]
     if model.projectors or f"{architecture}.vision.block_count" in metadata:
         found.append("vision")

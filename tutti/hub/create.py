@@ -322,11 +322,27 @@ class _Maker:
         path = self.path(command)
         if path is None and not command.value.startswith("@"):
             raise _wrong(command, f"there is no file {command.value}")
+        if path is not None and path.is_dir():
+            self._add_adapter_folder(command, path)
+            return
         if path is not None and not path.is_file():
-            raise _wrong(command, f"{path} is no file; an adapter is a GGUF file")
+            raise _wrong(command, f"{path} is no file; an adapter is a GGUF file, or a folder of PEFT's")
         layer = self._adopted(command) if path is None else self._file(path)
         self._facts(command, layer)
         self._draft.layers.append(Layer(f"{IMAGE}adapter", layer.digest, layer.size))
+
+    def _add_adapter_folder(self, command: Command, source: Path) -> None:
+        """An adapter in PEFT's form: its two files as they are, in a folder of their own."""
+        names = ("adapter_config.json", "adapter_model.safetensors")
+        absent = [name for name in names if not (source / name).is_file()]
+        if absent:
+            raise _wrong(command, f"{source} is no adapter of PEFT's: it has no {' and no '.join(absent)}")
+        number = sum(layer.kind == "adapter" for layer in self._draft.layers)
+        for name in names:
+            layer = self._store.put_file(
+                source / name, f"{IMAGE}adapter", self._lease, f"adapter-{number}/{name}"
+            )
+            self._draft.layers.append(layer)
 
     def _add_directory(self, command: Command, source: Path) -> None:
         """A checkpoint in Hugging Face's form: its files as they are, under their names."""

@@ -21,6 +21,7 @@ from tutti.hub.names import parse_name
 from tutti.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from tutti.hub.model import StoredModel
     from tutti.hub.store import Entry
 
 # Models that come with the package, by name; each is a folder of tutti/assets.
@@ -45,6 +46,18 @@ def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | 
 
     repo, revision = _hugging_face_id(name)
     return _checked(download(repo, revision, settings, cache))
+
+
+def stored_model(name: str, settings: Settings | None = None) -> StoredModel | None:
+    """What the store says of the model that `name` resolves to; None where it is of another kind.
+
+    Raises StoreError where a blob of it is absent or damaged.
+    """
+    from tutti.hub.model import read_model
+    from tutti.hub.store import open_store
+
+    entry = stored_entry(name, settings)
+    return None if entry is None else read_model(open_store(settings), entry)
 
 
 @contextmanager

@@ -328,7 +328,7 @@ class Store:
             for path in (self.root / ".tmp").glob("*"):
                 _remove_abandoned(path)
             for path in (self.root / ".views").glob("*"):
-                if path.name not in views:
+                if path.name.removesuffix("-adapters") not in views:
                     shutil.rmtree(path, ignore_errors=True)
         return freed
 

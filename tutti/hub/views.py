@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tutti.errors import StoreError
@@ -22,10 +22,25 @@ def checkpoint_of(store: Store, entry: Entry) -> Path:
     models = entry.manifest.of_kind("model")
     if models:
         return store.blob(models[0])
-    named = [layer for layer in entry.manifest.layers if layer.name]
+    named = [layer for layer in entry.manifest.layers if layer.name and layer.kind != "adapter"]
     if not named:
         raise StoreError(f"model '{entry.name}' has no weights: no layer of its manifest holds any")
-    folder = store.root / ".views" / entry.manifest.digest
+    return _view(store, store.root / ".views" / entry.manifest.digest, named)
+
+
+def adapters_of(store: Store, entry: Entry) -> tuple[Path, ...]:
+    """The adapters of a model: GGUF files, and directories of PEFT's. Raises StoreError where a blob is absent."""
+    layers = entry.manifest.of_kind("adapter")
+    named = [layer for layer in layers if layer.name]
+    found = [store.blob(layer) for layer in layers if not layer.name]
+    if named:
+        folder = _view(store, store.root / ".views" / f"{entry.manifest.digest}-adapters", named)
+        found += [folder / name for name in dict.fromkeys(layer.name.partition("/")[0] for layer in named)]
+    return tuple(found)
+
+
+def _view(store: Store, folder: Path, named: Sequence[Layer]) -> Path:
+    """`folder`, which shows these layers by their names."""
     with exclusive(store.locks / "store"), writing(store.root):
         if not _complete(folder, len(named)):
             shutil.rmtree(folder, ignore_errors=True)

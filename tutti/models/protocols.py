@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from tutti.formats.lora import Adapter
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.request import MediaInput, PoolingParams, Request, SamplingParams
@@ -56,6 +58,15 @@ class CausalModel(Protocol):
 
     def weight_bytes(self) -> int:
         """Bytes of memory the weights hold, packed copies included."""
+        ...
+
+
+@runtime_checkable
+class TakesAdapters(Protocol):
+    """A causal model whose linear layers take low-rank additions."""
+
+    def adapt(self, adapter: Adapter, dtype: torch.dtype) -> None:
+        """Adds an adapter, computed in `dtype`, for everything that is computed from now on. Raises CheckpointError."""
         ...
 
 

@@ -128,16 +128,21 @@ def load(
                 source.release(name)
 
 
-def _step(name: str, parameter: Parameter, table: Table) -> _Step:
+def names_of(name: str, table: Table) -> tuple[tuple[str, ...], Rows | None]:
+    """Where the tensors of the parameter `name` are in the checkpoint, without their suffix, and in what order."""
     entry = table[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     bases = entry if isinstance(entry, tuple) else (entry.name if isinstance(entry, Rows) else entry,)
-    named = tuple(base.format(*numbers) for base in bases)
+    return tuple(base.format(*numbers) for base in bases), entry if isinstance(entry, Rows) else None
+
+
+def _step(name: str, parameter: Parameter, table: Table) -> _Step:
+    named, rows = names_of(name, table)
     tensors = tuple(
         (spec, tuple(f"{base}.{spec.suffix}" if spec.suffix else base for base in named))
         for spec in parameter.specs
     )
-    return _Step(parameter, tensors, entry if isinstance(entry, Rows) else None)
+    return _Step(parameter, tensors, rows)
 
 
 def _check(steps: list[_Step], source: WeightSource, ignore: Collection[str]) -> None:

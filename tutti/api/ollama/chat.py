@@ -69,9 +69,10 @@ async def _events(
                 yield event
         return
     except ContextOverflow:  # it comes before the first event, if it comes
-        if fields.truncate is False or not said.turns:
+        if fields.truncate is False:
             raise
-    shorter = await _shortened(job, fields, said, request)
+    shorter = request if not said.turns else await _shortened(job, fields, said, request)
+    shorter = await job.fitting(shorter)
     async with aclosing(gateway.generate(shorter, caller)) as events:
         async for event in events:
             yield event

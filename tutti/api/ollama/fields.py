@@ -123,12 +123,6 @@ class GenerateFields(AnswerFields, kw_only=True):
         super().__post_init__()
         if self.raw and (self.template or self.system or self.context):
             raise InvalidRequest("raw mode does not support template, system, or context", param="raw")
-        if self.template:
-            raise InvalidRequest(
-                "template is not supported by this server: leave it out, the model's own is taken; or send raw: true "
-                "with the whole prompt",
-                param="template",
-            )
 
 
 def read(body: bytes, kind: type[T]) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -30,11 +31,14 @@ from tutti.api.openai.attachments import gather
 from tutti.api.openai.job import json_response
 from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.api.stream import EventStream
+from tutti.errors import ContextOverflow
 from tutti.events import Event
 from tutti.gateway.backend import Backend, BackendModel
 from tutti.models.parsers.base import OutputParser
 from tutti.models.processor.messages import Message, modality_of
-from tutti.request import Chat, Part, Request
+from tutti.request import Chat, Media, Part, Request, Tokens
+
+log = logging.getLogger(__name__)
 
 _encoder = msgspec.json.Encoder()
 
@@ -67,6 +71,43 @@ class Job:
     def context(self) -> int:
         """How many tokens prompt and answer may have together."""
         return min(self.options.context or self.model.context, self.model.context)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether an answer goes on in a full context. One of a given form is not: its beginning would be missed."""
+        return self.fields.shift is not False and self.fields.form is None
+
+    @property
+    def keep(self) -> int:
+        """How many of the first tokens stay where the context is full, the one with which a text begins among them."""
+        kept = self.options.keep
+        begins = self.backend.processor.tokenizer.bos_id is not None
+        return self.context if kept is None else kept + begins
+
+    async def fitting(self, request: Request) -> Request:
+        """`request` as tokens; a prompt that does not fit loses the older half of what cannot be kept.
+
+        Raises ContextOverflow where that is not wanted, or not possible: media are not cut.
+        """
+        gateway = self.call.gateway
+        try:
+            return await gateway.prepare(request)
+        except ContextOverflow:
+            media = any(isinstance(part, Media) for part in request.parts)
+            if media or False in (self.fields.truncate, self.fields.shift):
+                raise
+        ids = [
+            token
+            for part in (await self.backend.tokenize(request)).parts
+            if isinstance(part, Tokens)
+            for token in part.ids
+        ]
+        keep = min(self.keep, self.context - 2)
+        room = self.context - keep - max((self.context - keep) // 2, 1)
+        log.warning("request %s: %d tokens of its prompt are left out", request.id, len(ids) - keep - room)
+        return await gateway.prepare(
+            msgspec.structs.replace(request, parts=(Tokens((*ids[:keep], *ids[-room:])),))
+        )
 
     @property
     def thinks(self) -> bool:
@@ -119,6 +160,7 @@ class Job:
             model=self.model.name,
             arrival=time.time(),
             context=self.context,
+            shift=self.keep if self.shifts else None,
         )
         encoder = LogprobEncoder(processor.tokenizer, top or 0)
         return request, Answering(parser, encoder, self.started, show_thinking=self.thinks)

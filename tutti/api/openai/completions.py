@@ -21,7 +21,7 @@ from tutti.api.openai.sampling import sampling_params, structured_outputs
 from tutti.api.stream import DONE, EventStream, sse
 from tutti.errors import InvalidRequest
 from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
-from tutti.request import Request, SamplingParams, Text, Tokens
+from tutti.request import Insertion, Request, SamplingParams, Text, Tokens
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -91,7 +91,7 @@ class CompletionJob:
                 priority=fields.priority or 0,
                 arrival=arrival,
             )
-            for part in _parts(fields)
+            for part in _insertions(_parts(fields), fields.suffix)
         ]
         encoder = LogprobEncoder(
             job.processor.tokenizer, fields.logprobs or 0, bool(fields.return_tokens_as_token_ids)
@@ -183,7 +183,9 @@ class CompletionJob:
         self.tally.prompts[index] = len(prompt.ids)
         if self.fields.echo:
             prompt.text = (
-                part.text if isinstance(part, Text) else self.job.processor.tokenizer.decode(prompt.ids)
+                _text(part)
+                if isinstance(part, Text | Insertion)
+                else self.job.processor.tokenizer.decode(prompt.ids)
             )
 
     def _count(self, prompt: int, choice: int, usage: Usage) -> None:
@@ -247,6 +249,21 @@ def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParam
         structured_outputs=structured_outputs(fields),
         **changes,
     )
+
+
+def _insertions(
+    parts: list[Text | Tokens], suffix: str | None
+) -> list[Text | Tokens] | list[Text | Tokens | Insertion]:
+    """The prompts before a suffix, where there is one. Raises InvalidRequest."""
+    if not suffix:
+        return parts
+    if any(isinstance(part, Tokens) for part in parts):
+        raise InvalidRequest("a suffix goes with prompts of text, not of token ids.", param="suffix")
+    return [Insertion(part.text, suffix) for part in parts if isinstance(part, Text)]
+
+
+def _text(part: Text | Insertion) -> str:
+    return part.text if isinstance(part, Text) else part.prefix
 
 
 def _parts(fields: CompletionFields) -> list[Text | Tokens]:

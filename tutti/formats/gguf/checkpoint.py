@@ -8,7 +8,7 @@ import mmap
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint
@@ -18,7 +18,7 @@ from tutti.formats.gguf.config import read_config
 from tutti.formats.gguf.metadata import file_type
 from tutti.formats.gguf.naming import read_tensors
 from tutti.formats.gguf.parts import read_model
-from tutti.formats.gguf.reader import GGUFFile, Place
+from tutti.formats.gguf.reader import GGUFFile, Place, read_gguf
 from tutti.formats.safetensors import TensorInfo
 
 if TYPE_CHECKING:
@@ -43,11 +43,10 @@ ITEM_BYTES = {
 class GGUFCheckpoint(Checkpoint):
     """An opened GGUF file. `tensors` says what `tensor` gives: quantized ones count as they are when dequantized."""
 
-    def __init__(self, file: GGUFFile) -> None:
-        """Raises CheckpointError for an architecture, or a tensor, that is not served."""
+    def __init__(self, file: GGUFFile, config: dict[str, Any], made: dict[str, Made]) -> None:
+        """`made` says what each tensor is made of."""
         self.file = file
-        config = read_config(file)
-        self._made = read_tensors(file, config)
+        self._made = made
         self._told: set[BlockType] = set()
         super().__init__(file.path, config, {name: self._describe(made) for name, made in self._made.items()})
 
@@ -188,5 +187,17 @@ def _item_bytes(path: Path, place: Place) -> int:
 
 
 def open_gguf(path: Path) -> GGUFCheckpoint:
-    """The checkpoint in the GGUF file `path`. Raises as `read_model` and `GGUFCheckpoint` do."""
-    return GGUFCheckpoint(read_model(path))
+    """The checkpoint in the GGUF file `path`, or the first of its parts.
+
+    Raises as `read_model` does, and CheckpointError for an architecture, or a tensor, that is not served.
+    """
+    file = read_model(path)
+    config = read_config(file)
+    return GGUFCheckpoint(file, config, read_tensors(file, config))
+
+
+def open_tensors(path: Path) -> GGUFCheckpoint:
+    """The tensors of a GGUF file that is no model, under their own names. Raises as `read_gguf` does."""
+    file = read_gguf(path)
+    made = {name: Made((Piece(name, place.shape),)) for name, place in file.tensors.items()}
+    return GGUFCheckpoint(file, {}, made)

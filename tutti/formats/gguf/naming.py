@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.changes import Alternated, Latent, Made, Piece, Regrouped, Shifted, Straightened
 from tutti.formats.gguf.reader import GGUFFile, Place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Config = dict[str, Any]
 
@@ -86,6 +89,25 @@ def read_tensors(file: GGUFFile, config: Config) -> dict[str, Made]:
                 raise CheckpointError(f"{file.path}: {name} and {found[new].pieces[0].tensor} are both {new}")
             found[new] = made
     return found
+
+
+def original(name: str, shape: tuple[int, ...], file: GGUFFile, config: Config) -> tuple[str, Tensor | None]:
+    """The module that the matrix `name` of this shape belonged to before it was converted, and the order of its rows.
+
+    The order is None where they stand as they were. Raises CheckpointError for what is not a matrix of one module.
+    """
+    scheme = SCHEMES.get(str(config.get("model_type")))
+    if scheme is None:
+        raise CheckpointError(f"{file.path}: names of tensors are not known for {config.get('model_type')}")
+    first = next(iter(file.tensors.values()))
+    made = list(_translate(name, replace(first, name=name, shape=shape), scheme(config, file)))
+    if len(made) != 1 or not made[0][0].endswith(".weight"):
+        raise CheckpointError(f"{file.path}: {name!r} is not a matrix of one module of this model")
+    (new, one), *_ = made
+    order = None if one.change is None else one.change.rows(shape[0])
+    if one.change is not None and order is None:
+        raise CheckpointError(f"{file.path}: {name!r} was changed in a way that is not undone here")
+    return new.removesuffix(".weight"), order
 
 
 def _translate(name: str, place: Place, scheme: Scheme) -> Iterator[tuple[str, Made]]:

@@ -16,7 +16,7 @@ from tutti.models.encoders.network import TextEncoder
 from tutti.models.encoders.pooling import Classifier, Embedder, Maker
 from tutti.models.encoders.shape import EncoderConfig, head
 from tutti.models.processor.pooling import read_pooling
-from tutti.models.weights import DenseSource, WeightSource, load, renamed
+from tutti.models.weights import PlainSource, WeightSource, load, renamed
 from tutti.request import PoolingParams, Tokens
 
 # Buffers, and heads of training that nobody needs.
@@ -100,7 +100,7 @@ def build(
     device = torch.device(options.device)
     loading = LoadOptions(device, getattr(torch, options.dtype), options.quantization)
     encoder = TextEncoder(config, device)
-    source = source or DenseSource(checkpoint)
+    source = source or PlainSource(checkpoint)
     inner = prefix if any(name.startswith(prefix) for name in source.shapes) else ""
     names = renamed(table, "", inner)
     scores = head(checkpoint.config)

@@ -15,7 +15,7 @@ from tutti.layers.linear import Linear
 from tutti.layers.parameters import LoadOptions, Named
 from tutti.models.encoders.shape import HeadConfig
 from tutti.models.processor.pooling import DenseConfig, PoolingConfig
-from tutti.models.weights import DenseSource, load
+from tutti.models.weights import PlainSource, load
 from tutti.request import PoolingParams
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -50,7 +50,7 @@ class Dense:
         """With the weights of its folder. Raises CheckpointError."""
         self.linear = Linear(config.inputs, config.outputs, bias=config.bias)
         self.activation = _activation(config.activation)
-        source = DenseSource(open_weights(config.folder))
+        source = PlainSource(open_weights(config.folder))
         load([("linear", self.linear)], {"linear": "linear"}, source, options)
 
     def __call__(self, x: Tensor) -> Tensor:
