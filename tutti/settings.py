@@ -47,6 +47,25 @@ def parse_tokens(text: str | int) -> int:
     return int(float(match[1]) * {"": 1, "k": 1000, "K": 1024, "m": 10**6, "M": 2**20}[match[2]])
 
 
+def parse_address(text: str) -> tuple[str, str, int]:
+    """(scheme, host, port) of an address as Ollama takes it: host, host:port, :port, [::1]:port, with http:// or not.
+
+    What is left out is http, 127.0.0.1 and 11434, but the scheme's own port behind a scheme. An empty host before a
+    port, as in ":8080", is every address of this machine. Raises ConfigError.
+    """
+    scheme, found, rest = text.strip().strip("\"'").rpartition("://")
+    place = rest.partition("/")[0]
+    match = re.fullmatch(r"(?:\[([^\]]*)\]|([^:]*)|([^\[\]]*:[^\[\]]*:[^\[\]]*))(?::(\d+))?", place)
+    if match is None or scheme not in ("", "http", "https") or int(match[4] or 0) > 65535:
+        raise ConfigError(
+            f"{text!r} is no address; write for instance 127.0.0.1:11434, 0.0.0.0 or http://example.org:8080",
+            param="ollama_host",
+        )
+    usual = {"http": 80, "https": 443}[scheme] if found else 11434
+    host = match[1] or match[2] or match[3] or ("0.0.0.0" if match[4] else "127.0.0.1")
+    return scheme or "http", host, int(match[4]) if match[4] else usual
+
+
 def format_size(size: float) -> str:
     """Bytes for people: decimal units, three digits ("1.19 GB")."""
     unit = "B"
@@ -61,6 +80,13 @@ _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
     "models": "OLLAMA_MODELS",
+    "ollama_host": "OLLAMA_HOST",
+    "keep_alive": "OLLAMA_KEEP_ALIVE",
+    "load_timeout": "OLLAMA_LOAD_TIMEOUT",
+    "max_loaded_models": "OLLAMA_MAX_LOADED_MODELS",
+    "max_queue": "OLLAMA_MAX_QUEUE",
+    "num_parallel": "OLLAMA_NUM_PARALLEL",
+    "context_length": "OLLAMA_CONTEXT_LENGTH",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
 }
 
@@ -87,6 +113,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_allow_private: bool = False  # True: also fetch from addresses that are not public
     media_local_paths: str = ""  # folders whose files callers may name, separated like PATH; none: no files
     traces: int = 256  # requests whose traces are kept; 0: none are made
+    # A server of many models; Ollama's variables of the same names count, too.
+    ollama_host: str = ""  # its address, in any of Ollama's forms; see `parse_address`
+    keep_alive: str = (
+        "5m"  # how long a model stays that nobody uses: a duration, or seconds; negative: for ever
+    )
+    load_timeout: str = "5m"  # how long loading one may take, likewise
+    max_loaded_models: int = 0  # in memory at a time; 0: as many as it holds
+    max_queue: int = 512  # requests that may wait for a model that is not in memory
+    num_parallel: int = 0  # requests that one model answers at a time; 0: as many as its KV cache holds
+    context_length: int = 0  # tokens of context that a model is loaded with; 0: as many as there is room for
     otlp_endpoint: str | None = None  # where they are sent as spans, too; also OTEL_EXPORTER_OTLP_ENDPOINT
 
     @property

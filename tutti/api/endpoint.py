@@ -11,7 +11,8 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,7 @@ from tutti.api.errors import error_response
 from tutti.errors import PayloadTooLarge, TuttiError
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ANYONE, Caller
+from tutti.gateway.lease import Lease, Wants
 from tutti.media.fetch import FetchLimits
 from tutti.settings import format_size
 
@@ -28,7 +30,10 @@ _PLAIN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost."""
+    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost.
+
+    `leases` are given back when the answer has been sent, or is not wanted any more.
+    """
 
     gateway: Gateway
     caller: Caller
@@ -36,6 +41,11 @@ class Call:
     body: bytes
     fetching: FetchLimits
     content_type: str = ""
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def lease(self, name: str | None, wants: Wants | None = None) -> Lease:
+        """The model called `name`, in memory until the call ends. Raises as `Gateway.lease` does."""
+        return await self.leases.enter_async_context(self.gateway.lease(name or "", wants))
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -101,11 +111,12 @@ class Endpoint:
         await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._handler(call)
-        except TuttiError as error:
-            response = self._dialect.refuse(error, call.caller.call)
-        await response(scope, receive, send)
+        async with call.leases:
+            try:
+                response = await self._handler(call)
+            except TuttiError as error:
+                response = self._dialect.refuse(error, call.caller.call)
+            await response(scope, receive, send)
 
 
 def _call_id(scope: Scope) -> str:

@@ -11,7 +11,7 @@ from tutti.cli.wording import table
 from tutti.errors import ConfigError
 
 if TYPE_CHECKING:
-    from tutti.cli.gguf_header import Header
+    from tutti.formats.gguf.header import Header
     from tutti.hub.model import StoredModel
 
 _LINES = 2  # of a license or a system prompt
@@ -62,7 +62,7 @@ def _modelfile(model: StoredModel) -> str:
 
 def _sections(model: StoredModel, verbose: bool) -> Iterator[tuple[str, Sequence[Row]]]:
     """(title, rows) of all that there is something to say of, in Ollama's order."""
-    from tutti.cli.gguf_header import read_header
+    from tutti.formats.gguf.header import read_header
     from tutti.hub.capabilities import capabilities
     from tutti.hub.model import parameter_lines
 
@@ -133,7 +133,7 @@ def _literal(text: str) -> str:
 
 
 def _short(value: Any) -> str:
-    from tutti.cli.gguf_header import Array
+    from tutti.formats.gguf.header import Array
 
     if isinstance(value, Array):
         return f"({value.length} x {value.kind})"

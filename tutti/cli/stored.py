@@ -64,8 +64,8 @@ def create(
     ] = None,
 ) -> None:
     """Make a model of a Modelfile."""
-    from tutti.cli.gguf_header import describe
     from tutti.cli.transfers import follow
+    from tutti.formats.gguf.header import describe
     from tutti.hub.create import create
     from tutti.hub.modelfile import read_modelfile
     from tutti.hub.store import open_store

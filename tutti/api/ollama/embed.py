@@ -8,10 +8,10 @@ import msgspec
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
-from tutti.api.ollama.capabilities import lacking
 from tutti.api.ollama.fields import read
 from tutti.api.ollama.names import find
 from tutti.errors import InvalidRequest, ModelNotFound
+from tutti.gateway.abilities import lacking
 
 
 class EmbedFields(msgspec.Struct, kw_only=True):
@@ -34,17 +34,17 @@ async def embed(call: Call) -> ASGIApp:
     texts = [fields.input] if isinstance(fields.input, str) or fields.input is None else fields.input
     if not isinstance(texts, list) or not all(isinstance(text, str | None) for text in texts):
         raise InvalidRequest("invalid input type", param="input")
-    raise _refusal(call, fields.model or "")
+    raise await _refusal(call, fields.model or "")
 
 
 async def embeddings(call: Call) -> ASGIApp:
     """The same, for the older path."""
-    raise _refusal(call, read(call.body, EmbeddingsFields).model or "")
+    raise await _refusal(call, read(call.body, EmbeddingsFields).model or "")
 
 
-def _refusal(call: Call, name: str) -> InvalidRequest:
+async def _refusal(call: Call, name: str) -> InvalidRequest:
     try:
-        find(call.gateway, name)
+        await find(call, name)
     except ModelNotFound as error:
         words = f'model "{name}" not found, try pulling it first' if name else error.message
         raise ModelNotFound(words, param="model") from error
