@@ -13,9 +13,7 @@ from tutti.gateway.residents import Action, Grant, Load, Residents, State, Unloa
 
 def kinds(actions: Sequence[Action]) -> list[str]:
     """What is to be done, in words."""
-    return [
-        f"{type(one).__name__} {one.key if isinstance(one, Unload) else one.wish.key}" for one in actions
-    ]
+    return [f"{type(one).__name__} {one.key if isinstance(one, Unload) else one.wish.key}" for one in actions]
 
 
 def loaded(residents: Residents, *keys: str, size: int = 4) -> None:
@@ -150,7 +148,9 @@ SIZES = {"a": 3, "b": 4, "c": 5, "d": 9}
     st.integers(0, 3),
     st.lists(
         st.tuples(
-            st.sampled_from(["ask", "larger", "brief", "withdraw", "release", "load", "fail", "unload", "pass"]),
+            st.sampled_from(
+                ["ask", "larger", "brief", "withdraw", "release", "load", "fail", "unload", "pass"]
+            ),
             st.integers(0, 7),
         ),
         max_size=60,

@@ -185,7 +185,7 @@ class ChatJob:
             chat = msgspec.structs.replace(self.chat, messages=tuple(messages))
             self.request = msgspec.structs.replace(self.request, parts=(chat, *media))
         if self.fields.continuous_usage or self.fields.return_token_ids:
-            self.request = await job.call.gateway.prepare(self.request)
+            self.request = await job.lease.prepare(self.request)
             ids = [token for part in self.request.parts if isinstance(part, Tokens) for token in part.ids]
             self.tally.prompts[0] = len(ids)
             if self.fields.return_token_ids:
