@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
+from tutti.errors import TuttiError
 from tutti.gateway.backend import Backend
 from tutti.gateway.cards import Card, Sheet
 from tutti.gateway.fixed import FixedModels
@@ -80,7 +81,14 @@ class Gateway:
 
     async def stats(self) -> Mapping[str, EngineStats]:
         """What each engine is doing, by its main model's name. Raises EngineDied."""
-        return {served.name: await served.backend.stats() for served in self.served}
+        found: dict[str, EngineStats] = {}
+        for served in self.served:
+            try:
+                found[served.name] = await served.backend.stats()
+            except TuttiError:
+                if served in self.served:  # it was not unloaded meanwhile
+                    raise
+        return found
 
     def traces(self) -> list[Traces]:
         """The traces of the requests that each backend answered lately, where it keeps any."""
