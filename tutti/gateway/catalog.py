@@ -183,7 +183,7 @@ class Catalog:
 
     def _keep(self, card: Card) -> None:
         while len(self._cards) >= _KEPT:
-            del self._cards[next(iter(self._cards))]
+            self._cards.pop(next(iter(self._cards)), None)
         self._cards[card.digest] = card
 
 

@@ -165,13 +165,13 @@ class Manager:
 
     async def _take(self, card: Card, wants: Wants) -> bool:
         """Wait until the model is there and given out; whether that took time. Raises as `lease` does."""
-        if self._closing:
-            raise _ending()
         self._pending += 1
         try:
             if card.digest not in self._served:
                 self._check_queue()
             caller, wish = await self._wish(card, wants)
+            if self._closing:
+                raise _ending()
             self._callers[wish] = caller
             try:
                 self._do(self._residents.ask(wish, _now()))
