@@ -100,8 +100,8 @@ def serve(
         if name is None:
             if served_model_name:
                 raise ConfigError("--served-model-name is for one model: say which, tutti serve MODEL")
-            _, *usual = parse_address(settings.ollama_host)
-            place = Place(host or usual[0], usual[1] if port is None else port, keys, spans)
+            _, usual_host, usual_port = parse_address(settings.ollama_host)
+            place = Place(host or usual_host, usual_port if port is None else port, keys, spans)
             asyncio.run(_serve_store(engine.for_every_model(), settings, place))
         else:
             place = Place(host or settings.host, settings.port if port is None else port, keys, spans)

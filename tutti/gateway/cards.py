@@ -26,15 +26,15 @@ class Card:
     name: str
     root: str
     created: float
-    context: int
     size: int
     digest: str
-    format: str
-    family: str
-    parameters: str
-    quantization: str
-    capabilities: tuple[str, ...]
+    context: int = 0
+    format: str = ""
+    family: str = ""
     families: tuple[str, ...] = ()
+    parameters: str = ""
+    quantization: str = ""
+    capabilities: tuple[str, ...] = ("completion",)
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
 

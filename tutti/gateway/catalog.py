@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -123,27 +122,24 @@ class Catalog:
             text = modelfile(card.root, folder.template, ())
             return Sheet(card, text, folder.template, (), folder.facts, tensors=_tensors(folder.checkpoint))
         model = read_model(self.store, self.store.get(card.name))
-        parts = {
-            "modelfile": str(model.modelfile()),
-            "parameters": parameter_lines(model.parameters),
-            "system": model.system,
-            "license": "\n".join(model.licenses),
-            "messages": [(message.role, message.content) for message in model.messages],
-        }
         if model.model is None:
             folder = _folder(self.checkpoint(card))
-            tensors = _tensors(folder.checkpoint)
-            return Sheet(
-                card, template=model.template or folder.template, facts=folder.facts, tensors=tensors, **parts
-            )
-        header = read_header(model.model)
+            template, facts, tensors = folder.template, folder.facts, _tensors(folder.checkpoint)
+        else:
+            header = read_header(model.model)
+            template, facts = str(header.metadata.get("tokenizer.chat_template", "")), _facts(header)
+            tensors = [Tensor(one.name, one.kind, one.shape) for one in header.tensors]
         return Sheet(
             card,
-            template=model.template or str(header.metadata.get("tokenizer.chat_template", "")),
-            facts=_facts(header),
+            modelfile=str(model.modelfile()),
+            template=model.template or template,
+            parameters=parameter_lines(model.parameters),
+            facts=facts,
+            system=model.system,
+            license="\n".join(model.licenses),
+            messages=[(message.role, message.content) for message in model.messages],
             projector=_facts(read_header(model.projectors[0])) if model.projectors else {},
-            tensors=[Tensor(one.name, one.kind, one.shape) for one in header.tensors],
-            **parts,
+            tensors=tensors,
         )
 
     def _packaged(self, name: str) -> Card | None:
@@ -156,7 +152,7 @@ class Catalog:
                 return None
             changed = (path / "config.json").stat().st_mtime
             checkpoint = folder.checkpoint
-            bare = Card(name, name, changed, 0, checkpoint.nbytes, checkpoint.fingerprint, *[""] * 4, ())
+            bare = Card(name, name, changed, checkpoint.nbytes, checkpoint.fingerprint)
             self._own[name] = _of_folder(bare, folder)
         return self._own[name]
 
@@ -165,12 +161,12 @@ class Catalog:
         digest = entry.manifest.digest
         known = self._cards.get(digest)
         if known is None:
-            bare = Card(str(entry.name), "", 0.0, 0, entry.manifest.size, digest, *[""] * 4, ("completion",))
+            bare = Card(str(entry.name), str(entry.name), entry.modified, entry.manifest.size, digest)
             try:
                 known = self._read(entry, bare)
             except (StoreError, CheckpointError) as error:
                 log.warning("%s: %s", entry.name, error)
-                return replace(bare, root=bare.name, created=entry.modified)
+                return bare
             self._keep(known)
         return replace(known, name=str(entry.name), root=str(entry.name), created=entry.modified)
 
@@ -227,15 +223,14 @@ def _of_file(card: Card, model: StoredModel, header: Header) -> Card:
     )
 
 
-def _facts(header: Header) -> Mapping[str, Any]:
+def _facts(header: Header) -> dict[str, Any]:
     """The metadata; arrays that are too long to be read are empty ones, as Ollama shows them."""
     found = {key: [] if isinstance(value, Array) else value for key, value in header.metadata.items()}
     return found | {"general.parameter_count": header.parameters}
 
 
 def _tensors(checkpoint: Checkpoint) -> list[Tensor]:
-    def read() -> Iterator[Tensor]:
-        for name, info in checkpoint.tensors.items():
-            yield Tensor(name, _TYPES.get(info.dtype, info.dtype.upper()), tuple(info.shape))
-
-    return list(read())
+    return [
+        Tensor(name, _TYPES.get(info.dtype, info.dtype.upper()), tuple(info.shape))
+        for name, info in checkpoint.tensors.items()
+    ]
