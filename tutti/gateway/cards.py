@@ -80,7 +80,7 @@ def card_of(backend: Backend, model: BackendModel) -> Card:
         format="safetensors",
         family=info.family,
         parameters=format_count(info.parameters),
-        quantization=_TYPES.get(info.quantization, info.quantization.upper()),
+        quantization=type_name(info.quantization),
         capabilities=tuple(capabilities(backend, model)),
         families=(info.family,),
         outputs=model.outputs,
@@ -103,6 +103,11 @@ def sheet_of(backend: Backend, model: BackendModel) -> Sheet:
     return Sheet(
         card_of(backend, model), modelfile(model.root, template, parameters), template, parameters, facts
     )
+
+
+def type_name(kind: str) -> str:
+    """BF16, F16, INT8: a data type or a way of quantizing as Ollama writes it."""
+    return _TYPES.get(kind, kind.upper())
 
 
 def modelfile(root: str, template: str, parameters: Sequence[tuple[str, str]]) -> str:

@@ -17,7 +17,7 @@ from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound, Store
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.formats.gguf.header import Array, Header, read_header
 from tutti.formats.shapes import quantization_method, weight_shapes
-from tutti.gateway.cards import Card, Sheet, Tensor, modelfile
+from tutti.gateway.cards import Card, Sheet, Tensor, modelfile, type_name
 from tutti.graph import Graph, resolve
 from tutti.hub.capabilities import capabilities, capabilities_of
 from tutti.hub.create import format_count
@@ -32,7 +32,6 @@ from tutti.models.registry import find_graph
 log = logging.getLogger(__name__)
 
 _KEPT = 512  # cards that are remembered
-_TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _SENSES = {"image": "vision", "audio": "audio"}
 
 
@@ -61,7 +60,7 @@ class _Folder:
         kind = quantization_method(self.checkpoint) or str(
             config.get("dtype") or config.get("torch_dtype") or ""
         )
-        return _TYPES.get(kind, kind.upper())
+        return type_name(kind)
 
     @property
     def parameters(self) -> int:
@@ -231,6 +230,5 @@ def _facts(header: Header) -> dict[str, Any]:
 
 def _tensors(checkpoint: Checkpoint) -> list[Tensor]:
     return [
-        Tensor(name, _TYPES.get(info.dtype, info.dtype.upper()), tuple(info.shape))
-        for name, info in checkpoint.tensors.items()
+        Tensor(name, type_name(info.dtype), tuple(info.shape)) for name, info in checkpoint.tensors.items()
     ]
