@@ -147,6 +147,12 @@ class OutOfMemory(TuttiError):
     code = "out_of_memory"
 
 
+class LoadTimeout(TuttiError):
+    """A model was not loaded in the time that it may take."""
+
+    code = "load_timeout"
+
+
 class StoreError(TuttiError):
     """The folder of models cannot be read or written: it is full, closed to us, or what is in it is damaged."""
 

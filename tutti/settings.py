@@ -113,7 +113,8 @@ def parse_address(text: str) -> Address:
     if port is None:
         port = {"http": 80, "https": 443}[scheme] if mark else OLLAMA_PORT
     path = path.strip("/")
-    return Address(scheme, host or "127.0.0.1", port, f"/{path}" if path else "")
+    host = host or ("0.0.0.0" if place.startswith(":") else "127.0.0.1")  # a port alone: everywhere
+    return Address(scheme, host, port, f"/{path}" if path else "")
 
 
 _FOREIGN = {  # fields that other programs have a variable for
@@ -122,6 +123,12 @@ _FOREIGN = {  # fields that other programs have a variable for
     "models": "OLLAMA_MODELS",
     "origins": "OLLAMA_ORIGINS",
     "nohistory": "OLLAMA_NOHISTORY",
+    "keep_alive": "OLLAMA_KEEP_ALIVE",
+    "load_timeout": "OLLAMA_LOAD_TIMEOUT",
+    "max_loaded_models": "OLLAMA_MAX_LOADED_MODELS",
+    "max_queue": "OLLAMA_MAX_QUEUE",
+    "num_parallel": "OLLAMA_NUM_PARALLEL",
+    "context_length": "OLLAMA_CONTEXT_LENGTH",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
     "server": "OLLAMA_HOST",
 }
@@ -156,6 +163,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_allow_private: bool = False  # True: also fetch from addresses that are not public
     media_local_paths: str = ""  # folders whose files callers may name, separated like PATH; none: no files
     traces: int = 256  # requests whose traces are kept; 0: none are made
+    # A server of many models; Ollama's variables of the same names count, too.
+    keep_alive: str = (
+        "5m"  # how long a model stays that nobody uses: a duration, or seconds; negative: for ever
+    )
+    load_timeout: str = "5m"  # how long loading one may take, likewise
+    max_loaded_models: int = 0  # in memory at a time; 0: as many as it holds
+    max_queue: int = 512  # requests that may wait for a model that is not in memory
+    num_parallel: int = 0  # requests that one model answers at a time; 0: as many as its KV cache holds
+    context_length: int = 0  # tokens of context that a model is loaded with; 0: as many as there is room for
     otlp_endpoint: str | None = None  # where they are sent as spans, too; also OTEL_EXPORTER_OTLP_ENDPOINT
 
     @property
@@ -165,7 +181,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def server_address(self) -> Address:
-        """The address of the server that `run`, `ps` and `stop` talk to. Raises ConfigError."""
+        """Where `serve` without a model listens, and what `run`, `ps` and `stop` talk to. Raises ConfigError."""
         return parse_address(self.server)
 
     @property

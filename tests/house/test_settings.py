@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tutti.errors import ConfigError
-from tutti.settings import Settings, format_size, parse_size, read_settings
+from tutti.settings import Address, Settings, format_size, parse_address, parse_size, read_settings
 
 
 def test_every_field_has_a_variable() -> None:
@@ -90,3 +90,13 @@ def test_what_is_no_size_is_a_typed_error_with_an_example(text: str) -> None:
 @given(st.integers(0, 10**17))
 def test_a_shown_size_is_read_back_to_three_digits(size: int) -> None:
     assert parse_size(format_size(size)) == pytest.approx(size, rel=0.006)
+
+
+def test_a_port_alone_is_everywhere_on_this_machine() -> None:
+    assert parse_address(":56") == Address("http", "0.0.0.0", 56)
+    assert parse_address("") == Address("http", "127.0.0.1", 11434)
+
+
+def test_ollamas_variables_count_and_ours_win() -> None:
+    found = read_settings({"OLLAMA_KEEP_ALIVE": "1h", "OLLAMA_MAX_QUEUE": "7", "TUTTI_MAX_QUEUE": "8"})
+    assert (found.keep_alive, found.max_queue) == ("1h", 8)

@@ -11,8 +11,8 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -20,6 +20,7 @@ from tutti.api.errors import error_response
 from tutti.errors import PayloadTooLarge, TuttiError
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ANYONE, Caller
+from tutti.gateway.lease import Lease, Wants
 from tutti.hub.store import Store
 from tutti.media.fetch import FetchLimits
 from tutti.settings import format_size
@@ -34,6 +35,7 @@ class Call:
 
     Where the endpoint streams its body, `body` is empty: `chunks` are it, as it comes, `length` bytes if the client
     says (else 0); they raise ClientGone. `store` is where models are kept, None where the server has no such place.
+    `leases` are given back when the answer has been sent, or is not wanted any more.
     """
 
     gateway: Gateway
@@ -45,6 +47,11 @@ class Call:
     length: int = 0
     content_type: str = ""
     store: Store | None = None
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def lease(self, name: str | None, wants: Wants | None = None) -> Lease:
+        """The model called `name`, in memory until the call ends. Raises as `Gateway.lease` does."""
+        return await self.leases.enter_async_context(self.gateway.lease(name or "", wants))
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -131,11 +138,12 @@ class Endpoint:
         await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._handler(call)
-        except TuttiError as error:
-            response = self._dialect.refuse(error, call.caller.call)
-        await response(scope, receive, send)
+        async with call.leases:
+            try:
+                response = await self._handler(call)
+            except TuttiError as error:
+                response = self._dialect.refuse(error, call.caller.call)
+            await response(scope, receive, send)
 
 
 def _call_id(scope: Scope) -> str:

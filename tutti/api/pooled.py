@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 from tutti.api.endpoint import Call
 from tutti.events import Embedding, Failed, Usage
-from tutti.gateway.backend import BackendModel
+from tutti.gateway.lease import Lease
 from tutti.request import Part, PoolingParams, Request
 
 
@@ -23,7 +23,7 @@ class Pooled:
 
 async def pool(
     call: Call,
-    model: BackendModel,
+    leased: Lease,
     parts: Sequence[Part],
     modality: str,
     wishes: PoolingParams,
@@ -35,9 +35,9 @@ async def pool(
     """The vectors of `parts`, of which there is one at least; `name` begins the requests' ids.
 
     Raises InvalidRequest for a model that does not give `modality`, the error of the first request that fails, and what
-    `Gateway.generate_all` raises.
+    `Lease.generate_all` raises.
     """
-    model.require(modality)
+    leased.model.require(modality)
     arrival = time.time()
     requests = [
         Request(
@@ -45,7 +45,7 @@ async def pool(
             parts=(part,),
             pooling=wishes,
             modalities=(modality,),
-            model=model.name,
+            model=leased.model.name,
             priority=priority,
             arrival=arrival,
             context=context,
@@ -54,7 +54,7 @@ async def pool(
     ]
     found = Pooled(len(requests))
     waits = []
-    async with aclosing(call.gateway.generate_all(requests, call.caller)) as events:
+    async with aclosing(leased.generate_all(requests, call.caller)) as events:
         async for number, event in events:
             if isinstance(event, Failed):
                 raise event.error.error()

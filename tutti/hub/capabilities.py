@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tutti.hub.model import StoredModel
@@ -24,9 +24,13 @@ def capabilities(model: StoredModel, metadata: Mapping[str, Any]) -> tuple[str, 
     if f"{architecture}.pooling_type" in metadata:
         return ("embedding",)
     template = model.prompt_template or str(metadata.get("tokenizer.chat_template", ""))
-    found = ["completion"]
-    if model.projectors or f"{architecture}.vision.block_count" in metadata:
-        found.append("vision")
+    sees = bool(model.projectors) or f"{architecture}.vision.block_count" in metadata
+    return capabilities_of(template, ("vision",) if sees else ())
+
+
+def capabilities_of(template: str, senses: Sequence[str] = ()) -> tuple[str, ...]:
+    """The same of a model that answers by `template`, whose senses (vision, audio) are known."""
+    found = ["completion", *senses]
     found += [
         word
         for word, sign in (("insert", _INSERT), ("tools", _TOOLS), ("thinking", _THINKING))

@@ -79,6 +79,14 @@ def parse_name(text: str | ModelName) -> ModelName:
     return _checked(ModelName(**named, scheme=scheme))
 
 
+def key_of(text: str) -> str:
+    """Equal for texts that name the same model: `Mario`, `mario:latest`. What is no valid name is its own."""
+    try:
+        return parse_name(text).key
+    except InvalidModelName:
+        return text
+
+
 def name_of_path(path: PurePosixPath) -> ModelName | None:
     """The name of the manifest at `path` below `manifests`; None for a file that is none."""
     if len(path.parts) != 4:

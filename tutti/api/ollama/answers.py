@@ -142,7 +142,15 @@ class Models(Struct):
     models: list[ListedModel] | list[RunningModel]
 
 
-class ShownModel(Struct):
+class ShownTensor(Struct):
+    """A tensor as `/api/show` lists it."""
+
+    name: str
+    type: str
+    shape: list[int]
+
+
+class ShownModel(Struct, omit_defaults=True):
     """The answer of `/api/show`."""
 
     modelfile: str
@@ -152,6 +160,11 @@ class ShownModel(Struct):
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
+    license: str = ""
+    system: str = ""
+    messages: list[Message] | UnsetType = UNSET
+    projector_info: dict[str, Any] | UnsetType = UNSET
+    tensors: list[ShownTensor] | UnsetType = UNSET
 
 
 def timestamp(seconds: float) -> str:

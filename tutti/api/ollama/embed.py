@@ -12,15 +12,15 @@ from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answers import EmbeddingsResponse, EmbedResponse
-from tutti.api.ollama.capabilities import EMBEDDING, capabilities, lacking
 from tutti.api.ollama.duration import seconds
 from tutti.api.ollama.fields import read
-from tutti.api.ollama.names import find
+from tutti.api.ollama.names import lease
 from tutti.api.ollama.options import Options
 from tutti.api.openai.job import json_response
 from tutti.api.pooled import Pooled, pool
 from tutti.errors import ContextOverflow, InvalidRequest, ModelNotFound
-from tutti.gateway.backend import BackendModel
+from tutti.gateway.abilities import EMBEDDING, capabilities, lacking
+from tutti.gateway.lease import Lease, Wants
 from tutti.request import PoolingParams, Text
 
 _CUT = -1  # to what the model takes
@@ -34,13 +34,17 @@ class VectorFields(msgspec.Struct, kw_only=True):
     keep_alive: Any = None
 
     def __post_init__(self) -> None:
-        if self.keep_alive is not None:
-            seconds(self.keep_alive)  # refuses what is no duration
+        _ = self.stays  # refuses what is no duration
 
     @property
     def name(self) -> str:
         """What the model was called."""
         return self.model or ""
+
+    @property
+    def stays(self) -> float | None:
+        """`keep_alive` in seconds. Raises InvalidRequest."""
+        return None if self.keep_alive is None else seconds(self.keep_alive)
 
 
 class EmbedFields(VectorFields, kw_only=True):
@@ -72,15 +76,15 @@ async def embed(call: Call) -> ASGIApp:
     started = time.perf_counter_ns()
     fields = read(call.body, EmbedFields)
     texts = fields.texts
-    model = _find(call, fields.name)
+    leased = await _lease(call, fields)
     wishes = PoolingParams(
         dimensions=fields.dimensions or None,
         normalize=True,
         truncate_prompt_tokens=None if fields.truncate is False else _CUT,
     )
-    found = await _vectors(call, fields, model, texts, wishes)
+    found = await _vectors(call, fields, leased, texts, wishes)
     total = time.perf_counter_ns() - started
-    load = min(total, round(found.waited * 1e9))
+    load = min(total, round(leased.waited * 1e9))
     return json_response(
         EmbedResponse(fields.name, [list(vector) for vector in found.vectors], total, load, found.tokens)
     )
@@ -89,14 +93,14 @@ async def embed(call: Call) -> ASGIApp:
 async def embeddings(call: Call) -> ASGIApp:
     """The vector of one text, as long as the model makes it. Raises InvalidRequest, ModelNotFound."""
     fields = read(call.body, EmbeddingsFields)
-    model = _find(call, fields.name)
+    leased = await _lease(call, fields)
     wishes = PoolingParams(normalize=False, truncate_prompt_tokens=_CUT)
-    found = await _vectors(call, fields, model, [fields.prompt] if fields.prompt else [], wishes)
+    found = await _vectors(call, fields, leased, [fields.prompt] if fields.prompt else [], wishes)
     return json_response(EmbeddingsResponse(list(found.vectors[0]) if found.vectors else []))
 
 
 async def _vectors(
-    call: Call, fields: VectorFields, model: BackendModel, texts: Sequence[str], wishes: PoolingParams
+    call: Call, fields: VectorFields, leased: Lease, texts: Sequence[str], wishes: PoolingParams
 ) -> Pooled:
     """The vectors of `texts`. Raises InvalidRequest in Ollama's words."""
     options = Options.of(fields.options)
@@ -105,18 +109,19 @@ async def _vectors(
     name = f"ollama-{call.caller.call}-{uuid.uuid4().hex[:8]}"
     parts = [Text(text) for text in texts]
     try:
-        return await pool(call, model, parts, "embedding", wishes, name=name, context=options.context)
+        return await pool(call, leased, parts, "embedding", wishes, name=name, context=options.context)
     except ContextOverflow as error:
         raise ContextOverflow("the input length exceeds the context length", param="input") from error
 
 
-def _find(call: Call, name: str) -> BackendModel:
-    """The model, which must make vectors. Raises InvalidRequest, ModelNotFound."""
+async def _lease(call: Call, fields: VectorFields) -> Lease:
+    """The model, which must make vectors. Raises InvalidRequest, ModelNotFound, and as `Call.lease` does."""
+    name = fields.name
     try:
-        model = find(call.gateway, name)
+        leased = await lease(call, name, Wants(Options.of(fields.options).context, fields.stays))
     except ModelNotFound as error:
         words = f'model "{name}" not found, try pulling it first' if name else error.message
         raise ModelNotFound(words, param="model") from error
-    if EMBEDDING not in capabilities(call.gateway.backend(model.name), model):
+    if EMBEDDING not in capabilities(leased.backend, leased.model):
         raise lacking(name, "embeddings")
-    return model
+    return leased

@@ -13,13 +13,12 @@ from starlette.types import ASGIApp
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answering import Answering, Piece
 from tutti.api.ollama.answers import GenerateResponse, timestamp
-from tutti.api.ollama.capabilities import INSERT
 from tutti.api.ollama.fields import GenerateFields, MessageFields, read
 from tutti.api.ollama.history import conversation
-from tutti.api.ollama.job import Job, respond
+from tutti.api.ollama.job import Job, idle, respond
 from tutti.api.ollama.names import full
-from tutti.api.openai.job import json_response
 from tutti.errors import InvalidRequest
+from tutti.gateway.abilities import INSERT
 from tutti.request import Chat, Insertion, Request, Text, Tokens
 
 
@@ -27,12 +26,11 @@ async def generate(call: Call) -> ASGIApp:
     """Answer one call, streaming or not."""
     started = time.perf_counter_ns()
     fields = read(call.body, GenerateFields)
-    job = Job.of(call, fields, started, "generate")
+    if not fields.prompt and not fields.images and not fields.suffix:
+        return await idle(call, fields, started, "generate", partial(_shape, fields.name, None, ()))
+    job = await Job.of(call, fields, started, "generate")
     if fields.suffix and not fields.template and INSERT not in job.able:
         raise InvalidRequest(f"{full(fields.name)} does not support insert", param="suffix")
-    if not fields.prompt and not fields.images:
-        shape = partial(_shape, fields.name, None, ())
-        return json_response(shape(Piece(), {"done_reason": fields.idle}))
     if not fields.raw and fields.suffix:
         request, answering = _inserted(job, fields)
     elif fields.raw or not (fields.template or job.backend.processor.has_chat_template):
@@ -42,7 +40,7 @@ async def generate(call: Call) -> ASGIApp:
     request = await job.fitting(request)
     kept = None if fields.raw or fields.images else answering  # the ids of a picture alone mean nothing
     shape = partial(_shape, fields.name, kept, _ids(request))
-    return await respond(job, answering, call.gateway.generate(request, call.caller), shape)
+    return await respond(job, answering, job.lease.generate(request, call.caller), shape)
 
 
 def _raw(job: Job, fields: GenerateFields) -> tuple[Request, Answering]:

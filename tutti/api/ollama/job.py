@@ -15,17 +15,10 @@ from starlette.types import ASGIApp
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answering import Answering, Piece
 from tutti.api.ollama.answers import Account
-from tutti.api.ollama.capabilities import (
-    COMPLETION,
-    THINKING,
-    capabilities,
-    lacking,
-    sense_for,
-)
 from tutti.api.ollama.errors import NDJSON
 from tutti.api.ollama.fields import AnswerFields
 from tutti.api.ollama.history import Conversation
-from tutti.api.ollama.names import find
+from tutti.api.ollama.names import lease, looking_for
 from tutti.api.ollama.options import Options
 from tutti.api.openai.attachments import gather
 from tutti.api.openai.job import json_response
@@ -33,7 +26,15 @@ from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.api.stream import EventStream
 from tutti.errors import ContextOverflow
 from tutti.events import Event
+from tutti.gateway.abilities import (
+    COMPLETION,
+    THINKING,
+    capabilities,
+    lacking,
+    sense_for,
+)
 from tutti.gateway.backend import Backend, BackendModel
+from tutti.gateway.lease import Lease, Wants
 from tutti.models.parsers.base import OutputParser
 from tutti.models.processor.messages import Message, modality_of
 from tutti.request import Chat, Media, Part, Request, Tokens
@@ -49,23 +50,36 @@ class Job:
 
     call: Call
     fields: AnswerFields
-    model: BackendModel
-    backend: Backend
+    lease: Lease
     options: Options
     able: tuple[str, ...]
     started: int
 
     @classmethod
-    def of(cls, call: Call, fields: AnswerFields, started: int, verb: str) -> Job:
-        """The job of `fields`, whose model must be able to `verb` ("chat"). Raises InvalidRequest, ModelNotFound."""
-        model = find(call.gateway, fields.name)
-        backend = call.gateway.backend(model.name)
-        able = tuple(capabilities(backend, model))
+    async def of(cls, call: Call, fields: AnswerFields, started: int, verb: str) -> Job:
+        """The job of `fields`, whose model must be able to `verb` ("chat").
+
+        Raises InvalidRequest, and as `Call.lease` does.
+        """
+        options = Options.of(fields.options)
+        leased = await lease(call, fields.name, Wants(options.context, fields.stays))
+        backend = leased.backend
+        able = tuple(capabilities(backend, leased.model))
         if COMPLETION not in able or (verb == "chat" and not backend.processor.converses):
             raise lacking(fields.name, verb)
         if fields.think not in (None, False) and THINKING not in able:
             raise lacking(fields.name, "thinking")
-        return cls(call, fields, model, backend, Options.of(fields.options), able, started)
+        return cls(call, fields, leased, options, able, started)
+
+    @property
+    def model(self) -> BackendModel:
+        """The model that is asked."""
+        return self.lease.model
+
+    @property
+    def backend(self) -> Backend:
+        """What answers for it."""
+        return self.lease.backend
 
     @property
     def context(self) -> int:
@@ -89,9 +103,8 @@ class Job:
 
         Raises ContextOverflow where that is not wanted, or not possible: media are not cut.
         """
-        gateway = self.call.gateway
         try:
-            return await gateway.prepare(request)
+            return await self.lease.prepare(request)
         except ContextOverflow:
             media = any(isinstance(part, Media) for part in request.parts)
             if media or False in (self.fields.truncate, self.fields.shift):
@@ -105,7 +118,7 @@ class Job:
         keep = min(self.keep, self.context - 2)
         room = self.context - keep - max((self.context - keep) // 2, 1)
         log.warning("request %s: %d tokens of its prompt are left out", request.id, len(ids) - keep - room)
-        return await gateway.prepare(
+        return await self.lease.prepare(
             msgspec.structs.replace(request, parts=(Tokens((*ids[:keep], *ids[-room:])),))
         )
 
@@ -163,7 +176,9 @@ class Job:
             shift=self.keep if self.shifts else None,
         )
         encoder = LogprobEncoder(processor.tokenizer, top or 0)
-        return request, Answering(parser, encoder, self.started, show_thinking=self.thinks)
+        return request, Answering(
+            parser, encoder, self.started, show_thinking=self.thinks, loading=self.lease.waited
+        )
 
 
 async def respond(
@@ -192,3 +207,21 @@ async def _lines(
     async for piece in answering.pieces(events):
         yield _encoder.encode(shape(piece, None)) + b"\n"
     yield _encoder.encode(shape(Piece(), answering.account())) + b"\n"
+
+
+async def idle(
+    call: Call,
+    fields: AnswerFields,
+    started: int,
+    verb: str,
+    shape: Callable[[Piece, dict[str, Any] | None], Account],
+) -> ASGIApp:
+    """The response to a call without a prompt: it has the model loaded, or unloaded with `keep_alive` 0."""
+    reason = "load"
+    if fields.stays == 0:
+        reason = "unload"
+        with looking_for(fields.name):
+            await call.gateway.unload(fields.name)
+    else:
+        await Job.of(call, fields, started, verb)
+    return json_response(shape(Piece(), {"done_reason": reason}))

@@ -195,12 +195,12 @@ class ModelPermission(Struct):
 
 
 class Model(Struct):
-    """One served model."""
+    """One model that can be served; `max_model_len` is None where it is not known yet."""
 
     id: str
     created: int
     root: str
-    max_model_len: int
+    max_model_len: int | None
     permission: list[ModelPermission]
     parent: str | None = None
     object: str = "model"
@@ -218,7 +218,7 @@ class Tokenized(Struct):
     """The answer of `/tokenize`."""
 
     count: int
-    max_model_len: int
+    max_model_len: int | None
     tokens: list[int]
     token_strs: list[str] | None = None
 

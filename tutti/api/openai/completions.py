@@ -76,7 +76,7 @@ class CompletionJob:
     @classmethod
     async def of(cls, call: Call, fields: CompletionFields) -> CompletionJob:
         """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
-        job = Job.of(call, fields, "cmpl")
+        job = await Job.of(call, fields, "cmpl")
         silent = bool(fields.echo) and fields.max_tokens == 0
         n = 1 if fields.n is None else fields.n
         arrival = time.time()
@@ -166,7 +166,7 @@ class CompletionJob:
     async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
         """(which prompt, event). Raises the error of one that failed."""
         requests = [prompt.request for prompt in self.prompts]
-        async with aclosing(self.job.call.gateway.generate_all(requests, self.job.call.caller)) as events:
+        async with aclosing(self.job.lease.generate_all(requests, self.job.call.caller)) as events:
             async for index, event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
@@ -176,7 +176,7 @@ class CompletionJob:
         """Tokenize a prompt now: its tokens or its text are to be shown."""
         prompt = self.prompts[index]
         (part,) = prompt.request.parts
-        prompt.request = await self.job.call.gateway.prepare(prompt.request)
+        prompt.request = await self.job.lease.prepare(prompt.request)
         prompt.ids = [
             token for part in prompt.request.parts if isinstance(part, Tokens) for token in part.ids
         ]

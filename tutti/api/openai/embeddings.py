@@ -88,12 +88,13 @@ async def pooling(call: Call) -> ASGIApp:
 
 async def _answer(call: Call, fields: EmbeddingFields, prefix: str, modality: str | None) -> ASGIApp:
     """The vectors of `modality`; None: whichever the model gives."""
-    model = call.gateway.model(fields.model or "")
+    leased = await call.lease(fields.model)
+    model = leased.model
     own = next((output for output in model.outputs if output in POOLED), "embedding")
     name = f"{prefix}-{call.caller.call or uuid.uuid4().hex}"
     found = await pool(
         call,
-        model,
+        leased,
         fields.parts,
         modality or own,
         fields.wishes,

@@ -17,7 +17,7 @@ from tutti.api.openai.job import json_response
 from tutti.api.openai.parse import parse
 from tutti.api.pooled import Pooled, pool
 from tutti.errors import InvalidRequest
-from tutti.gateway.backend import BackendModel
+from tutti.gateway.lease import Lease
 from tutti.gateway.scoring import Scoring
 from tutti.request import PoolingParams
 
@@ -76,10 +76,11 @@ class RerankFields(RankingFields, kw_only=True):
 async def score(call: Call) -> ASGIApp:
     """A score for each pair."""
     fields = parse(call.body, ScoreFields)
-    model = call.gateway.model(fields.model or "")
+    leased = await call.lease(fields.model)
+    model = leased.model
     first, second = fields.sides
     name = _name(call, "score")
-    scores, found = await _scores(call, model, Scoring.of(first, second, model.outputs), fields, name)
+    scores, found = await _scores(call, leased, Scoring.of(first, second, model.outputs), fields, name)
     data = [answers.ScoreObject(number, value) for number, value in enumerate(scores)]
     usage = answers.Usage(found.tokens, 0, found.tokens)
     return json_response(answers.ScoreList(name, int(time.time()), model.name, data, usage))
@@ -88,14 +89,17 @@ async def score(call: Call) -> ASGIApp:
 async def rerank(call: Call) -> ASGIApp:
     """The documents, the best first."""
     fields = parse(call.body, RerankFields)
-    model = call.gateway.model(fields.model or "")
+    leased = await call.lease(fields.model)
+    model = leased.model
     if not fields.documents:
         raise InvalidRequest("documents must not be empty.", param="documents")
     if fields.top_n is not None and fields.top_n < 0:
         raise InvalidRequest(f"top_n must be 0 or more, got {fields.top_n}.", param="top_n")
     texts = [one if isinstance(one, str) else one.text for one in fields.documents]
     name = _name(call, "rerank")
-    scores, found = await _scores(call, model, Scoring.of([fields.query], texts, model.outputs), fields, name)
+    scores, found = await _scores(
+        call, leased, Scoring.of([fields.query], texts, model.outputs), fields, name
+    )
     order = sorted(range(len(texts)), key=lambda number: -scores[number])[: fields.top_n or None]
     shown = fields.return_documents is not False
     results = [
@@ -107,7 +111,7 @@ async def rerank(call: Call) -> ASGIApp:
 
 
 async def _scores(
-    call: Call, model: BackendModel, scoring: Scoring, fields: RankingFields, name: str
+    call: Call, leased: Lease, scoring: Scoring, fields: RankingFields, name: str
 ) -> tuple[list[float], Pooled]:
     """The scores, and what they cost. What is longer than the model takes is refused, unless the caller has it cut."""
     if len(scoring.pairs) > MAX_PROMPTS:
@@ -116,7 +120,7 @@ async def _scores(
         )
     found = await pool(
         call,
-        model,
+        leased,
         scoring.parts,
         scoring.modality,
         scoring.pooling(fields.wishes),

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from tutti.api.endpoint import bearer, header
-from tutti.api.errors import error_response
+from tutti.api.errors import error_response, said
 from tutti.api.realtime.limits import RealtimeLimits
 from tutti.api.realtime.outbox import Outbox, TooSlow
 from tutti.errors import Busy, TuttiError
@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 PROTOCOL = "realtime"
 _KEY = "openai-insecure-api-key."  # a browser cannot set headers, so its key is in the name of a protocol
 _NORMAL, _POLICY, _INTERNAL, _GOING = 1000, 1008, 1011, 1001
+_REASON = 100  # characters of the reason that a socket is closed with; the protocol has room for 123 bytes
 _FAREWELL = 2.0  # seconds that closing a socket may take
 
 
@@ -58,7 +59,7 @@ class RealtimeDoor:
             caller = self._gateway.authorize(bearer(scope) or _key(scope["subprotocols"]))
             parent = header(scope, b"traceparent")
             caller = replace(caller, traceparent=None if parent is None else parent.decode("latin-1"))
-            model = self._gateway.model(query.get("model", "")).name
+            model = (await self._gateway.card(query.get("model", ""))).name
             if self._open >= self._limits.sessions:
                 raise Busy(f"{self._open} sessions are open, and that is the most.", retry_after=10.0)
         except TuttiError as error:
@@ -77,6 +78,13 @@ class RealtimeDoor:
     ) -> None:
         from tutti.api.realtime.session import Session
 
+        try:
+            async with self._gateway.lease(model) as lease:
+                opened, processor = lease.model, lease.backend.processor
+        except TuttiError as error:  # it is there, but cannot be loaded
+            log.error("a session could not begin: %s", error)
+            await _close(send, _INTERNAL, said(error).partition("\n")[0][:_REASON])
+            return
         outbox = Outbox(self._limits)
         session = Session(
             self._gateway,
@@ -84,7 +92,8 @@ class RealtimeDoor:
             outbox,
             self._limits,
             self._fetching,
-            model=model,
+            model=opened,
+            processor=processor,
             transcribes=transcribes,
         )
 

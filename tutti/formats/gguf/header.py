@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: metadata and the tensors' shapes, for `show` and for what is created of one."""
+"""What a GGUF file says of itself: metadata and the tensors' shapes, to be shown, and for what is created of one."""
 
 from __future__ import annotations
 
