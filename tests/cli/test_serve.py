@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import ollama
 import openai
 import psutil
@@ -73,6 +74,15 @@ def test_the_openai_sdk_talks_to_it_under_every_name(server: Server) -> None:
         answer = client.completions.create(model=name, prompt="hello", max_tokens=5, temperature=0)
         assert answer.usage is not None
         assert answer.usage.completion_tokens <= 5
+
+
+def test_the_store_is_behind_its_doors_and_foreign_pages_are_not_let_in(server: Server) -> None:
+    url, body = server.url.replace("/v1", "/api/copy"), {"source": "nosuch-model", "destination": "x"}
+    key = {"Authorization": "Bearer secret"}
+    answer = httpx.post(url, json=body, headers=key, timeout=60)
+    assert (answer.status_code, answer.json()) == (404, {"error": 'model "nosuch-model" not found'})
+    foreign = {"Origin": "https://evil.example"}
+    assert httpx.post(url, json=body, headers=key | foreign, timeout=60).status_code == 403
 
 
 def test_without_the_key_nobody_gets_in(server: Server) -> None:
