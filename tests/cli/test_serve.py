@@ -147,7 +147,7 @@ def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Pat
     )
     try:
         assert "serves every model of the store at" in running.said
-        client = ollama.Client(running.url.removesuffix("/v1"), timeout=120)
+        client = ollama.Client(running.url.removesuffix("/v1"), timeout=280)
         assert {model.model for model in client.list().models} >= {"small:latest", "packed:latest"}
         engines = psutil.Process(running.process.pid)
         assert not engines.children(recursive=True)
@@ -157,7 +157,7 @@ def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Pat
         assert (model.expires_at.year > 2200, model.context_length) == (True, 1024)
         client.generate("packed", keep_alive=0)
         (engine,) = engines.children(recursive=True)
-        with openai.OpenAI(base_url=running.url, api_key="none") as told:
+        with openai.OpenAI(base_url=running.url, api_key="none", timeout=280) as told:
             assert told.completions.create(model="packed", prompt="a", max_tokens=2).usage is not None
         client.generate("small", keep_alive=0)
         until(lambda: not engine.is_running())
