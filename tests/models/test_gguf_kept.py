@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from tutti.cli.gguf_header import read_header
 
 from bench.gguf.models import write_model
 from tests.formats.gguf_files import written
@@ -19,6 +18,7 @@ from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.convert import convert
+from tutti.formats.gguf.header import read_header
 from tutti.formats.gguf.mixes import find_mix
 from tutti.kernels.weights import Quantized
 

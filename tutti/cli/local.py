@@ -138,7 +138,7 @@ class LocalSession:
 
     async def save(self, name: str, messages: Sequence[Message], manner: Manner) -> None:
         """See `Session`. Parameters that a Modelfile does not know are left out."""
-        from tutti.cli.gguf_header import describe
+        from tutti.formats.gguf.header import describe
         from tutti.hub.create import create
         from tutti.hub.model import parameter_lines
         from tutti.hub.modelfile import Command, Modelfile
@@ -265,8 +265,8 @@ def _cost(usage: Usage, total: float, load: float) -> Cost:
 
 def _card(session: LocalSession, stored: StoredModel | None) -> Card:
     """What the engine and the store say of the model."""
-    from tutti.api.ollama.capabilities import capabilities
     from tutti.cli.show import literal, modelfile_of
+    from tutti.gateway.abilities import capabilities
     from tutti.hub.create import format_count
     from tutti.hub.model import parameter_lines
 
