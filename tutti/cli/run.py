@@ -6,7 +6,6 @@ A prompt after the model's name, or text piped in, is answered once; a terminal 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -80,6 +79,8 @@ def run(
     voice: Annotated[str | None, typer.Option(help="Who speaks.")] = None,
 ) -> None:
     """Talk to a model, or ask it one thing."""
+    import asyncio
+
     from tutti import logs
     from tutti.cli.client import Client
     from tutti.cli.manner import Manner
