@@ -172,8 +172,7 @@ def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Pat
         running.process.communicate()
 
 
-def test_an_address_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OLLAMA_HOST", "ftp://nowhere")
-    result = tutti("serve")
+def test_an_address_that_is_none_is_one_line() -> None:
+    result = tutti("serve", environment={"OLLAMA_HOST": "ftp://nowhere"})
     assert result.returncode == 1
     assert "is no address" in result.stderr.splitlines()[-1]
