@@ -64,7 +64,8 @@ class Graph:
     `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
     `models.processor.media`); None for a model that takes text only. `narrator` names
     `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
-    None for a model that does not speak. `folders` are those beside config.json with weights that stages open.
+    None for a model that does not speak. `drawer` names `(folder: Path, config: dict) -> Drawer`, which says what may be
+    asked of a model that draws (see `models.processor.drawer`). `folders` are those beside config.json with weights that stages open.
     `switch` is a key of config.json: where that is false, the checkpoint has what text needs and no more.
     """
 
@@ -74,6 +75,7 @@ class Graph:
     edges: tuple[Edge, ...] = ()
     media: str | None = None
     narrator: str | None = None
+    drawer: str | None = None
     folders: tuple[str, ...] = ()
     switch: str | None = None
 
@@ -191,7 +193,7 @@ class StageShape:
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
     stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
-    it computes in one step.
+    it computes in one step. Nor has a stage of denoising; its `rows` are what the plan says (see `engine.picture_plan`).
     """
 
     groups: tuple[KVGroup, ...]

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from tutti.engine.autoregress import Autoregress
+from tutti.engine.denoise import Denoise
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, default_token_budget
@@ -52,6 +53,23 @@ class Builder:
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
             stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+        )
+
+    def denoise(self, stage: Stage) -> Denoise:
+        """A stage of denoising, with the room that the plan gives it."""
+        room = self.plan.drawing
+        assert room is not None
+        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization)
+        with torch.inference_mode():
+            model = resolve(stage.build)(self.checkpoint, options)
+        fed = any(edge.destination == stage.name for edge in self.graph.edges)
+        return Denoise(
+            stage.name,
+            model,
+            budget=room.tokens,
+            largest=room.largest,
+            max_requests=room.requests,
+            fed=fed,
         )
 
     def follower(self, stage: Stage) -> Autoregress:

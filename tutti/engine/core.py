@@ -23,6 +23,7 @@ import torch
 from tutti.engine.autoregress import Autoregress
 from tutti.engine.bridges import as_it_is, bridges_to
 from tutti.engine.build import Builder, voices_of
+from tutti.engine.denoise import Denoise
 from tutti.engine.device import Away, Device
 from tutti.engine.loop import Loop
 from tutti.engine.machine import peak_memory
@@ -30,7 +31,7 @@ from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.parcels import Begin
 from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
-from tutti.engine.plan import Beside, MemoryPlan, default_token_budget
+from tutti.engine.plan import Beside, DrawingRoom, MemoryPlan, default_token_budget
 from tutti.engine.planning import (
     available_bytes,
     choose_device,
@@ -92,7 +93,7 @@ class Engine:
         self.players.watch = self._heard
         try:
             self._build({stage for stages in away.values() for stage in stages}, beside)
-            self._voices = voices_of([self.runner, *self.followers])
+            self._voices = voices_of(self.languages)
             for device in self.devices:
                 self._voices += device.ready().voices
         except BaseException:
@@ -103,6 +104,12 @@ class Engine:
             device.watch = self.loop.tracing.passed
         self._reply = reply
         self.load_time = time.monotonic() - start
+
+    @property
+    def languages(self) -> list[Autoregress]:
+        """The autoregressive stages on this device; none of a graph that draws."""
+        main = [self.runner] if isinstance(self.runner, Autoregress) else []
+        return [*main, *self.followers]
 
     def _device(self, plan: MemoryPlan, stages: Sequence[Stage], threads: int, traced: bool) -> Device:
         """The process that runs `stages` by `plan`; it starts now."""
@@ -116,7 +123,12 @@ class Engine:
         self._builder = Builder(
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
-        self.runner = self._language(main_stage(self.graph), beside)
+        main = main_stage(self.graph)
+        self.runner: Autoregress | Denoise
+        if main.kind is Kind.DENOISE:
+            self.runner = self._builder.denoise(main)
+        else:
+            self.runner = self._language(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
         self.followers = [self._builder.follower(stage) for stage in followers]
         encoders = [stage for stage in of_kind(self.graph, Kind.ONCE) if stage not in away]
@@ -124,7 +136,7 @@ class Engine:
 
     def _loop(self, emit: Callable[[list[Event]], None], traced: Callable[[Trace], None] | None) -> Loop:
         """The loop over the stages on this device and those away."""
-        here: list[Autoregress | Once] = [self.runner, *self.followers, *self.encoders]
+        here: list[Autoregress | Denoise | Once] = [self.runner, *self.followers, *self.encoders]
         own: dict[str, Runner] = {runner.name: runner for runner in here}
         away = {name: device for device in self.devices for name in device.stages}
         models = {runner.name: runner.model for runner in here}
@@ -153,6 +165,8 @@ class Engine:
     def info(self) -> EngineInfo:
         """What is being served."""
         names = self.options.served_model_name or (Path(self.options.model).name,)
+        language = self.runner if isinstance(self.runner, Autoregress) else None
+        drawing = self.plan.drawing or DrawingRoom(0, 0, 0)
         return EngineInfo(
             model=names[0],
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
@@ -160,11 +174,11 @@ class Engine:
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
             context=self.plan.context,
-            vocab_size=self.runner.model.vocab_size,
+            vocab_size=language.model.vocab_size if language else 0,
             dtype=self.plan.dtype,
             device=str(self.device),
-            max_num_seqs=self.runner.scheduler.max_sequences,
-            max_num_batched_tokens=self.runner.scheduler.token_budget,
+            max_num_seqs=language.scheduler.max_sequences if language else self.options.max_num_seqs,
+            max_num_batched_tokens=language.scheduler.token_budget if language else drawing.tokens,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,
             plan=self.plan.text(),
@@ -181,23 +195,25 @@ class Engine:
     def stats(self) -> EngineStats:
         """Gauges of now and counters since the start."""
         runner, loop = self.runner, self.loop.stats
-        running = {one.id for each in (runner, *self.followers) for one in each.scheduler.running}
+        running = {one.id for each in self.languages for one in each.scheduler.running}
         running |= {id for device in self.devices for id in device.requests if id not in runner}
-        pools = [group.pool for each in (runner, *self.followers) for group in each.cache.groups]
+        pools = [group.pool for each in self.languages for group in each.cache.groups]
+        language = runner if isinstance(runner, Autoregress) else None
+        drawn = runner if isinstance(runner, Denoise) else None
         found = stage_stats(self.graph, self.loop)
         found |= {name: device.stats(name) for device in self.devices for name in device.stages}
         stages = tuple(found[stage.name] for stage in self.graph.stages)
         return EngineStats(
-            running=len(running),
-            waiting=runner.scheduler.waiting,
-            kv_usage=runner.cache.usage,
+            running=len(running) + (drawn.running if drawn else 0),
+            waiting=language.scheduler.waiting if language else runner.waiting,
+            kv_usage=language.cache.usage if language else 0.0,
             blocks_total=sum(pool.usable for pool in pools),
             blocks_free=sum(pool.available for pool in pools),
-            prefix_queries=runner.cache.stats.queries,
-            prefix_hits=runner.cache.stats.hits,
-            preemptions=runner.scheduler.preemptions,
-            prompt_tokens=runner.prompt_tokens,
-            generation_tokens=runner.generation_tokens,
+            prefix_queries=language.cache.stats.queries if language else 0,
+            prefix_hits=language.cache.stats.hits if language else 0,
+            preemptions=language.scheduler.preemptions if language else 0,
+            prompt_tokens=language.prompt_tokens if language else 0,
+            generation_tokens=language.generation_tokens if language else 0,
             steps=sum(steps.count for steps in loop.steps.values()),
             step_time=sum(steps.time for steps in loop.steps.values()),
             requests=loop.requests,
@@ -212,7 +228,7 @@ class Engine:
 
     def reset_caches(self) -> None:
         """Forget every prefix, and what encoders made of media."""
-        for runner in (self.runner, *self.followers):
+        for runner in self.languages:
             runner.cache.reset()
         for once in self.encoders:
             once.kept.clear()

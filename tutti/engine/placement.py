@@ -63,14 +63,14 @@ def elsewhere(graph: Graph, placement: Mapping[str, str], main: str) -> dict[str
 
 
 def main_stage(graph: Graph) -> Stage:
-    """The autoregressive stage that takes text, or the only one there is.
+    """The autoregressive stage that takes text, or the only one there is; of a graph without language, the denoiser.
 
     Raises ConfigError when the graph is not of a kind that is served.
     """
     steps = of_kind(graph, Kind.AUTOREGRESS)
-    found = [stage for stage in steps if "text" in stage.inputs] or steps
-    if len(found) != 1 or of_kind(graph, Kind.DENOISE):
-        raise ConfigError(f"graph {graph.name}: only graphs around one language model are served yet")
+    found = [stage for stage in steps if "text" in stage.inputs] or steps or of_kind(graph, Kind.DENOISE)
+    if len(found) != 1 or (steps and of_kind(graph, Kind.DENOISE)):
+        raise ConfigError(f"graph {graph.name}: only graphs around one language model or one denoiser are served yet")
     return found[0]
 
 

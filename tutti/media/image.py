@@ -97,10 +97,37 @@ def resize(image: np.ndarray, height: int, width: int, *, linear: bool = False) 
     return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 
-def write_png(image: np.ndarray) -> bytes:
-    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]."""
+NOTE = "tutti"  # the PNG text chunk that says, as JSON, how a picture was made
+
+
+def write_png(image: np.ndarray, note: str = "") -> bytes:
+    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]; it carries the `note`, if there is one."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    if note:
+        about.add_itxt(NOTE, note)
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG", pnginfo=about)
+    return file.getvalue()
+
+
+def read_note(png: bytes) -> str:
+    """The note in a PNG file that `write_png` made; "" where there is none."""
     from PIL import Image
 
+    with Image.open(BytesIO(png), formats=("PNG",)) as image:
+        return str(image.info.get(NOTE, ""))
+
+
+def transcode(png: bytes, format: str, quality: int = 90) -> bytes:
+    """The PNG file as "webp" or "jpeg" (`quality` 0 to 100), or as it is for "png". Files of other formats carry no note."""
+    from PIL import Image
+
+    if format == "png":
+        return png
     file = BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    with Image.open(BytesIO(png), formats=("PNG",)) as image:
+        image.convert("RGB").save(file, format.upper(), quality=quality)
     return file.getvalue()

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tutti.errors import ConfigError, InvalidRequest
+from tutti.errors import CheckpointError, ConfigError, InvalidRequest
 from tutti.graph import resolve
 from tutti.hub.gguf import is_gguf
 from tutti.models.parsers.base import OutputParser
-from tutti.models.parsers.choose import ParserChoice, choose_parsers
+from tutti.models.parsers.choose import NONE, ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
@@ -216,6 +216,8 @@ def load_processor(
     "vllm" (neutral) or a folder. Raises CheckpointError, ConfigError.
     """
     folder = Path(path)
+    if (folder / "model_index.json").is_file():
+        return _drawing_processor(folder)
     tokens_folder = Path(tokenizer) if tokenizer is not None else folder
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
@@ -241,6 +243,27 @@ def load_processor(
         vocab_size=max(size for size in sizes if isinstance(size, int)),
         media=media,
         narrator=narrator,
+    )
+
+
+def _drawing_processor(folder: Path) -> Processor:
+    """The processor of a pipeline's folder: it has no language of its own, only a model that draws."""
+    import tokenizers
+
+    from tutti.formats.checkpoint import open_checkpoint
+    from tutti.models.processor.drawer import DrawingProcessor
+
+    config = open_checkpoint(folder).config
+    graph = find_graph(config)
+    if graph.drawer is None:
+        raise CheckpointError(f"{folder}: {graph.name} does not draw, and model_index.json says it does")
+    return DrawingProcessor(
+        tokenizer=Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE()), {}),
+        templates=ChatTemplates({}, {}),
+        parsers=ParserChoice(tool=NONE, reasoning=NONE),
+        generation_defaults={},
+        vocab_size=0,
+        drawer=resolve(graph.drawer)(folder, config),
     )
 
 
