@@ -103,7 +103,113 @@ def z_image() -> diffusers.DiffusionPipeline:
     )
 
 
-MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {"z_image": z_image}
+def clip_tokenizer() -> transformers.PreTrainedTokenizerBase:
+    """Bytes, each also at a word's end, as CLIP's tokenizer has them."""
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    signs = [*letters, *(f"{sign}</w>" for sign in letters), "<|startoftext|>", "<|endoftext|>"]
+    return transformers.CLIPTokenizer(
+        vocab={sign: number for number, sign in enumerate(signs)}, merges=[], model_max_length=77
+    )
+
+
+def flux(told: bool) -> diffusers.DiffusionPipeline:
+    """FLUX.1 with one layer of each kind: dev, which is told its guidance, or schnell."""
+    words = clip_tokenizer()
+    letters = qwen_tokenizer()
+    clip = transformers.CLIPTextModel(
+        transformers.CLIPTextConfig(
+            vocab_size=len(words),
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            bos_token_id=len(words) - 2,
+            eos_token_id=len(words) - 1,
+        )
+    )
+    t5 = transformers.T5EncoderModel(
+        transformers.T5Config(vocab_size=len(letters), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    )
+    transformer = diffusers.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        guidance_embeds=told,
+        axes_dims_rope=(4, 6, 6),
+    )
+    return diffusers.FluxPipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=told, shift=3.0 if told else 1.0),
+        vae=plain_vae(),
+        text_encoder=shaken(clip, 4),
+        tokenizer=words,
+        text_encoder_2=shaken(t5, 5),
+        tokenizer_2=letters,
+        transformer=shaken(transformer, 6),
+    )
+
+
+def qwen_image() -> diffusers.DiffusionPipeline:
+    """Qwen-Image with two layers."""
+    tokenizer = qwen_tokenizer()
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 24,
+        "intermediate_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "rope_parameters": {"rope_type": "default", "mrope_section": [2, 2, 2], "rope_theta": 10000.0},
+    }
+    sight = {
+        "depth": 1,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_heads": 2,
+        "out_hidden_size": 24,
+        "fullatt_block_indexes": [0],
+    }
+    encoder = transformers.Qwen2_5_VLForConditionalGeneration(
+        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=sight)
+    )
+    transformer = diffusers.QwenImageTransformer2DModel(
+        in_channels=16,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=24,
+        axes_dims_rope=(4, 6, 6),
+    )
+    vae = diffusers.AutoencoderKLQwenImage(
+        base_dim=8,
+        z_dim=4,
+        dim_mult=[1, 2],
+        num_res_blocks=1,
+        temperal_downsample=[False],
+        latents_mean=[0.1, -0.2, 0.3, 0.0],
+        latents_std=[1.1, 0.9, 1.2, 1.0],
+    )
+    return diffusers.QwenImagePipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, shift_terminal=0.02, max_shift=0.9, max_image_seq_len=8192
+        ),
+        vae=shaken(vae, 7),
+        text_encoder=shaken(encoder, 8),
+        tokenizer=tokenizer,
+        transformer=shaken(transformer, 9),
+    )
+
+
+MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "z_image": z_image,
+    "flux_dev": functools.partial(flux, True),
+    "flux_schnell": functools.partial(flux, False),
+    "qwen_image": qwen_image,
+}
 
 
 @functools.cache

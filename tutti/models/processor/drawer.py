@@ -28,8 +28,8 @@ class Drawer:
     """One model's habits. Sizes are in pixels.
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
-    which has a second text (empty unless it is given); otherwise that is so of `true_guidance`, where a text to be
-    avoided is given. `note` is said to who loads the model, if anything.
+    away from a second text; otherwise `true_guidance` is. `avoid` is that second text where none is given; None: there
+    is then no such guidance.
     """
 
     multiple: int
@@ -38,9 +38,9 @@ class Drawer:
     guidance: float | None = None
     guides: bool = False
     true_guidance: float | None = None
+    avoid: str | None = None
     width: int = 1024
     height: int = 1024
-    note: str = ""
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
@@ -72,9 +72,10 @@ class Drawer:
 
     def _avoided(self, texts: list[Text], drawing: Drawing) -> tuple[Text, ...]:
         """The second text, where the picture is guided away from one."""
-        if self.guides:
-            return ((texts[1] if len(texts) == 2 else Text("")),) if (drawing.guidance or 0.0) > 0 else ()
-        return tuple(texts[1:]) if (drawing.true_guidance or 0.0) > 1 else ()
+        off = (drawing.guidance or 0.0) <= 0 if self.guides else (drawing.true_guidance or 0.0) <= 1
+        if off:
+            return ()
+        return tuple(texts[1:]) or (() if self.avoid is None else (Text(self.avoid),))
 
     def _check(self, drawing: Drawing) -> None:
         width, height = drawing.width or 0, drawing.height or 0

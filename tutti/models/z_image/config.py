@@ -41,4 +41,5 @@ def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
         steps=9 if turbo else 50,
         guidance=0.0 if turbo else 5.0,
         guides=True,
+        avoid="",
     )

@@ -1,4 +1,4 @@
-"""Z-Image's VAE, which is FLUX's."""
+"""Z-Image's VAE, a plain one."""
 
 from __future__ import annotations
 
