@@ -142,7 +142,9 @@ def flux(told: bool) -> diffusers.DiffusionPipeline:
         axes_dims_rope=(4, 6, 6),
     )
     return diffusers.FluxPipeline(
-        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=told, shift=3.0 if told else 1.0),
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=told, shift=3.0 if told else 1.0
+        ),
         vae=plain_vae(),
         text_encoder=shaken(clip, 4),
         tokenizer=words,

@@ -25,6 +25,7 @@ from tutti.api.ollama.embed import embed, embeddings
 from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
+from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
@@ -42,6 +43,7 @@ _ROUTES = (
     ("/v1/models/{model:path}", "GET", get_model, True),
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
+    ("/v1/images/generations", "POST", generations, True),
     ("/v1/audio/speech", "POST", speech, True),
     ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key
     ("/v1/audio/models", "GET", list_speaking_models, False),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tutti.cli.draw import Sheet, check_output, draw
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.speech import check
 from tutti.errors import InvalidRequest
@@ -54,8 +55,20 @@ def run(
         Path | None, typer.Option(help="Have the answer spoken into this file.", metavar="FILE.wav")
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Who speaks.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Where the picture goes, of a model that draws.", metavar="FILE.png"
+        ),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Of a picture: 1024x1024.", metavar="WxH")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of a picture: how many its drawing takes.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
 ) -> None:
-    """Talk to a model, or ask it one thing."""
+    """Talk to a model, or ask it one thing, or have it draw."""
     from tutti import logs
     from tutti.cli.manner import Manner
 
@@ -63,6 +76,9 @@ def run(
     logs.configure("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
     if speak is not None:
         check(speak)
+    if output is not None:
+        check_output(output)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed)
     manner = Manner(
         speak=speak,
         voice=voice,
@@ -85,16 +101,24 @@ def run(
     if not text and not interactive:
         raise InvalidRequest("there is no prompt: give one after the model's name, or pipe one in")
     options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-    code = asyncio.run(_converse(options, manner) if interactive else _answer_once(options, manner, text))
+    code = asyncio.run(
+        _converse(options, manner) if interactive else _answer_once(options, manner, text, sheet)
+    )
     if code:
         raise typer.Exit(code)
 
 
-async def _answer_once(options: EngineOptions, manner: Manner, text: str) -> int:
+async def _answer_once(options: EngineOptions, manner: Manner, text: str, sheet: Sheet) -> int:
     from tutti.cli.printer import terminal_printer
     from tutti.cli.session import interrupts, open_session, print_statistics
 
     async with open_session(options) as session:
+        if session.draws:
+            return await draw(session, text, sheet)
+        if sheet.asked:
+            raise InvalidRequest(
+                f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
+            )
         printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
         prompt = session.chat([session.message(text)], manner)
         asking = asyncio.ensure_future(session.ask(prompt, manner, printer))
@@ -116,5 +140,7 @@ async def _converse(options: EngineOptions, manner: Manner) -> int:
     from tutti.cli.session import open_session
 
     async with open_session(options) as session:
+        if session.draws:
+            raise InvalidRequest(f"{session.name} draws: give it a text after its name")
         await Repl(session, manner, read_settings().home_path / "history").run()
     return 0

@@ -63,6 +63,11 @@ class Session:
         """The model's tokenizer, templates and parsers."""
         return self.backend.processor
 
+    @property
+    def draws(self) -> bool:
+        """Whether the model gives pictures and nothing else."""
+        return self.info.outputs == ("image",)
+
     async def ask(self, prompt: Prompt, manner: Manner, printer: Printer) -> Answer:
         """Answer and print while it comes. Cancelling the task ends the answer. Raises TuttiError."""
         start = time.monotonic()

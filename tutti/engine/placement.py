@@ -70,7 +70,9 @@ def main_stage(graph: Graph) -> Stage:
     steps = of_kind(graph, Kind.AUTOREGRESS)
     found = [stage for stage in steps if "text" in stage.inputs] or steps or of_kind(graph, Kind.DENOISE)
     if len(found) != 1 or (steps and of_kind(graph, Kind.DENOISE)):
-        raise ConfigError(f"graph {graph.name}: only graphs around one language model or one denoiser are served yet")
+        raise ConfigError(
+            f"graph {graph.name}: only graphs around one language model or one denoiser are served yet"
+        )
     return found[0]
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from tutti.engine.machine import available_memory, usable_cores
-from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
 from tutti.engine.picture_plan import make_picture_plan
+from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
 from tutti.engine.plan import Beside, MemoryPlan, compute_dtype, make_plan, require
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint

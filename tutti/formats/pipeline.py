@@ -25,7 +25,9 @@ def open_pipeline(path: Path) -> Checkpoint:
     index = read_json(path / PIPELINE)
     name = index.get("_class_name")
     if not isinstance(name, str):
-        raise CheckpointError(f"{path / PIPELINE} has no _class_name: it cannot be told what pipeline this is")
+        raise CheckpointError(
+            f"{path / PIPELINE} has no _class_name: it cannot be told what pipeline this is"
+        )
     components: dict[str, dict[str, Any]] = {}
     tensors: dict[str, TensorInfo] = {}
     for component, value in index.items():

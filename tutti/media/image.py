@@ -121,6 +121,15 @@ def read_note(png: bytes) -> str:
         return str(image.info.get(NOTE, ""))
 
 
+def as_pillow(png: bytes) -> Image.Image:
+    """A PNG file as Pillow has it, read whole; its `info` has the note."""
+    from PIL import Image
+
+    image = Image.open(BytesIO(png), formats=("PNG",))
+    image.load()
+    return image
+
+
 def transcode(png: bytes, format: str, quality: int = 90) -> bytes:
     """The PNG file as "webp" or "jpeg" (`quality` 0 to 100), or as it is for "png". Files of other formats carry no note."""
     from PIL import Image

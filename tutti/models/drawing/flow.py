@@ -18,7 +18,13 @@ from torch import Tensor
 
 from tutti.errors import CheckpointError
 
-_UNKNOWN = ("use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "invert_sigmas", "stochastic_sampling")
+_UNKNOWN = (
+    "use_karras_sigmas",
+    "use_exponential_sigmas",
+    "use_beta_sigmas",
+    "invert_sigmas",
+    "stochastic_sampling",
+)
 
 
 @dataclass(frozen=True, slots=True)

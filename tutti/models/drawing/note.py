@@ -22,4 +22,6 @@ def note_of(request: Request) -> str:
         "true_cfg_scale": drawing.true_guidance,
         "seed": request.sampling.seed,
     }
-    return json.dumps({name: value for name, value in fields.items() if value is not None}, ensure_ascii=False)
+    return json.dumps(
+        {name: value for name, value in fields.items() if value is not None}, ensure_ascii=False
+    )

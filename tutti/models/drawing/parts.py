@@ -37,7 +37,9 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
             param="quantization",
         )
     kind = _class(checkpoint, name)
-    dtype = {"torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)}
+    dtype = {
+        "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)
+    }
     # Inference tensors cannot be changed in place, which loading does.
     with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
         module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
@@ -84,4 +86,6 @@ class _explained:
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, OSError | ValueError | RuntimeError | KeyError | TypeError):
-            raise CheckpointError(f"{self.where} cannot be loaded: {type(error).__name__}: {error}") from error
+            raise CheckpointError(
+                f"{self.where} cannot be loaded: {type(error).__name__}: {error}"
+            ) from error

@@ -17,7 +17,9 @@ from tutti.models.flux.config import tokens
 class FluxText(PromptEncoder):
     """Conditions are ([tokens, width], [pooled width]); padding is part of what the network was trained with."""
 
-    def __init__(self, clip: Any, clip_tokenizer: Any, t5: Any, t5_tokenizer: Any, *, device: str, tokens: int) -> None:
+    def __init__(
+        self, clip: Any, clip_tokenizer: Any, t5: Any, t5_tokenizer: Any, *, device: str, tokens: int
+    ) -> None:
         super().__init__(device, tokens)
         self.clip, self.clip_tokenizer = clip, clip_tokenizer
         self.t5, self.t5_tokenizer = t5, t5_tokenizer
@@ -30,7 +32,9 @@ class FluxText(PromptEncoder):
         return states[0], summary.pooler_output[0]
 
     def _ids(self, tokenizer: Any, prompt: str, length: int) -> torch.Tensor:
-        made = tokenizer(prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        made = tokenizer(
+            prompt, padding="max_length", max_length=length, truncation=True, return_tensors="pt"
+        )
         ids: torch.Tensor = made.input_ids
         return ids.to(self.device)
 

@@ -66,7 +66,9 @@ class Drawer:
         sampling = msgspec.structs.replace(request.sampling, seed=seed)
         avoided = self._avoided(texts, whole)
         if not (self.guides or avoided):
-            whole = msgspec.structs.replace(whole, true_guidance=None)  # there is nothing to be guided away from
+            whole = msgspec.structs.replace(
+                whole, true_guidance=None
+            )  # there is nothing to be guided away from
         parts: tuple[Part, ...] = (texts[0], *avoided, whole)
         return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=("image",))
 
@@ -106,7 +108,8 @@ class Drawer:
                 raise InvalidRequest(f"{name} must be from 0 to {MOST_GUIDANCE:g}, got {value}", param=name)
         if not 0 <= drawing.previews <= MOST_PREVIEWS:
             raise InvalidRequest(
-                f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}", param="partial_images"
+                f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
+                param="partial_images",
             )
 
 

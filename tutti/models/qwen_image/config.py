@@ -21,7 +21,9 @@ def describe_text(config: dict[str, Any]) -> StageShape:
 
 def describe_denoiser(config: dict[str, Any]) -> StageShape:
     """Of the transformer."""
-    heads, size = (value(config, "transformer", name) for name in ("num_attention_heads", "attention_head_dim"))
+    heads, size = (
+        value(config, "transformer", name) for name in ("num_attention_heads", "attention_head_dim")
+    )
     width = int(heads) * int(size)
     kept = 2 * TOKENS * int(value(config, "transformer", "joint_attention_dim"))
     return describe.network_shape(width, 4 * width, kept=kept)
