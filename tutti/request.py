@@ -221,11 +221,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
     A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script`; the processor turns those into
-    `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a `Drawing` and its texts. `reply`, when given, is the answer: its tokens are computed
-    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
-    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in
-    seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there;
-    without it, a request whose `max_tokens` do not fit in the model's context is refused.
+    `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a `Drawing` and its texts.
+
+    `reply`, when given, is the answer: its tokens are computed (other stages follow them), but not chosen. `sampling`
+    is the parameters of the stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`:
+    lower is served first. `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer
+    together: the answer is cut short there; without it, a request whose `max_tokens` do not fit in the model's context
+    is refused.
     """
 
     id: str

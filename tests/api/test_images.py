@@ -16,7 +16,7 @@ from tests.api.serving import Serving, serving, until
 from tests.models.pipelines import pipeline
 from tutti.media.image import read_note
 
-SMALL = {"num_inference_steps": 2, "guidance_scale": 2.0, "seed": 3}
+SMALL = {"size": "16x16", "num_inference_steps": 2, "guidance_scale": 2.0, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,10 @@ def opened(data: str | None) -> Image.Image:
 
 def test_pictures_come_as_files_that_say_how_they_were_made(client: openai.OpenAI, studio: Serving) -> None:
     answer = client.images.generate(
-        model="tiny", prompt="a red circle", n=2, size="32x16", extra_body=SMALL | {"negative_prompt": "blue"}
+        model="tiny",
+        prompt="a red circle",
+        n=2,
+        extra_body=SMALL | {"negative_prompt": "blue", "size": "32x16"},
     )
     assert answer.size == "32x16" and answer.output_format == "png" and answer.data is not None
     files = [base64.b64decode(one.b64_json or "") for one in answer.data]
@@ -58,7 +61,6 @@ def test_a_picture_comes_in_the_format_that_was_asked_for(
 ) -> None:
     answer = client.images.generate(
         prompt="a cat",
-        size="16x16",
         output_format=format,
         output_compression=60,
         extra_body=SMALL,  # type: ignore[call-overload]
@@ -70,7 +72,6 @@ def test_previews_come_before_the_picture(client: openai.OpenAI) -> None:
     events = list(
         client.images.generate(
             prompt="a cat",
-            size="16x16",
             stream=True,
             partial_images=2,
             extra_body=SMALL | {"num_inference_steps": 6},  # type: ignore[call-overload]

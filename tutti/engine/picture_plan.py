@@ -42,7 +42,7 @@ def make_picture_plan(
     dtype: str,
     available: int,
 ) -> MemoryPlan:
-    """The plan for drawing on `device`, which has `available` bytes; `once` are the shapes of the stages of one pass."""
+    """The plan for drawing on `device`, which has `available` bytes; `once` are the stages of one pass."""
     item = ITEM_BYTES[dtype]
     budget = options.memory if options.memory is not None else int(available * auto_share(device))
     widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)

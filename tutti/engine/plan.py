@@ -66,8 +66,8 @@ class MemoryPlan:
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
     autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
     memory of its media; None where none does. `beside` are the plans of the other devices, which have no `blocks`.
-    `fixed` are the bytes that are needed before the first token is cached. `drawing` is of a graph that draws, which has
-    no tokens to cache.
+    `fixed` are the bytes that are needed before the first token is cached. `drawing` is of a graph that draws, which
+    has no tokens to cache.
     """
 
     device: str

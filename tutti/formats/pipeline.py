@@ -21,7 +21,7 @@ _INDICES = ("diffusion_pytorch_model.safetensors.index.json", INDEX)
 
 
 def open_pipeline(path: Path) -> Checkpoint:
-    """The checkpoint of the folder `path`. Raises CheckpointError when a component or a shard is missing or cut short."""
+    """The checkpoint of the folder `path`. Raises CheckpointError when a component or a shard is missing or cut."""
     index = read_json(path / PIPELINE)
     name = index.get("_class_name")
     if not isinstance(name, str):

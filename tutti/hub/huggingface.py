@@ -7,7 +7,7 @@ its errors mean to the person who typed the name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -30,6 +30,11 @@ WANTED = (
 # Folders hold other forms of the same weights, all but speech_tokenizer (the first two patterns; there is no "but" in
 # patterns); `consolidated` files repeat the sharded ones.
 UNWANTED = ("[!s]*/*", "s[!p]*/*", "consolidated*", "*.gguf", "*.onnx")
+# The same of a repository in diffusers' format: the folders of its components, without other forms of their weights.
+# What lies beside model_index.json is a single file for other programs.
+PIPELINE = "model_index.json"
+PIPELINE_WANTED = (PIPELINE, "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*/*.jinja")
+PIPELINE_UNWANTED = ("*.fp16.*", "*.bf16.*", "*.ema.*", "*non_ema*", "*/*/*")
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -40,7 +45,7 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
     """
     from huggingface_hub import snapshot_download
 
-    with _explained(repo, revision, settings):
+    def fetch(wanted: Sequence[str], unwanted: Sequence[str]) -> Path:
         return Path(
             snapshot_download(
                 repo,
@@ -48,10 +53,15 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
                 cache_dir=cache,
                 endpoint=_endpoint(settings),
                 token=settings.hf_token,
-                allow_patterns=list(WANTED),
-                ignore_patterns=list(UNWANTED),
+                allow_patterns=list(wanted),
+                ignore_patterns=list(unwanted),
             )
         )
+
+    with _explained(repo, revision, settings):
+        if (fetch([PIPELINE], []) / PIPELINE).is_file():
+            return fetch(PIPELINE_WANTED, PIPELINE_UNWANTED)
+        return fetch(WANTED, UNWANTED)
 
 
 def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
@@ -85,7 +95,11 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
     with _explained(repo, revision, settings):
         api = HfApi(endpoint=_endpoint(settings), token=settings.hf_token)
         info = api.model_info(repo, revision=revision or "main")  # what follows is of this one commit
-        small = [pattern for pattern in WANTED if pattern != "*.safetensors"]
+        names = [file.rfilename for file in info.siblings or ()]
+        wanted, unwanted = (
+            (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
+        )
+        small = [pattern for pattern in wanted if not pattern.endswith("*.safetensors")]
         snapshot_download(
             repo,
             revision=info.sha,
@@ -93,18 +107,14 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
             endpoint=_endpoint(settings),
             token=settings.hf_token,
             allow_patterns=small,
-            ignore_patterns=list(UNWANTED),
+            ignore_patterns=list(unwanted),
         )
-        for file in info.siblings or ():
-            if _holds_weights(file.rfilename):
-                _fetch_header(repo, file.rfilename, str(info.sha), settings, folder)
+        for name in names:
+            wished = name.endswith(".safetensors") and any(fnmatch(name, pattern) for pattern in wanted)
+            if wished and not any(fnmatch(name, pattern) for pattern in unwanted):
+                (folder / name).parent.mkdir(exist_ok=True)
+                _fetch_header(repo, name, str(info.sha), settings, folder)
     return folder
-
-
-def _holds_weights(name: str) -> bool:
-    """Whether a file of a repository holds weights that would be downloaded."""
-    wanted = fnmatch(name, "*.safetensors")
-    return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
 
 
 def _fetch_header(repo: str, name: str, revision: str, settings: Settings, folder: Path) -> None:

@@ -101,7 +101,7 @@ NOTE = "tutti"  # the PNG text chunk that says, as JSON, how a picture was made
 
 
 def write_png(image: np.ndarray, note: str = "") -> bytes:
-    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]; it carries the `note`, if there is one."""
+    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]; it carries the `note`, if any."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
 
@@ -131,7 +131,7 @@ def as_pillow(png: bytes) -> Image.Image:
 
 
 def transcode(png: bytes, format: str, quality: int = 90) -> bytes:
-    """The PNG file as "webp" or "jpeg" (`quality` 0 to 100), or as it is for "png". Files of other formats carry no note."""
+    """The PNG file as "webp" or "jpeg" of `quality` 0 to 100, which carry no note; as it is for "png"."""
     from PIL import Image
 
     if format == "png":

@@ -31,8 +31,8 @@ _UNKNOWN = (
 class FlowMatching:
     """A scheduler's settings. `dynamic`: the shift depends on the picture's size, by `base` and `largest`.
 
-    These are (tokens, shift) of two sizes; between them the shift is linear in the tokens. `terminal` is the level of the
-    last step.
+    These are (tokens, shift) of two sizes; between them the shift is linear in the tokens. `terminal` is the level of
+    the last step.
     """
 
     shift: float = 1.0

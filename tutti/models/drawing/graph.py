@@ -9,8 +9,8 @@ from tutti.models.standard import stage
 def drawing_graph(family: str, *architectures: str) -> Graph:
     """The graph of the folder `family`, which serves pipelines of these classes (the names in model_index.json).
 
-    Its modules `text`, `denoiser` and `vae` have a `build` each; its `config` says what may be asked (`drawer`) and what
-    the stages take (`describe_text`, `describe_denoiser`, `describe_vae`).
+    Its modules `text`, `denoiser` and `vae` have a `build` each; its `config` says what may be asked (`drawer`) and
+    what the stages take (`describe_text`, `describe_denoiser`, `describe_vae`).
     """
     shared = "tutti.models.drawing.denoiser"
     stages = (

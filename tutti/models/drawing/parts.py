@@ -28,7 +28,7 @@ def value(config: Mapping[str, Any], name: str, key: str, default: Any = None) -
 
 
 def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any:
-    """The module of the component `name`, with its weights, ready for inference. Raises CheckpointError, ConfigError."""
+    """The module of the component `name`, with its weights, for inference. Raises CheckpointError, ConfigError."""
     import torch
 
     if options.quantization is not None:

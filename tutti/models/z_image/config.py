@@ -31,7 +31,7 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
 
 
 def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
-    """What may be asked. The distilled model (Turbo) takes few steps and no guidance; its files do not say, its name does."""
+    """What may be asked. A distilled model (Turbo) takes few steps and no guidance: no file says so, its name does."""
     turbo = "turbo" in str(folder).lower()
     longest = min(value(config, "transformer", "axes_lens")[1:])  # positions, in patches
     multiple = PATCH * describe.vae_pixels(config)

@@ -37,7 +37,7 @@ class Caption:
 
 
 class RowAttention:
-    """The processor of a block's attention. `attention_mask` are the lengths of packed rows, None of rows as they are."""
+    """The processor of a block's attention. `attention_mask` are the lengths of packed rows, or None."""
 
     def __call__(
         self,
