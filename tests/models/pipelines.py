@@ -206,11 +206,61 @@ def qwen_image() -> diffusers.DiffusionPipeline:
     )
 
 
+def sd3(t5: bool) -> diffusers.DiffusionPipeline:
+    """Stable Diffusion 3 (3.5's kind of blocks) with two layers, with its third text encoder or without."""
+    words, letters = clip_tokenizer(), qwen_tokenizer()
+
+    def clip(width: int) -> transformers.CLIPTextModelWithProjection:
+        return transformers.CLIPTextModelWithProjection(
+            transformers.CLIPTextConfig(
+                vocab_size=len(words),
+                hidden_size=width,
+                intermediate_size=24,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                projection_dim=width,
+                bos_token_id=len(words) - 2,
+                eos_token_id=len(words) - 1,
+            )
+        )
+
+    large = transformers.T5EncoderModel(
+        transformers.T5Config(vocab_size=len(letters), d_model=32, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
+    )
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=16,
+        in_channels=4,
+        out_channels=4,
+        num_layers=2,
+        attention_head_dim=8,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        caption_projection_dim=16,
+        pooled_projection_dim=24,
+        pos_embed_max_size=24,
+        dual_attention_layers=(0,),
+        qk_norm="rms_norm",
+    )
+    return diffusers.StableDiffusion3Pipeline(
+        scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=plain_vae(),
+        text_encoder=shaken(clip(16), 10),
+        tokenizer=words,
+        text_encoder_2=shaken(clip(8), 11),
+        tokenizer_2=words,
+        text_encoder_3=shaken(large, 12) if t5 else None,
+        tokenizer_3=letters if t5 else None,
+        transformer=shaken(transformer, 13),
+    )
+
+
 MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "z_image": z_image,
     "flux_dev": functools.partial(flux, True),
     "flux_schnell": functools.partial(flux, False),
     "qwen_image": qwen_image,
+    "sd3": functools.partial(sd3, True),
+    "sd3_small": functools.partial(sd3, False),
 }
 
 

@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from tutti.events import Done, Event, Failed, ImageDone, Progress
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.gateway.opening import processor_of
 from tutti.media.image import read_note
-from tutti.models.drawing.denoiser import Conditions, Denoiser
+from tutti.models.drawing.denoiser import Conditions, Decoded, Denoiser, Latents
 from tutti.models.drawing.flow import flow_matching
 from tutti.models.drawing.patches import to_latents, to_tokens
 from tutti.models.processor.drawer import drawing_request
@@ -39,6 +40,8 @@ MANNERS: dict[str, dict[str, Any]] = {
     "flux_dev": {"guidance_scale": 3.0, "true_cfg_scale": 2.5, "negative_prompt": "blue"},
     "flux_schnell": {"max_sequence_length": 256},
     "qwen_image": {"true_cfg_scale": 4.0, "negative_prompt": " "},
+    "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
+    "sd3_small": {"guidance_scale": 1.0},
 }
 
 
@@ -349,6 +352,10 @@ def test_noise_levels_are_the_schedulers(settings: dict[str, Any], steps: int) -
     scheduler.set_timesteps(sigmas=np.linspace(1.0, 1 / steps, steps), mu=mu)
     levels = sampler.levels(steps, 1024)
     torch.testing.assert_close(levels, scheduler.sigmas, atol=0, rtol=0)
+    if not settings.get("shift_terminal"):
+        scheduler.set_timesteps(steps, mu=mu)
+        whole = replace(sampler, whole=True).levels(steps, 1024)
+        torch.testing.assert_close(whole, scheduler.sigmas, atol=1e-7, rtol=0)
 
 
 @pytest.mark.parametrize("setting", ["use_karras_sigmas", "stochastic_sampling"])
@@ -362,3 +369,16 @@ def test_patches_are_diffusers_and_come_back() -> None:
     tokens = to_tokens(latents)
     assert torch.equal(tokens, diffusers.FluxPipeline._pack_latents(latents, 2, 3, 4, 6))
     assert torch.equal(to_latents(tokens, 2, 3), latents)
+
+
+@pytest.mark.parametrize("family", ["z_image", "qwen_image"])
+@torch.inference_mode()
+def test_a_large_picture_is_decoded_in_tiles(family: str) -> None:
+    decoder = studio(family).engine.encoders[1].model
+    latents = torch.randn(4, 80, 72, generator=torch.Generator().manual_seed(0))
+    item = Decoded(Latents(latents), "")
+    whole = decoder.run([item])[0].pixels.astype(int)
+    tiled = type(decoder)(decoder.vae, budget=100).run([item])[0].pixels.astype(int)
+    assert tiled.shape == whole.shape == (160, 144, 3)
+    assert not np.array_equal(tiled, whole)  # seams are blended
+    assert np.abs(tiled - whole).mean() < 10 < whole.std()

@@ -96,9 +96,7 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
         api = HfApi(endpoint=_endpoint(settings), token=settings.hf_token)
         info = api.model_info(repo, revision=revision or "main")  # what follows is of this one commit
         names = [file.rfilename for file in info.siblings or ()]
-        wanted, unwanted = (
-            (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
-        )
+        wanted, unwanted = (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
         small = [pattern for pattern in wanted if not pattern.endswith("*.safetensors")]
         snapshot_download(
             repo,

@@ -42,10 +42,19 @@ class FlowMatching:
     base: tuple[int, float] = (256, 0.5)
     largest: tuple[int, float] = (4096, 1.15)
     scale: int = 1000  # what a level is multiplied by to be the network's time
+    whole: bool = (
+        False  # whether the levels are spread over those of the training, and then shifted once more
+    )
 
     def levels(self, steps: int, tokens: int) -> Tensor:
         """The noise levels of a picture of `tokens` latent tokens: float32 [steps + 1], the last one 0."""
-        sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
+        if self.whole:
+            least = np.float32(1) / np.float32(self.scale)
+            if not self.dynamic:
+                least = np.float32(self.shift) * least / (1 + np.float32(self.shift - 1) * least)
+            sigmas = np.linspace(self.scale, float(least) * self.scale, steps) / self.scale
+        else:
+            sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
         return self._shifted(sigmas, tokens)
 
     def _shifted(self, sigmas: np.ndarray, tokens: int) -> Tensor:

@@ -28,8 +28,8 @@ class Drawer:
     """One model's habits. Sizes are in pixels.
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
-    away from a second text; otherwise `true_guidance` is. `avoid` is that second text where none is given; None: there
-    is then no such guidance.
+    away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
+    second text where none is given; None: there is then no such guidance.
     """
 
     multiple: int
@@ -37,6 +37,7 @@ class Drawer:
     steps: int
     guidance: float | None = None
     guides: bool = False
+    neutral: float = 0.0
     true_guidance: float | None = None
     avoid: str | None = None
     width: int = 1024
@@ -74,7 +75,9 @@ class Drawer:
 
     def _avoided(self, texts: list[Text], drawing: Drawing) -> tuple[Text, ...]:
         """The second text, where the picture is guided away from one."""
-        off = (drawing.guidance or 0.0) <= 0 if self.guides else (drawing.true_guidance or 0.0) <= 1
+        off = (
+            (drawing.guidance or 0.0) <= self.neutral if self.guides else (drawing.true_guidance or 0.0) <= 1
+        )
         if off:
             return ()
         return tuple(texts[1:]) or (() if self.avoid is None else (Text(self.avoid),))
