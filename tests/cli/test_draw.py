@@ -6,11 +6,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import openai
 import pytest
 from PIL import Image
 
 import tutti
 from tests.cli.terminal import tutti as command
+from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
 from tests.models.pipelines import pipeline
 from tutti.errors import InvalidRequest
@@ -23,7 +25,7 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
     folder = str(pipeline("z_image")[1])
     asked = ("a", "red", "circle", "--size", "16x24", "--steps", "2", "--guidance", "2", "--negative", "blue")
     out = tmp_path / "circle.png"
-    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE)
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(out)
     note = json.loads(read_note(out.read_bytes()))
@@ -36,6 +38,19 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
             omni.generate(text="a red circle", size="17x24")
     assert picture.size == (16, 24)
     assert np.array_equal(np.asarray(picture), np.asarray(Image.open(out)))
+
+
+def test_a_server_of_processes_draws() -> None:
+    server = Server(str(pipeline("z_image")[1]), "--served-model-name", "tiny", *ENGINE)
+    try:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        answer = client.images.generate(
+            prompt="a cat", extra_body={"size": "16x16", "num_inference_steps": 1}
+        )
+        assert answer.data is not None and answer.data[0].b64_json
+    finally:
+        code, errors = server.end()
+    assert code == 0, errors
 
 
 @pytest.mark.parametrize(
@@ -54,11 +69,11 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_loaded(
 
 
 def test_a_model_that_writes_does_not_draw(tmp_path: Path) -> None:
-    result = command("run", str(cached("qwen3")), "hi", "-o", str(tmp_path / "a.png"))
+    result = command("run", str(cached("qwen3")), "hi", "-o", str(tmp_path / "a.png"), timeout=240)
     assert result.returncode == 1 and "does not draw: --output means nothing to it" in result.stderr
 
 
 def test_fit_says_what_can_be_drawn() -> None:
-    result = command("fit", str(pipeline("z_image")[1]), "--memory", "3GB")
+    result = command("fit", str(pipeline("z_image")[1]), "--memory", "3GB", timeout=240)
     assert result.returncode == 0, result.stderr
     assert "tokens in a step of several pictures" in result.stdout and "It fits" in result.stdout

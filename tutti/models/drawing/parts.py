@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from tutti.errors import CheckpointError, ConfigError
@@ -75,17 +76,12 @@ def _class(checkpoint: Checkpoint, name: str) -> Any:
         ) from error
 
 
-class _explained:
-    """Turns what the libraries raise while they load into an error that names the component."""
-
-    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
-        self.where = f"{checkpoint.path}/{name}"
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | ValueError | RuntimeError | KeyError | TypeError):
-            raise CheckpointError(
-                f"{self.where} cannot be loaded: {type(error).__name__}: {error}"
-            ) from error
+@contextmanager
+def _explained(checkpoint: Checkpoint, name: str) -> Iterator[None]:
+    """What the libraries raise while they load, as an error that names the component."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path / name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error
