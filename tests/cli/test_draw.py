@@ -29,6 +29,7 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(out)
     note = json.loads(read_note(out.read_bytes()))
+    assert note["model"] == Path(folder).name  # and not where it lies
     assert note["prompt"] == "a red circle" and note["seed"] == 7 and note["negative_prompt"] == "blue"
     with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
         picture = omni.generate(

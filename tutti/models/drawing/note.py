@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tutti.request import Drawing, Request, Text
@@ -13,7 +14,7 @@ def note_of(request: Request) -> str:
     drawing = next(part for part in request.parts if isinstance(part, Drawing))
     texts = [part.text for part in request.parts if isinstance(part, Text)]
     fields: dict[str, Any] = {
-        "model": request.model or None,
+        "model": _public(request.model) or None,
         "prompt": texts[0],
         "negative_prompt": texts[1] if len(texts) > 1 else None,
         "size": f"{drawing.width}x{drawing.height}",
@@ -25,3 +26,8 @@ def note_of(request: Request) -> str:
     return json.dumps(
         {name: value for name, value in fields.items() if value is not None}, ensure_ascii=False
     )
+
+
+def _public(model: str) -> str:
+    """A model's name as others may read it: of a folder of this machine, its last part."""
+    return Path(model).name if model.startswith(("/", ".", "~")) else model

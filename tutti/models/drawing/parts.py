@@ -65,6 +65,8 @@ def _class(checkpoint: Checkpoint, name: str) -> Any:
             "never run"
         )
     try:
+        # The libraries' own bars would run into what our doors print.
+        importlib.import_module(f"{found['library']}.utils.logging").disable_progress_bar()
         return getattr(importlib.import_module(found["library"]), found["class"])
     except ImportError as error:
         raise ConfigError(
