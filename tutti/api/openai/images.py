@@ -148,7 +148,11 @@ class ImageJob:
                     yield f": step {event.done} of {event.total}\n\n".encode()
                 elif isinstance(event, ImageDone):
                     kind = f"image_generation.{'partial_image' if event.preview else 'completed'}"
-                    value = {"type": kind, "b64_json": await self._encoded(event), **self.about}
+                    value: dict[str, Any] = {
+                        "type": kind,
+                        "b64_json": await self._encoded(event),
+                        **self.about,
+                    }
                     value["created_at"] = int(time.time())
                     if event.preview:
                         value["partial_image_index"] = shown

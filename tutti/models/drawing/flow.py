@@ -48,10 +48,11 @@ class FlowMatching:
 
     def levels(self, steps: int, tokens: int) -> Tensor:
         """The noise levels of a picture of `tokens` latent tokens: float32 [steps + 1], the last one 0."""
+        sigmas: np.ndarray
         if self.whole:
-            least = np.float32(1) / np.float32(self.scale)
+            least: np.ndarray = np.array(1 / self.scale, dtype=np.float32)
             if not self.dynamic:
-                least = np.float32(self.shift) * least / (1 + np.float32(self.shift - 1) * least)
+                least = self.shift * least / (1 + (self.shift - 1) * least)
             sigmas = np.linspace(self.scale, float(least) * self.scale, steps) / self.scale
         else:
             sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)

@@ -163,8 +163,8 @@ def _turned(rows: Tensor, turns: Tensor) -> Tensor:
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Attention within each row of [rows, tokens, heads, head_dim]."""
-    heads = (one.transpose(1, 2) for one in (query, key, value))
-    return scaled_dot_product_attention(*heads).transpose(1, 2)
+    mixed = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return mixed.transpose(1, 2)
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> ZImageDenoiser:
