@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from tutti.llm.batch import LLM
     from tutti.llm.omni import Omni
     from tutti.llm.stream import AsyncLLM
-    from tutti.request import BeamSearchParams, SamplingParams, StructuredOutputs
+    from tutti.request import BeamSearchParams, PoolingParams, SamplingParams, StructuredOutputs
 
 __version__ = "0.1.0"
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "AsyncLLM",
     "BeamSearchParams",
     "Omni",
+    "PoolingParams",
     "SamplingParams",
     "StructuredOutputs",
     "__version__",
@@ -32,6 +33,7 @@ _HOME = {
     "Omni": "tutti.llm.omni",
     "SamplingParams": "tutti.request",
     "BeamSearchParams": "tutti.request",
+    "PoolingParams": "tutti.request",
     "StructuredOutputs": "tutti.request",
 }
 

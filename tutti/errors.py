@@ -147,10 +147,23 @@ class OutOfMemory(TuttiError):
     code = "out_of_memory"
 
 
+class LoadTimeout(TuttiError):
+    """A model was not loaded in the time that it may take."""
+
+    code = "load_timeout"
+
+
 class StoreError(TuttiError):
     """The folder of models cannot be read or written: it is full, closed to us, or what is in it is damaged."""
 
     code = "store_error"
+
+
+class StoredElsewhere(StoreError):
+    """The model lies in a folder of another program, which we only read."""
+
+    status = 403
+    code = "stored_elsewhere"
 
 
 class TransferError(TuttiError):
@@ -158,3 +171,24 @@ class TransferError(TuttiError):
 
     status = 502
     code = "transfer_failed"
+
+
+class NoServer(TuttiError):
+    """No server answers where one was expected."""
+
+    status = 503
+    code = "no_server"
+
+
+class ServerError(TuttiError):
+    """A server that was asked for something refused, or broke off; the message is what it said."""
+
+    status = 502
+    code = "server_error"
+
+
+class ServerNotFound(ServerError):
+    """What a server was asked for is not there: it has no such model, or no such path."""
+
+    status = 404
+    code = "not_found"

@@ -93,7 +93,7 @@ class VideoDelta(msgspec.Struct, frozen=True, tag="video"):
 
 
 class Embedding(msgspec.Struct, frozen=True, tag="embedding"):
-    """A vector for one input."""
+    """A vector of one input; of a model that scores, its scores: one, or one for each class."""
 
     request: str
     vector: tuple[float, ...]

@@ -120,6 +120,31 @@ class BeamSearchParams(msgspec.Struct, frozen=True, kw_only=True):
     length_penalty: float = 1.0
 
 
+class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a text becomes a vector or a score. None means: as the model has it.
+
+    `dimensions` keeps the first so many numbers of a vector; `normalize` brings it to the length 1. `use_activation`
+    turns a score from a logit into a probability. `truncate_prompt_tokens` cuts what is longer, marks included, to so
+    many tokens (-1: as many as the model takes); without it, what is too long is refused. `prompt` is the name of one
+    of the model's prompts, which goes before the text.
+    """
+
+    dimensions: int | None = None
+    normalize: bool | None = None
+    use_activation: bool | None = None
+    truncate_prompt_tokens: int | None = None
+    prompt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dimensions is not None and self.dimensions < 1:
+            raise InvalidRequest(f"dimensions must be at least 1, got {self.dimensions}", param="dimensions")
+        if self.truncate_prompt_tokens is not None and self.truncate_prompt_tokens < -1:
+            raise InvalidRequest(
+                f"truncate_prompt_tokens must be -1 or more, got {self.truncate_prompt_tokens}",
+                param="truncate_prompt_tokens",
+            )
+
+
 class Text(msgspec.Struct, frozen=True, tag="text"):
     """A raw prompt, tokenized as it stands."""
 
@@ -127,10 +152,18 @@ class Text(msgspec.Struct, frozen=True, tag="text"):
     add_special_tokens: bool = True
 
 
+class Pair(msgspec.Struct, frozen=True, tag="pair"):
+    """Two texts that a model reads together, to say how well the second answers the first."""
+
+    first: str
+    second: str
+
+
 class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
-    """A prompt that is tokenized already."""
+    """A prompt that is tokenized already. `second` is where the second text of a pair begins; 0: it is no pair."""
 
     ids: tuple[int, ...]
+    second: int = 0
 
 
 class Media(msgspec.Struct, frozen=True, tag="media"):
@@ -179,16 +212,26 @@ class MediaInput(msgspec.Struct, frozen=True, tag="media_input"):
 class Chat(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's chat template.
 
-    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` overrides the model's own.
+    `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` (Jinja) or `go_template`
+    (Ollama's) overrides the model's own.
     """
 
     messages: tuple[dict[str, Any], ...]
     tools: tuple[dict[str, Any], ...] = ()
     tool_choice: str | dict[str, Any] | None = None
     template: str | None = None
+    go_template: str | None = None
     template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+
+
+class Insertion(msgspec.Struct, frozen=True, tag="insertion"):
+    """A text to be written between two others; `go_template` (Ollama's) overrides the model's own."""
+
+    prefix: str
+    suffix: str
+    go_template: str | None = None
 
 
 class Script(msgspec.Struct, frozen=True, tag="script"):
@@ -214,20 +257,25 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     previews: int = 0
 
 
-Part = Text | Tokens | Media | MediaInput | Chat | Script | Drawing
+Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script | Drawing
+
+
+# Modalities that are made of a whole prompt at once, with nothing written after it.
+POOLED = ("embedding", "score")
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
-    A door makes it with a `Text` or `Chat` part and its `Media`, or with a `Script`; the processor turns those into
-    `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a `Drawing` and its texts.
-
-    `reply`, when given, is the answer: its tokens are computed (other stages follow them), but not chosen. `sampling`
-    is the parameters of the stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`:
-    lower is served first. `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer
-    together: the answer is cut short there; without it, a request whose `max_tokens` do not fit in the model's context
-    is refused.
+    A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script` or a `Pair`; the
+    processor turns those into `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a
+    `Drawing` and its texts. `modalities` are what is wanted of the model: "text", "audio", "image", an "embedding", or
+    a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer: its tokens are computed
+    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
+    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in seconds
+    since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there; without it,
+    a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when given, has an answer go on
+    where the context is full: all tokens but the first `shift` lose their older half.
     """
 
     id: str
@@ -235,6 +283,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reply: tuple[int, ...] = ()
     sampling: SamplingParams = SamplingParams()
     stage_sampling: dict[str, SamplingParams] = msgspec.field(default_factory=dict)
+    pooling: PoolingParams = PoolingParams()
     modalities: tuple[str, ...] = ("text",)
     live: bool = False  # whether somebody listens to its sound while it comes
     voice: str | None = None  # that speaks, where modalities ask for audio; None: the model's first
@@ -247,6 +296,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int = 0
     deadline: float | None = None
     context: int | None = None
+    shift: int | None = None
     arrival: float = 0.0  # seconds since the epoch, set where the request enters
     call: str = ""  # the id of the HTTP call it came by
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of
+
+    @property
+    def pooled(self) -> bool:
+        """Whether a vector or a score is wanted of the prompt, and no answer to it."""
+        return any(modality in POOLED for modality in self.modalities)

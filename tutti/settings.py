@@ -7,10 +7,12 @@ defaults.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -57,11 +59,78 @@ def format_size(size: float) -> str:
     return f"{size:.0f} {unit}" if unit == "B" or abs(size) >= 999.5 else f"{size:.3g} {unit}"
 
 
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/\s]*")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where a server is: `http://127.0.0.1:11434`. `path` is what stands before the paths of its API, if anything."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def url(self) -> str:
+        """To connect to: a server that listens everywhere is asked on this machine."""
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"{self.scheme}://{f'[{host}]' if ':' in host else host}:{self.port}{self.path}"
+
+    @property
+    def is_here(self) -> bool:
+        """Whether that is this machine."""
+        try:
+            address = ipaddress.ip_address(self.host or "127.0.0.1")
+        except ValueError:
+            return self.host == "localhost"
+        return address.is_loopback or address.is_unspecified
+
+
+OLLAMA_PORT = 11434
+
+
+def parse_address(text: str) -> Address:
+    """The address that `OLLAMA_HOST` says, in all its forms: `host`, `:port`, `host:port`, `[::1]:port`, URLs.
+
+    What is left out is `http`, 127.0.0.1 and 11434; with a scheme, its usual port. Raises ConfigError.
+    """
+    said = text.strip().strip("\"'").strip()
+    scheme, mark, rest = said.partition("://")
+    if not mark:
+        scheme, rest = "http", said
+    if scheme not in ("http", "https"):
+        raise ConfigError(
+            f"{text!r} is no address of a server: it begins with http:// or https://, or neither"
+        )
+    place, _, path = rest.partition("/")
+    if place.count(":") > 1 and not place.startswith("["):  # IPv6 without brackets, which has no port
+        place = f"[{place}]"
+    try:
+        parts = urlsplit(f"//{place}")
+        host, port = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no address of a server: {error}") from error
+    if port is None:
+        port = {"http": 80, "https": 443}[scheme] if mark else OLLAMA_PORT
+    path = path.strip("/")
+    host = host or ("0.0.0.0" if place.startswith(":") else "127.0.0.1")  # a port alone: everywhere
+    return Address(scheme, host, port, f"/{path}" if path else "")
+
+
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
     "models": "OLLAMA_MODELS",
+    "origins": "OLLAMA_ORIGINS",
+    "nohistory": "OLLAMA_NOHISTORY",
+    "keep_alive": "OLLAMA_KEEP_ALIVE",
+    "load_timeout": "OLLAMA_LOAD_TIMEOUT",
+    "max_loaded_models": "OLLAMA_MAX_LOADED_MODELS",
+    "max_queue": "OLLAMA_MAX_QUEUE",
+    "num_parallel": "OLLAMA_NUM_PARALLEL",
+    "context_length": "OLLAMA_CONTEXT_LENGTH",
     "otlp_endpoint": "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "server": "OLLAMA_HOST",
 }
 
 
@@ -70,11 +139,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str = "127.0.0.1"
     port: int = 8000
+    server: str = (
+        ""  # where clients find it: also TUTTI_HOST and TUTTI_PORT if they are set, or else OLLAMA_HOST
+    )
     home: str = "~/.tutti"  # models, history, logs
+    nohistory: bool = False  # True: what is typed is not kept; also OLLAMA_NOHISTORY
     models: str = (
         ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
     )
     api_key: str | None = None
+    origins: str = (
+        ""  # web pages that may use the server, besides local ones, separated by commas; also OLLAMA_ORIGINS
+    )
     log_level: str = "info"
     log_format: str = "text"  # text | json
     threads: int | None = None  # of each CPU device of the engine; None: they share every core we may use
@@ -87,12 +163,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     media_allow_private: bool = False  # True: also fetch from addresses that are not public
     media_local_paths: str = ""  # folders whose files callers may name, separated like PATH; none: no files
     traces: int = 256  # requests whose traces are kept; 0: none are made
+    # A server of many models; Ollama's variables of the same names count, too.
+    keep_alive: str = (
+        "5m"  # how long a model stays that nobody uses: a duration, or seconds; negative: for ever
+    )
+    load_timeout: str = "5m"  # how long loading one may take, likewise
+    max_loaded_models: int = 0  # in memory at a time; 0: as many as it holds
+    max_queue: int = 512  # requests that may wait for a model that is not in memory
+    num_parallel: int = 0  # requests that one model answers at a time; 0: as many as its KV cache holds
+    context_length: int = 0  # tokens of context that a model is loaded with; 0: as many as there is room for
     otlp_endpoint: str | None = None  # where they are sent as spans, too; also OTEL_EXPORTER_OTLP_ENDPOINT
 
     @property
     def home_path(self) -> Path:
         """The folder for everything Tutti keeps."""
         return Path(self.home).expanduser()
+
+    @property
+    def server_address(self) -> Address:
+        """Where `serve` without a model listens, and what `run`, `ps` and `stop` talk to. Raises ConfigError."""
+        return parse_address(self.server)
 
     @property
     def models_path(self) -> Path:
@@ -108,6 +198,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(folder for folder in usual if folder != self.models_path)
 
     @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """The origins of `origins`; quotes around them are none of theirs. Raises ConfigError on what is no origin."""
+        written = self.origins.strip("\"' ").split(",")
+        found = tuple(origin.strip() for origin in written if origin.strip())
+        for origin in found:
+            if "*" not in origin and not _ORIGIN.fullmatch(origin):
+                raise ConfigError(
+                    f"origins: {origin!r} is none; write for instance https://example.org, http://*.example.org or *",
+                    param="origins",
+                )
+        return found
+
+    @property
     def media_folders(self) -> tuple[Path, ...]:
         """The folders of `media_local_paths`."""
         return tuple(
@@ -121,14 +224,25 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     found = {}
     for field in Settings.__struct_fields__:
         value = environment.get(f"TUTTI_{field.upper()}")
+        if value is None and field == "server":
+            value = _listening(environment)
         if value is None:
-            value = environment.get(_FOREIGN.get(field, ""))
+            value = environment.get(_FOREIGN.get(field, "")) or None
         if value is not None:
             found[field] = value
     try:
         return msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
+
+
+def _listening(environment: Mapping[str, str]) -> str | None:
+    """Where `TUTTI_HOST` and `TUTTI_PORT` have a server listen; None where neither is set."""
+    host, port = environment.get("TUTTI_HOST"), environment.get("TUTTI_PORT")
+    if port is None:
+        return host
+    host = host or ""
+    return f"{f'[{host}]' if ':' in host and not host.startswith('[') else host}:{port}"
 
 
 def publish_settings(**values: str) -> None:
@@ -162,8 +276,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     seed: int = 0
     threads: int | None = None  # of each CPU device
     chat_template: str | None = None
+    template: str | None = None  # Ollama's, in Go's template language; `chat_template` counts before it
     generation_config: str = "auto"  # auto: the checkpoint's defaults; vllm: neutral defaults
     trust_remote_code: bool = False
+    adapters: tuple[str, ...] = ()  # LoRA adapters, for every request: GGUF files, and folders of PEFT's
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None
 

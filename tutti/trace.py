@@ -108,7 +108,7 @@ class Trace(msgspec.Struct, frozen=True, kw_only=True):
 
     request: str
     model: str = ""
-    operation: str = "chat"  # chat | text_completion | speech
+    operation: str = "chat"  # chat | text_completion | speech | embeddings
     inputs: tuple[str, ...] = ("text",)
     outputs: tuple[str, ...] = ("text",)
     call: str = ""

@@ -25,6 +25,7 @@ from typing import Any
 
 from bench.omni import checkpoint, checkpoint3
 from bench.omni.media import LENGTHS, TINY, make_file
+from tutti.cli.machine import read_cpu
 
 RESULTS = Path("bench/results")
 MODELS = Path(".bench/models")
@@ -61,7 +62,14 @@ def main() -> None:
     if not options.tiny:
         stem = RESULTS / f"{datetime.date.today()}-omni{'3' if later else ''}"
         stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
-        stem.with_suffix(".md").write_text(f"# Speech, {datetime.date.today()}\n\n{module.SHAPE}\n\n{text}\n")
+        title = f"Speech, {datetime.date.today()}, {options.rounds} rounds"
+        stem.with_suffix(".md").write_text(f"# {title}\n\n{machine()}\n\n{module.SHAPE}\n\n{text}\n")
+
+
+def machine() -> str:
+    """What ran it, in a line."""
+    cpu = read_cpu()
+    return f"{cpu.model}, {cpu.usable} cores, {', '.join(cpu.instructions)}."
 
 
 def run(command: list[str]) -> list[str]:

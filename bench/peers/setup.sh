@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs the peers we compare with, each in a virtual environment of its own under .bench/ (git-ignored).
 #
-#   bench/peers/setup.sh                    all of them: hf openvino vllm
+#   bench/peers/setup.sh                    all of them: hf openvino vllm llamacpp
 #   bench/peers/setup.sh vllm               one of them
 #   PYTHON=python3.12 bench/peers/setup.sh  with another interpreter
 #
@@ -44,6 +44,8 @@ install_vllm() {
     fetch_tcmalloc
 }
 
+install_llamacpp() { install_list llamacpp; }   # llama.cpp as a wheel, for bench/gguf
+
 # vLLM's documentation asks for tcmalloc to be preloaded on CPUs. Taken from the distribution without installing it;
 # the runner goes without it where it cannot be had.
 fetch_tcmalloc() {
@@ -58,6 +60,7 @@ declare -A proof=(
     [openvino]='import openvino, openvino_genai; print("openvino", openvino.__version__)
 from optimum.intel import OVModelForCausalLM'
     [vllm]='import vllm; from vllm import LLM, SamplingParams; print("vllm", vllm.__version__)'
+    [llamacpp]='import xllamacpp; print("xllamacpp", xllamacpp.__version__)'
 )
 
 setup_peer() {
@@ -82,5 +85,5 @@ setup_peer() {
 }
 
 mkdir -p "$root/.bench"
-[ $# -gt 0 ] || set -- hf openvino vllm
+[ $# -gt 0 ] || set -- hf openvino vllm llamacpp
 for peer in "$@"; do setup_peer "$peer"; done

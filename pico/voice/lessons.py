@@ -52,6 +52,7 @@ OFTEN = 80  # times that the same answer may be learned from, to other prompts
 LONGEST_PROMPT = 160  # tokens
 WHOLE_PROMPTS = 0.2  # of the batches
 LONGEST_SLIP, MOST_APART = 16, 60  # codes
+STUMBLES, BABBLES = 0.2, 0.2  # of the lessons with slips
 SHAPES = 64  # places: a batch's length is a multiple of it
 
 
@@ -224,23 +225,25 @@ def batch(
     built = []
     for one in chosen:
         prompt = one.prompt[-kept:].float()
-        count = len(one.codes) + 1
+        told = Telling(one.codes, one.codes, one.saying)
+        if rng.random() < slips:
+            told = slipped(rng, one, rng.choice(chosen).codes, end)
+        count = len(told.heard) + 1
         extra = max(count - len(one.reply) - 1, 0)
         following = torch.cat([one.reply.float(), marks.end[None], marks.silence[None].expand(extra, -1)])[
             :count
         ]
         rows = torch.cat([prompt, marks.begin[None], following])
         codes = torch.full((len(rows),), -1)
-        said = _slipped(rng, one.codes, rng.choice(chosen).codes) if rng.random() < slips else one.codes
-        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), said])
+        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), told.heard])
         targets = torch.full((len(rows),), -100)
-        targets[len(prompt) + 1 :] = torch.cat([one.codes, torch.tensor([end])])
+        targets[len(prompt) + 1 :] = torch.cat([told.said, torch.tensor([end])])
         heed = torch.full((len(rows),), -1)
         first = len(prompt) + 1
-        looked = torch.minimum(one.saying, torch.arange(len(one.codes)))
-        heed[first : first + len(one.codes)] = looked + first
+        looked = torch.minimum(told.saying, torch.arange(len(told.saying)))
+        heed[first : first + len(looked)] = looked + first
         saying = torch.full((len(rows),), -100)
-        saying[first : first + len(one.codes)] = one.ids[looked]
+        saying[first : first + len(looked)] = one.ids[looked]
         built.append((rows, codes, targets, heed, saying))
     length = -(-max(len(one[0]) for one in built) // SHAPES) * SHAPES
     fillers = (0, -1, -100, -1, -100)
@@ -254,16 +257,58 @@ def batch(
     return Batch(*parts)
 
 
-def _slipped(rng: Random, codes: Tensor, others: Tensor) -> Tensor:
-    """The codes with spans of others between them, up to a word long: what is to be said next stands in the text alone."""
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """How an answer goes: the codes that the talker hears itself say int64 [codes], those that it should say there
+    [codes], and the token of the reply that is being said [at most codes: none behind its end]."""
+
+    heard: Tensor
+    said: Tensor
+    saying: Tensor
+
+
+def slipped(rng: Random, lesson: Lesson, others: Tensor, end: int) -> Telling:
+    """An answer in which the talker hears itself say something else now and then, so that what comes next stands in the
+    text alone: words in the place of words; now and then its last ones once more, after which it goes on where it was;
+    or something behind the end, where all that it should say is `end`."""
+    told = Telling(_instead(rng, lesson.codes, others), lesson.codes, lesson.saying)
+    if rng.random() < STUMBLES:
+        told = _stumbled(rng, told)
+    if rng.random() < BABBLES:
+        more = _span(rng, others)
+        told = Telling(
+            torch.cat([told.heard, more]), torch.cat([told.said, more.new_full(more.shape, end)]), told.saying
+        )
+    return told
+
+
+def _instead(rng: Random, codes: Tensor, others: Tensor) -> Tensor:
+    """The codes with spans of others in the place of some of them, up to a word long."""
     heard = codes.clone()
     at = rng.randrange(MOST_APART)
     while at < len(heard):
-        length, begin = rng.randint(1, LONGEST_SLIP), rng.randrange(len(others))
-        span = others[begin : begin + min(length, len(heard) - at)]
+        span = _span(rng, others)[: len(heard) - at]
         heard[at : at + len(span)] = span
         at += len(span) + rng.randint(1, MOST_APART)
     return heard
+
+
+def _stumbled(rng: Random, told: Telling) -> Telling:
+    """As it was told, but for a place where it says its last codes once more, while the next one waits to be said."""
+    at = rng.randint(1, len(told.said) - 1)
+    more = told.heard[max(at - rng.randint(1, LONGEST_SLIP), 0) : at]
+    code, token = torch.full_like(more, int(told.said[at])), torch.full_like(more, int(told.saying[at]))
+    return Telling(
+        torch.cat([told.heard[:at], more, told.heard[at:]]),
+        torch.cat([told.said[:at], code, told.said[at:]]),
+        torch.cat([told.saying[:at], token, told.saying[at:]]),
+    )
+
+
+def _span(rng: Random, codes: Tensor) -> Tensor:
+    """Up to a word's length of codes."""
+    begin = rng.randrange(len(codes))
+    return codes[begin : begin + rng.randint(1, LONGEST_SLIP)]
 
 
 def _padded(x: Tensor, length: int, filler: int) -> Tensor:

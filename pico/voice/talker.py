@@ -8,6 +8,7 @@ tells well enough how a word goes on, and so it would learn sentences by heart: 
 
 from __future__ import annotations
 
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
@@ -30,7 +31,7 @@ from .codec import FILE as CODEC
 from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
 from .rows import Thinker
 
-STEPS, LESSONS = 5600, 28_000
+STEPS, LESSONS, PARTS = 15_000, 56_000, 4
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (
@@ -38,7 +39,9 @@ NAMING, NAMED = (
     1024,
 )  # how much it counts to know which token is being said, and at how many places it is asked
 PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is always sampled with
+RATE = 0.5  # of the usual rates of learning
 SLIPS = 0.6  # of the lessons
+ECHOES = 0.4  # of the batches: the talker hears what it would have said
 EXAMINED = 192  # held-out lessons
 NOISE = 0.01  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
@@ -94,28 +97,16 @@ class Learner(nn.Module):
         self.names = nn.Linear(talker.config.hidden_size, tokens)
 
 
-def losses(learner: Learner, given: Batch) -> Losses:
+def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
     """Of the codes, of where the guided heads look, and of the name of what stands there."""
-    talker = learner.talker
-    spread = given.rows.std()
-    embedded = talker.model.embed_tokens(given.codes.clamp(min=0)).masked_fill(
-        (given.codes < 0)[..., None], 0
-    )
-    rows = given.rows + NOISE * spread * torch.randn_like(given.rows)
-    places = torch.arange(rows.shape[1]).expand(3, len(rows), -1)
+    codes = echo(learner.talker, given) if echoed else given.codes
     heeded = given.heed >= 0
     with torch.autocast("cpu", torch.bfloat16):
-        out = talker.model(
-            inputs_embeds=talker.thinker_to_talker_proj(rows + embedded),
-            position_ids=places,
-            use_cache=False,
-            output_attentions=True,
-            output_hidden_states=True,
-        )
-        logits = talker.codec_head(out.last_hidden_state).float()
+        out = listen(learner.talker, given.rows, codes)
+        logits = learner.talker.codec_head(out.last_hidden_state).float()
         asked = torch.randperm(int(heeded.sum()))[:NAMED]
         named = learner.names(out.hidden_states[HEEDING_LAYERS[-1] + 1][heeded][asked]).float()
-    logits = penalized(logits, said_before(given.codes))
+    logits = penalized(logits, said_before(codes))
     said = F.cross_entropy(logits.flatten(0, 1), given.targets.flatten())
     naming = F.cross_entropy(named, given.saying[heeded][asked])
     heeding = torch.stack(
@@ -130,6 +121,38 @@ def losses(learner: Learner, given: Batch) -> Losses:
         "naming": naming,
         "right": right,
     }
+
+
+def listen(talker: Qwen2_5OmniTalkerForConditionalGeneration, rows: Tensor, codes: Tensor) -> Any:
+    """The talker's states over rows [lessons, length, width] and codes as in `Batch`."""
+    embedded = talker.model.embed_tokens(codes.clamp(min=0)).masked_fill((codes < 0)[..., None], 0)
+    noisy = rows + NOISE * rows.std() * torch.randn_like(rows)
+    return talker.model(
+        inputs_embeds=talker.thinker_to_talker_proj(noisy + embedded),
+        position_ids=torch.arange(rows.shape[1]).expand(3, len(rows), -1),
+        use_cache=False,
+        output_attentions=True,
+        output_hidden_states=True,
+    )
+
+
+@torch.no_grad()
+def echo(talker: Qwen2_5OmniTalkerForConditionalGeneration, given: Batch) -> Tensor:
+    """The codes with some drawn by the talker itself after what stood before them: its own mistakes, which are other ones
+    than a slip's (scheduled sampling in parallel: Mihaylova and Martins 2019)."""
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = talker.codec_head(listen(talker, given.rows, given.codes).last_hidden_state)
+    likely = penalized(logits.float(), said_before(given.codes)).softmax(-1)
+    drawn = torch.multinomial(likely.flatten(0, 1), 1).view(given.codes.shape)[:, :-1]
+    share = torch.rand(len(drawn), 1)
+    changed = _is_code(given.codes[:, 1:]) & _is_code(drawn)
+    changed &= torch.rand(drawn.shape) < share
+    return torch.cat([given.codes[:, :1], torch.where(changed, drawn, given.codes[:, 1:])], 1)
+
+
+def _is_code(codes: Tensor) -> Tensor:
+    """Which of them are sound, and no mark."""
+    return (codes >= 1) & (codes <= CODES)
 
 
 def said_before(codes: Tensor) -> Tensor:
@@ -167,24 +190,26 @@ def teach(work: Path, seed: str, split: Split, count: int, drills: float, file: 
 
 def taught(work: Path) -> tuple[list[Lesson], list[Lesson]]:
     """Lessons to learn from and held-out ones, in order of length; made by two processes and kept in `work`."""
-    kinds = [
-        ("0", "train", LESSONS // 2, DRILLS),
-        ("1", "train", LESSONS // 2, DRILLS),
-        ("2", "heldout", EXAMINED, 0),
-    ]
-    files = [work / f"talker.lessons.{kind[0]}.pt" for kind in kinds]
-    children = [
-        get_context("spawn").Process(target=teach, args=(work, f"talker {seed}", *how, file))
-        for (seed, *how), file in zip(kinds, files, strict=True)
-    ]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join()
-        if child.exitcode:
-            raise SystemExit(f"a process that makes lessons ended with exit code {child.exitcode}")
-    first, second, unseen = (kept(file) for file in files)
-    return tuple(sorted(some, key=lambda one: len(one.codes)) for some in (first + second, unseen))  # type: ignore[return-value]
+    kinds: dict[str, tuple[Split, int, float]] = {
+        **{str(part): ("train", LESSONS // PARTS, DRILLS) for part in range(PARTS)},
+        "heldout": ("heldout", EXAMINED, 0.0),
+    }
+    files = [work / f"talker.lessons.{name}.pt" for name in kinds]
+    with get_context("spawn").Pool(2) as pool:
+        pool.starmap(
+            teach,
+            [
+                (work, f"talker {name}", *how, file)
+                for (name, how), file in zip(kinds.items(), files, strict=True)
+            ],
+            1,
+        )
+    *known, unseen = (sorted(kept(file), key=_length) for file in files)
+    return sorted(chain.from_iterable(known), key=_length), unseen
+
+
+def _length(lesson: Lesson) -> int:
+    return len(lesson.codes)
 
 
 def main() -> None:
@@ -198,7 +223,8 @@ def main() -> None:
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
-        return losses(learner, batch(rng, draw(rng, data), marks, (PAD, BEGIN, END), SLIPS, BATCH_PLACES))
+        given = batch(rng, draw(rng, data), marks, (PAD, BEGIN, END), SLIPS, BATCH_PLACES)
+        return losses(learner, given, echoed=rng.random() < ECHOES)
 
     @torch.no_grad()
     def examine() -> Losses:
@@ -211,7 +237,14 @@ def main() -> None:
         }
 
     layers = learner.talker.model.layers
-    learn("talker", learner, make_optimizers(*split_parameters(learner, layers)), chosen, step, examine)
+    learn(
+        "talker",
+        learner,
+        make_optimizers(*split_parameters(learner, layers), rate=RATE),
+        chosen,
+        step,
+        examine,
+    )
     talker = {key: value.contiguous() for key, value in learner.talker.state_dict().items()}
     save_file(talker, chosen.work / FILE)
 

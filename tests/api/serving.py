@@ -23,11 +23,13 @@ from tutti.engine.client import EngineClient
 from tutti.engine.local import LocalEngine
 from tutti.engine.wire import EngineStats
 from tutti.gateway.backend import Backend
+from tutti.gateway.catalog import Catalog
 from tutti.gateway.composed.opening import open_composition
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ApiKeys
 from tutti.gateway.limits import Limits
 from tutti.gateway.local import LocalBackend
+from tutti.gateway.manager import Manager, Policy
 from tutti.media.fetch import FetchLimits
 from tutti.models.processor import load_processor
 from tutti.settings import EngineOptions
@@ -109,32 +111,61 @@ def serving(
     settings = {"model": str(checkpoint()), "served_model_name": ("tiny", "alias"), "dtype": "float32"}
     settings |= {"kv_cache_memory_bytes": 64_000_000, "threads": 1, "device": "cpu", **options}
     engine_options = EngineOptions(**settings)
-    started: list[Serving] = []
-    servers: list[Server] = []
-    failures: list[BaseException] = []
-    ready = threading.Event()
 
-    async def main() -> None:
+    async def make() -> tuple[Gateway, EngineClient | None]:
         engine: EngineClient | None = None
         backends: list[Backend] = []
         if composed is None:
             engine = make_engine(engine_options)
-            processor = load_processor(engine_options.model)
+            processor = load_processor(engine_options.model, template=engine_options.template)
             backends.append(await LocalBackend.open(processor, engine, engine_options.served_model_name))
         else:
             backends.append(await open_composition(engine_options, in_process=composed))
         for name, path in (beside or {}).items():
             other = EngineOptions(**(settings | {"model": path, "served_model_name": (name,)}))
             backends.append(await LocalBackend.open(load_processor(path), make_engine(other), (name,)))
-        gateway = Gateway(backends, ApiKeys(keys), limits)
+        return Gateway(backends, ApiKeys(keys), limits), engine
+
+    patience = 180 if composed is None else 280  # several engines, each of which loads torch
+    with running(make, patience, max_body=max_body, fetching=fetching, realtime=realtime) as served:
+        yield served
+
+
+@contextmanager
+def managing(
+    catalog: Catalog, policy: Policy | None = None, *, in_process: bool = True, **options: Any
+) -> Iterator[Serving]:
+    """A server of the catalog's models, on demand; `options` are `EngineOptions` of every model."""
+    settings = {"model": "", "dtype": "float32", "threads": 1, "device": "cpu", **options}
+
+    async def make() -> tuple[Gateway, None]:
+        return Gateway(Manager(catalog, EngineOptions(**settings), policy, in_process=in_process)), None
+
+    with running(make, 60) as served:
+        yield served
+
+
+@contextmanager
+def running(
+    make: Callable[[], Coroutine[Any, Any, tuple[Gateway, EngineClient | None]]],
+    patience: float,
+    **app_options: Any,
+) -> Iterator[Serving]:
+    """A server around the gateway that `make` makes on its event loop, in a thread."""
+    started: list[Serving] = []
+    servers: list[Server] = []
+    failures: list[BaseException] = []
+    ready = threading.Event()
+
+    async def main() -> None:
+        gateway, engine = await make()
         loop = asyncio.get_running_loop()
 
         def announce(url: str) -> None:
             started.append(Serving(loop, url, gateway, engine))
             ready.set()
 
-        app = create_app(gateway, max_body=max_body, fetching=fetching, realtime=realtime)
-        servers.append(make_server(app, drain=2, ready=announce))
+        servers.append(make_server(create_app(gateway, **app_options), drain=2, ready=announce))
         await servers[0].serve([listen("127.0.0.1", 0)])
 
     def run() -> None:
@@ -147,7 +178,7 @@ def serving(
 
     thread = threading.Thread(target=run, name="server", daemon=True)
     thread.start()
-    assert ready.wait(180 if composed is None else 280)  # several engines, each of which loads torch
+    assert ready.wait(patience)
     if failures:
         raise failures[0]
     try:

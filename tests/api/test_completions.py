@@ -143,8 +143,8 @@ def test_an_answer_follows_a_grammar(client: openai.OpenAI) -> None:
     assert made.text in ("left", "right")
 
 
-def test_suffix_is_refused_in_words(client: openai.OpenAI) -> None:
-    with pytest.raises(openai.BadRequestError, match="suffix is not supported"):
+def test_a_suffix_is_refused_where_the_model_does_not_insert(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="does not write between two texts"):
         ask(client, suffix="the end")
 
 

@@ -179,10 +179,40 @@ def test_options_are_heard(tiny: ollama.Client) -> None:
     assert tiny.chat("tiny", HELLO, options={**GREEDY, "repeat_penalty": 5.0}).message.content != text
 
 
-def test_an_answer_ends_where_the_context_does(tiny: ollama.Client) -> None:
-    small = tiny.chat("tiny", HELLO, options={"num_ctx": 64, "num_predict": 500, "temperature": 0})
-    assert (small.prompt_eval_count or 0) + (small.eval_count or 0) == 64
-    assert small.done_reason == "length"
+def test_an_answer_that_does_not_shift_ends_where_the_context_does(server: Serving) -> None:
+    body = {"model": "tiny", "messages": HELLO, "shift": False, "stream": False}
+    small = post(
+        server, "/api/chat", {**body, "options": {"num_ctx": 64, "num_predict": 500, "temperature": 0}}
+    )
+    assert small.json()["prompt_eval_count"] + small.json()["eval_count"] == 64
+    assert small.json()["done_reason"] == "length"
+
+
+def test_an_answer_shifts_its_context_unless_told_not_to(tiny: ollama.Client) -> None:
+    wanted = 120
+    options = {"num_ctx": 64, "num_predict": wanted, "temperature": 0}
+    answer = tiny.generate("tiny", "hello there", raw=True, options=options, logprobs=True)
+    assert answer.done_reason == "length"
+    assert answer.eval_count == wanted
+    assert answer.prompt_eval_count == len("hello there")
+    assert len(answer.logprobs or ()) == wanted
+    pieces = list(tiny.generate("tiny", "hello there", raw=True, options=options, stream=True))
+    assert "".join(piece.response for piece in pieces) == answer.response
+
+
+def test_a_prompt_that_does_not_fit_loses_its_middle(server: Serving, tiny: ollama.Client) -> None:
+    text = "".join(chr(97 + number % 26) for number in range(200))
+    options = {"num_ctx": 64, "num_keep": 6, "num_predict": 4, "temperature": 0}
+    cut = tiny.generate("tiny", text, raw=True, options=options)
+    assert cut.prompt_eval_count == 64 - (64 - 6) // 2
+    assert cut.response == tiny.generate("tiny", text[:6] + text[-29:], raw=True, options=options).response
+    for fields in ({"truncate": False}, {"shift": False}):
+        body = {"model": "tiny", "prompt": text, "raw": True, "options": options, **fields}
+        refused = post(server, "/api/generate", body)
+        assert refused.status_code == 400
+        assert "64 tokens" in refused.json()["error"]
+    whole = tiny.chat("tiny", [{"role": "user", "content": text}], options=options)
+    assert whole.prompt_eval_count == 35
 
 
 def test_the_oldest_turns_go_when_a_conversation_does_not_fit(server: Serving, tiny: ollama.Client) -> None:
@@ -204,7 +234,7 @@ def test_the_oldest_turns_go_when_a_conversation_does_not_fit(server: Serving, t
     refused = post(server, "/api/chat", body)
     assert refused.status_code == 400
     assert str(CONTEXT) in refused.json()["error"].replace(",", "")
-    body = {"model": "tiny", "messages": [{"role": "user", "content": "x" * 5000}]}
+    body = {"model": "tiny", "messages": [{"role": "user", "content": "x" * 5000}], "shift": False}
     assert post(server, "/api/chat", body).status_code == 400
 
 

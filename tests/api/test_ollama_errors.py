@@ -12,12 +12,12 @@ from tests.api.serving import Serving, serving
 from tests.api.test_ollama import HELLO, TOOL, lines, post
 from tutti.api.ollama.answering import Answering
 from tutti.api.ollama.duration import seconds
-from tutti.api.ollama.models import human
 from tutti.api.ollama.options import Options
 from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.errors import InvalidRequest
 from tutti.events import Done, TextDelta
 from tutti.gateway.limits import Limits
+from tutti.hub.create import format_count
 from tutti.models.parsers.hermes import HermesParser
 
 CHAT = {"model": "tiny", "messages": HELLO}
@@ -182,7 +182,7 @@ def test_what_is_said_counts_then_the_checkpoint_then_ollama() -> None:
     ("count", "shown"), [(999, "999"), (7000, "7K"), (494_032_768, "494.03M"), (8_190_735_360, "8.2B")]
 )
 def test_numbers_of_parameters_are_short(count: int, shown: str) -> None:
-    assert human(count) == shown
+    assert format_count(count) == shown
 
 
 async def test_a_call_that_is_cut_short_is_content(server: Serving) -> None:

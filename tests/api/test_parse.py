@@ -94,7 +94,6 @@ def test_what_cannot_be_served_as_it_is_is_refused(fields: dict[str, Any], param
 
 def test_suffix_and_best_of_have_their_rules() -> None:
     for fields, param in (
-        ({"suffix": "end"}, "suffix"),
         ({"best_of": 1, "n": 2}, "best_of"),
         ({"best_of": 2, "stream": True}, "best_of"),
     ):

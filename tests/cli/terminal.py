@@ -15,6 +15,7 @@ from types import TracebackType
 
 _ESCAPES = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-Z\\-_=>])|\r")
 TUTTI = [sys.executable, "-m", "tutti"]
+NOWHERE = {"OLLAMA_HOST": "127.0.0.1:9"}  # where no server is: whatever runs on this machine is left alone
 
 
 def tutti(
@@ -30,7 +31,7 @@ def tutti(
         capture_output=True,
         text=True,
         timeout=timeout,
-        env=os.environ | dict(environment or {}),
+        env=os.environ | NOWHERE | dict(environment or {}),
         check=False,
     )
 
@@ -46,7 +47,7 @@ class Terminal:
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env=settings | dict(environment or {}),
+            env=settings | NOWHERE | dict(environment or {}),
             start_new_session=True,
         )
         os.close(slave)

@@ -29,7 +29,7 @@ def test_every_command_has_help(command: list[str]) -> None:
     [
         (["run", "nosuch", "hi"], "model 'nosuch' not found"),
         (["run", "/nosuch/place", "hi"], "there is no directory"),
-        (["serve"], "which model?"),
+        (["serve", "--chat-template", "x"], "is for one model"),
         (["serve", "pico", "--no-such-flag"], "No such option: --no-such-flag"),
         (["serve", "pico", "-tp", "2"], "one device"),
         (["serve", "pico", "--memory", "lots"], "is not a size"),

@@ -37,6 +37,20 @@ def test_a_terminal_shows_how_far_it_is(checkpoint: Path, tmp_path: Path) -> Non
     assert [file.name for file in tmp_path.iterdir()] == ["model.gguf"]
 
 
+def test_a_creation_keeps_a_model_in_fewer_bits(checkpoint: Path, tmp_path: Path) -> None:
+    environment = {"TUTTI_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {checkpoint}\nSYSTEM Be brief.\n")
+    made = ("create", "small", "-f", str(tmp_path / "Modelfile"), "-q", "Q8_0")
+    result = tutti(*made, environment=environment, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    assert "quantizing float32 model to Q8_0" in result.stderr
+    shown = tutti("show", "small", environment=environment).stdout
+    assert "quantization        Q8_0" in shown and "Be brief." in shown
+    assert not list((tmp_path / "models/.tmp").iterdir())
+    result = tutti(*made[:-1], "q4_K_X", environment=environment)
+    assert result.stderr.startswith("Error: there is no type 'q4_K_X'; there are f32")
+
+
 def test_errors_are_one_line_and_leave_nothing(checkpoint: Path, tmp_path: Path) -> None:
     for arguments, words in (
         ((str(checkpoint), "model.gguf", "--type", "q4_K_X"), "there is no type 'q4_K_X'; there are f32"),

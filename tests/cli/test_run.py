@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import TUTTI, Terminal, tutti
+from tests.cli.terminal import NOWHERE, TUTTI, Terminal, tutti
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
 ENDLESS = ("--temperature", "0", "--memory", "1GB")
@@ -78,6 +78,7 @@ def test_a_prompt_beyond_the_context_states_both_numbers(checkpoint: Path) -> No
 def test_ctrl_c_ends_a_single_answer_with_code_130(endless: Path) -> None:
     program = subprocess.Popen(
         [*TUTTI, "run", str(endless), "hello", *ENDLESS],
+        env=os.environ | NOWHERE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,
@@ -100,7 +101,7 @@ def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_
         terminal.type("/set parameter nonsense 3\n")
         terminal.expect("unknown parameter 'nonsense'")
         terminal.type("/show parameters\n")
-        terminal.expect(r"max_tokens\s+3")
+        terminal.expect(r"num_predict\s+3")
         terminal.type("/set system Be brief.\n")
         terminal.expect("Set system message")
         terminal.type("/show system\n")
@@ -137,4 +138,29 @@ def test_ctrl_c_stops_an_answer_and_ctrl_d_leaves(endless: Path, tmp_path: Path)
         terminal.type("/show parameters\n")
         terminal.expect(r"temperature\s+0.*\n>>> ")  # before the prompt is there, Ctrl+D means something else
         terminal.type("\x04")
+        assert terminal.wait() == 0
+
+
+def test_a_conversation_is_saved_and_gone_on_with(checkpoint: Path, tmp_path: Path) -> None:
+    place = {"HOME": str(tmp_path), "TUTTI_HOME": str(tmp_path), "TUTTI_MODELS": str(tmp_path / "models")}
+    with Terminal("run", str(checkpoint), *GREEDY, environment=place) as terminal:
+        terminal.expect(r">>> ")
+        for typed, shown in {
+            "/set parameter seed 7": "Set parameter 'seed' to '7'",
+            "/set parameter num_gpu 1": "unknown parameter 'num_gpu'",
+            "/set system Be brief.": "Set system message",
+            "hello there": r"\n.*",
+            "/save not/a/good/name": "The model name 'not/a/good/name' is invalid",
+            "/save mine": "Created new model 'mine'",
+            "/load nosuch": "Couldn't find model 'nosuch'",
+            "/load mine": r"Loading model 'mine'.*>>> hello there",
+            "/list": r"mine:latest",
+            "/show system": "Be brief",
+            "/show parameters": r"num_predict\s+12\s+seed\s+7",
+            "/show modelfile": "SYSTEM.*Be brief.*MESSAGE user hello there",
+            "go on": r"\n.*",
+        }.items():
+            terminal.type(f"{typed}\n")
+            terminal.expect(rf"{shown}.*\n>>> ")
+        terminal.type("/bye\n")
         assert terminal.wait() == 0

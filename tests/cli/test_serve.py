@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import ollama
 import openai
+import psutil
 import pytest
 
+from tests.api.serving import until
+from tests.api.stocked import stock
 from tests.cli.terminal import TUTTI, tutti
 
 
 class Server:
     """`tutti serve` as a child process, from its ready line on."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
             [*TUTTI, "serve", *arguments, "--port", "0"],
+            env=os.environ | environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -119,3 +125,45 @@ def test_logs_are_json_by_flag_in_both_processes(checkpoint: Path) -> None:
     assert code == 0
     entries = [json.loads(line) for line in errors.splitlines()]
     assert any(entry["logger"] == "tutti.engine.core" for entry in entries)
+
+
+def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Path) -> None:
+    store = stock(tmp_path)
+    running = Server(
+        *"--memory 1.2GB --max-num-seqs 4 --dtype float32".split(),
+        OLLAMA_MODELS=str(store.root),
+        OLLAMA_KEEP_ALIVE="-1",
+        OLLAMA_CONTEXT_LENGTH="1024",
+    )
+    try:
+        assert "serves every model of the store at" in running.said
+        client = ollama.Client(running.url.removesuffix("/v1"), timeout=120)
+        assert {model.model for model in client.list().models} >= {"small:latest", "packed:latest"}
+        engines = psutil.Process(running.process.pid)
+        assert not engines.children(recursive=True)
+        assert client.generate("small", "hello", options={"num_predict": 3}).response
+        (model,) = client.ps().models
+        assert model.expires_at is not None
+        assert (model.expires_at.year > 2200, model.context_length) == (True, 1024)
+        client.generate("packed", keep_alive=0)
+        (engine,) = engines.children(recursive=True)
+        with openai.OpenAI(base_url=running.url, api_key="none") as told:
+            assert told.completions.create(model="packed", prompt="a", max_tokens=2).usage is not None
+        client.generate("small", keep_alive=0)
+        until(lambda: not engine.is_running())
+        before = engines.children(recursive=True)
+        assert before
+        code, errors = running.end()
+        assert code == 0
+        assert "Traceback" not in errors
+        assert not any(child.is_running() for child in before)
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+def test_an_address_that_is_none_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", "ftp://nowhere")
+    result = tutti("serve")
+    assert result.returncode == 1
+    assert "is no address" in result.stderr.splitlines()[-1]

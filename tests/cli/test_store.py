@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.terminal import Terminal, tutti
-from tests.hub.gguf_file import write_gguf
+from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, serve_registry
 
 
@@ -53,7 +53,9 @@ def test_a_models_life_from_pull_to_push_and_rm(
     name = registry.name("library/tiny")
     result = tutti("pull", name, environment=place)
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1] == "Error: insecure protocol http; --insecure allows it"
+    assert result.stderr.splitlines()[-1] == (
+        "Error: insecure protocol http; allow it by --insecure, or by insecure in a request"
+    )
     result = tutti("pull", name, "--insecure", environment=place)
     assert result.returncode == 0, result.stderr
     lines = result.stderr.splitlines()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tutti.cli.wording import ago, duration_of, size_of, table
+from tutti.cli.wording import ago, duration_of, section, size_of, table, until
 
 HOUR, DAY = 3600, 24 * 3600
 
@@ -40,3 +40,15 @@ def test_before_and_after() -> None:
 def test_columns_stand_below_each_other() -> None:
     assert table(("NAME", "ID"), [("a", "1"), ("longer", "22")]) == "NAME      ID\na         1\nlonger    22"
     assert table(("NAME", "ID"), []) == "NAME    ID"
+
+
+def test_when_a_model_is_dropped() -> None:
+    assert until(240, 0) == "4 minutes from now"
+    assert until(20 * 365 * DAY, 0) == "20 years from now"
+    assert until(292 * 365 * DAY, 0) == "Forever"
+    assert until(0, 1) == "Stopping..."
+
+
+def test_rows_of_a_section_may_differ_in_length() -> None:
+    assert section("Model", [("stop", "a"), ("word",)]) == "  Model\n    stop    a\n    word"
+    assert section("None", []) == "  None"

@@ -10,7 +10,11 @@ import torch
 
 from tests.models import checkpoints
 from tutti import LLM, SamplingParams
+from tutti.engine.core import Engine
+from tutti.events import Done, Event, TextDelta
+from tutti.llm.options import engine_options
 from tutti.llm.outputs import RequestOutput
+from tutti.request import Request, Tokens
 
 NEW = 16
 GREEDY = SamplingParams(temperature=0.0, max_tokens=NEW, ignore_eos=True)
@@ -95,6 +99,50 @@ def test_a_preempted_request_gives_the_same_answer(name: str) -> None:
     assert tokens(llm.generate(PROMPTS, GREEDY)) == reference(name)
     assert llm.engine.stats().preemptions > 0
     assert_everything_was_given_back(llm)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("keep", [0, 10])
+def test_an_answer_goes_on_in_a_full_context_as_behind_what_is_kept(name: str, keep: int) -> None:
+    size, wanted = 40, 70
+    sampling = SamplingParams(temperature=0.0, max_tokens=wanted, ignore_eos=True)
+    requests = [
+        Request(id=f"{number}", parts=(Tokens(tuple(ids)),), context=size, shift=keep, sampling=sampling)
+        for number, ids in enumerate(PROMPTS[:3])
+    ]
+    answers: dict[str, list[int]] = {request.id: [] for request in requests}
+    ended: dict[str, str] = {}
+
+    def receive(events: list[Event]) -> None:
+        for event in events:
+            if isinstance(event, TextDelta):
+                answers[event.request] += event.tokens
+            elif isinstance(event, Done):
+                ended[event.request] = event.reason
+
+    options = {"dtype": "float32", "device": "cpu", "memory": "2GB", "max_model_len": 96, "block_size": 8}
+    options["threads"] = 1
+    engine = Engine(engine_options(str(checkpoints.cached(name)), options), receive)
+    for request in requests:
+        engine.loop.submit(request)
+    engine.loop.run_until(lambda: len(ended) == len(requests))
+    assert set(ended.values()) == {"length"}
+    assert engine.runner.cache.usage == 0
+
+    model = checkpoints.reference(name)
+    for request in requests:
+        tokens, expected = list(request.parts[0].ids), []  # type: ignore[union-attr]
+        while len(expected) < wanted:
+            count = min(size - len(tokens), wanted - len(expected))
+            ids = torch.tensor([tokens])
+            mask = torch.ones_like(ids)
+            out = model.generate(
+                ids, attention_mask=mask, max_new_tokens=count, do_sample=False, eos_token_id=None
+            )
+            expected += out[0, len(tokens) :].tolist()
+            tokens = out[0].tolist()
+            del tokens[keep : keep + (len(tokens) - keep) // 2]
+        assert answers[request.id] == expected
 
 
 def test_a_salt_keeps_prefixes_apart() -> None:

@@ -17,6 +17,7 @@ from gguf import GGUFEndian, GGUFWriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.gguf_files import finish
 from tests.models import gguf_files
 from tutti.errors import CheckpointError, ModelNotFound
 from tutti.formats.checkpoint import open_checkpoint
@@ -53,7 +54,7 @@ def written(path: Path) -> Path:
     writer.add_array("list.lists", [[1, 2], [3]])
     writer.add_tensor("one", np.arange(6, dtype=np.float32).reshape(2, 3))
     writer.add_tensor("two", np.ones((2, 64), np.uint8), raw_dtype=gguf.GGMLQuantizationType.I8)
-    gguf_files.finish(writer)
+    finish(writer)
     return path
 
 
@@ -98,7 +99,7 @@ def test_a_large_vocabulary_is_stepped_over(tmp_path: Path) -> None:
     writer.add_array("tokens", [f"token {number}" for number in range(250_000)])
     writer.add_array("merges", [f"{number} {number}" for number in range(250_000)])
     writer.add_array("scores", [float(number) for number in range(250_000)])
-    gguf_files.finish(writer)
+    finish(writer)
     begin = time.process_time()
     file = read_gguf(tmp_path / "x.gguf")
     assert time.process_time() - begin < 0.5
@@ -108,7 +109,7 @@ def test_a_large_vocabulary_is_stepped_over(tmp_path: Path) -> None:
 
 def test_a_big_endian_file_is_refused_by_name(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "x.gguf", "llama", endianess=GGUFEndian.BIG)
-    gguf_files.finish(writer)
+    finish(writer)
     with pytest.raises(CheckpointError, match="big-endian"):
         read_gguf(tmp_path / "x.gguf")
 
@@ -162,7 +163,7 @@ def test_a_file_that_is_not_there_or_not_gguf_is_told_from_one_that_is_damaged(t
 
 def test_an_architecture_that_is_not_served_is_named_with_those_that_are(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "x.gguf", "mamba")
-    gguf_files.finish(writer)
+    finish(writer)
     with pytest.raises(CheckpointError, match=r"'mamba'.*not supported as GGUF; supported: .*llama"):
         open_checkpoint(tmp_path / "x.gguf")
 

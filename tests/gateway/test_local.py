@@ -135,7 +135,8 @@ async def test_one_requests_failure_is_one_requests_failure(backend: LocalBacken
     gateway = Gateway([backend])
     wrong = ask(id="wrong", structured_outputs=StructuredOutputs(regex="("))
     good = await everything(backend, ask(id="good"))
-    failed = [event async for event in gateway.generate(wrong)]
+    async with gateway.lease(backend.models()[0].name) as lease:
+        failed = [event async for event in lease.generate(wrong)]
     assert isinstance(failed[-1], Failed)
     assert failed[-1].error.kind == "InvalidGrammar"
     assert text_of(await everything(backend, ask(id="again"))) == text_of(good)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub.gguf_file import write_gguf
+from tests.gguf_files import write_gguf
 from tests.hub.registry import Registry, digest_of, serve_registry
-from tutti.cli.gguf_header import describe, read_header
 from tutti.errors import CheckpointError, ModelfileError, ModelNotFound, StoreError
+from tutti.formats.gguf.header import describe, read_header
 from tutti.hub.capabilities import capabilities
 from tutti.hub.create import create, format_count, pull_gguf
 from tutti.hub.model import StoredModel, read_model
@@ -261,7 +261,7 @@ def test_a_gguf_file_at_a_web_address_becomes_a_model_and_goes_on_after_a_cut(
 CREATE = """
 import asyncio, sys
 from pathlib import Path
-from tutti.cli.gguf_header import describe
+from tutti.formats.gguf.header import describe
 from tutti.hub.create import create
 from tutti.hub.modelfile import read_modelfile
 from tutti.hub.store import Store
@@ -275,7 +275,7 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("line", ["ready", "gathering", "using", "writing"])
+@pytest.mark.parametrize("line", ["ready", "gathering", "creating", "writing"])
 def test_a_creation_killed_in_any_phase_is_followed_by_one_that_succeeds(
     line: str, store: Store, folder: Path
 ) -> None:

@@ -268,7 +268,7 @@ def test_a_longer_body_than_the_manifest_says_is_cut_off(registry: Registry, sto
 
 def test_two_pulls_in_one_process_share_the_download(registry: Registry, store: Store) -> None:
     registry.add("library/tiny", WEIGHTS)
-    registry.rate = 1_000_000
+    registry.rate = 200_000
 
     async def both() -> list[list[Progress]]:
         async def one() -> list[Progress]:

@@ -32,9 +32,14 @@ CLUTTER = {
     "original/params.json": b"{}",
     "onnx/model.onnx": b"onnx",
     "tiny.Q4_0.gguf": b"GGUF",
+    "8bit/model.safetensors": b"the same weights in fewer bits",
 }
 
-CODEC = {"speech_tokenizer/config.json": b"{}", "speech_tokenizer/model.safetensors": b"codec"}
+CODEC = {
+    "speech_tokenizer/config.json": b"{}",
+    "speech_tokenizer/model.safetensors": b"codec",
+    "1_Pooling/config.json": b"{}",
+}
 
 DRAWS = {
     "model_index.json": b'{"_class_name": "Draws", "vae": ["diffusers", "Vae"]}',

@@ -22,6 +22,7 @@ import transformers
 from gguf import GGMLQuantizationType, GGUFWriter
 from transformers import PreTrainedModel
 
+from tests.gguf_files import finish
 from tests.models import checkpoints
 from tests.models.checkpoints import BASE, CHAT_TEMPLATE, RECIPES, SPECIALS, VOCAB, WINDOW, byte_characters
 from tests.models.checkpoints.text import _deepseek, _falcon_config, gemma3_text
@@ -169,14 +170,6 @@ def write(name: str, path: Path, kind: GGMLQuantizationType = F32, *, others: tu
 def fits(shape: tuple[int, ...], kind: GGMLQuantizationType) -> bool:
     """Whether a tensor is a matrix whose rows are whole blocks of the type."""
     return len(shape) > 1 and shape[-1] % gguf.GGML_QUANT_SIZES[kind][0] == 0
-
-
-def finish(writer: GGUFWriter) -> None:
-    """Puts on disk what the writer has been given."""
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 def write_bytes_tokenizer(writer: GGUFWriter) -> None:

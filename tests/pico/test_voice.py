@@ -7,15 +7,17 @@ from random import Random
 
 import pytest
 import torch
+from tokenizers import Tokenizer
 
+from pico.evaluate import SHIPPED
 from pico.judge.model import Judge
 from pico.judge.train import original_error
 from pico.values import Chat, Lang, Message
 from pico.voice.answers import SAMPLES_A_CODE, read
 from pico.voice.codec import CODES, Codec
-from pico.voice.lessons import Lesson, Marks, alignment, batch
+from pico.voice.lessons import Lesson, Marks, alignment, batch, slipped
 from pico.voice.mel import BANDS, FLOOR, HOP, RATE, mel
-from pico.voice.talker import PENALTY, penalized, said_before
+from pico.voice.talker import PENALTY, build, echo, penalized, said_before
 
 SPECIAL = (257, 258, 259)
 
@@ -71,28 +73,44 @@ def test_the_talker_hears_one_row_of_the_reply_with_every_code() -> None:
     assert given.saying[0, first : first + 7].tolist() == [-100, 41, 41, 42, 43, 43, -100]
 
 
-def test_who_slips_hears_other_codes_and_is_still_to_say_the_right_ones() -> None:
-    codes, others = torch.full((200,), 7), torch.full((90,), 9)
-    marks = Marks(*torch.zeros(3, 4))
-    lessons = [
-        Lesson(
-            torch.zeros(2, 4),
-            torch.zeros(3, 4),
-            torch.arange(3),
-            said,
-            torch.zeros(len(said), dtype=torch.long),
-        )
-        for said in (codes, others)
-    ]
+def test_who_slips_stumbles_or_says_too_much_is_still_to_say_all_that_is_left_and_then_to_end() -> None:
+    codes, others, end = torch.arange(1, 121), torch.arange(130, 240), SPECIAL[2]
+    lesson = Lesson(torch.zeros(2, 4), torch.zeros(3, 4), torch.arange(3), codes, torch.arange(120) // 40)
     rng = Random(0)
-    heard, said = [], []
-    for _ in range(20):
-        given = batch(rng, lessons, marks, SPECIAL, slips=1.0)
-        said.append(given.targets[0][given.targets[0] > 0])
-        heard.append(given.codes[0][given.codes[0] > 0][2:])
-    assert all(one.tolist() == [*codes.tolist(), SPECIAL[2]] for one in said)
-    slipped = torch.cat(heard) == 9
-    assert 0.05 < slipped.float().mean() < 0.3
+    told = [slipped(rng, lesson, others, end) for _ in range(60)]
+    for one in told:
+        assert len(one.heard) == len(one.said)
+        assert one.said[: len(one.saying)].unique_consecutive().tolist() == codes.tolist()
+        assert set(one.said[len(one.saying) :].tolist()) <= {end}
+        assert one.saying.tolist() == sorted(one.saying.tolist())
+    wrong = torch.cat([one.heard != one.said for one in told])
+    assert 0.1 < wrong.float().mean() < 0.4
+    assert any(len(one.saying) > 120 for one in told) and any(len(one.saying) == 120 for one in told)
+    assert any(end in one.said for one in told) and any(end not in one.said for one in told)
+
+
+def test_a_batch_of_slips_teaches_what_is_left_to_say() -> None:
+    codes = torch.arange(1, 121)
+    lesson = Lesson(torch.zeros(2, 4), torch.zeros(3, 4), torch.arange(3), codes, torch.zeros_like(codes))
+    for seed in range(10):
+        given = batch(Random(seed), [lesson], Marks(*torch.zeros(3, 4)), SPECIAL, slips=1.0)
+        learned = given.targets[0][given.targets[0] > 0]
+        assert learned.unique_consecutive().tolist() == [*codes.tolist(), SPECIAL[2]]
+
+
+def test_the_talker_hears_some_codes_as_it_would_have_said_them() -> None:
+    talker = build(Tokenizer.from_file(str(SHIPPED / "tokenizer.json")))
+    width = talker.config.embedding_size
+    codes = torch.randint(1, CODES + 1, (60,))
+    lesson = Lesson(
+        torch.zeros(2, width), torch.zeros(3, width), torch.arange(3), codes, torch.zeros_like(codes)
+    )
+    given = batch(Random(0), [lesson], Marks(*torch.zeros(3, width)), SPECIAL)
+    heard = echo(talker, given)
+    spoken = (given.codes > 0) & (given.codes <= CODES)
+    assert torch.equal(heard[~spoken], given.codes[~spoken])
+    assert 0 < (heard != given.codes).sum() <= spoken.sum()
+    assert heard[spoken].min() >= 1 and heard[spoken].max() <= CODES
 
 
 def test_codes_that_were_said_are_less_likely_from_then_on() -> None:

@@ -20,7 +20,7 @@ from transformers.convert_slow_tokenizer import TikTokenConverter
 from transformers.models.qwen2.tokenization_qwen2 import PRETOKENIZE_REGEX as QWEN2
 from transformers.models.qwen3_5.tokenization_qwen3_5 import PRETOKENIZE_REGEX as QWEN35
 
-from tests.models import gguf_files
+from tests.gguf_files import finish
 from tests.processor.small_tokenizers import CORPUS
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.folder import read_inside
@@ -162,7 +162,7 @@ def as_gguf(path: Path, way: str) -> Path:
     writer.add_token_merges([" ".join(merge) for merge in state["model"]["merges"]])
     writer.add_eos_token_id(made.token_to_id("<|im_end|>"))
     writer.add_add_bos_token(False)
-    gguf_files.finish(writer)
+    finish(writer)
     return path / f"{way}.gguf"
 
 
@@ -195,7 +195,7 @@ def test_every_way_to_split_keeps_every_byte(tmp_path: Path, way: str) -> None:
     writer = start(tmp_path / "x.gguf", "gpt2", alphabet, [1] * 256)
     writer.add_tokenizer_pre(way)
     writer.add_add_bos_token(False)
-    gguf_files.finish(writer)
+    finish(writer)
     loaded = load_tokenizer(tmp_path / "x.gguf")
     for text in NASTY:
         kept = text if loaded.backend.normalizer is None else loaded.backend.normalizer.normalize_str(text)
@@ -288,7 +288,7 @@ def write_sentence_piece(path: Path, *, prefix: bool) -> Path:
     writer.add_eos_token_id(2)
     writer.add_unk_token_id(0)
     writer.add_add_space_prefix(prefix)
-    gguf_files.finish(writer)
+    finish(writer)
     return path
 
 
@@ -329,7 +329,7 @@ def test_the_chat_template_the_ends_and_the_sampling_are_the_files(tmp_path: Pat
     )
     writer.add_float32("general.sampling.temp", 0.5)
     writer.add_int32("general.sampling.top_k", 20)
-    gguf_files.finish(writer)
+    finish(writer)
     processor = load_processor(tmp_path / "x.gguf")
     assert processor.tokenizer.eos_ids == {1, 2}
     assert processor.tokenizer.encode("ab") == [2, 0, 5]
@@ -343,7 +343,7 @@ def test_a_turn_goes_on_after_a_message_where_the_vocabulary_tells_them_apart(tm
     writer = start(tmp_path / "x.gguf", "gpt2", tokens, [1, 3, 3, 3])
     writer.add_tokenizer_pre("gpt-4o")
     writer.add_eos_token_id(1)
-    gguf_files.finish(writer)
+    finish(writer)
     assert load_tokenizer(tmp_path / "x.gguf").eos_ids == {1, 2}
 
 
@@ -353,7 +353,7 @@ def test_a_turn_goes_on_after_a_message_where_the_vocabulary_tells_them_apart(tm
 def test_what_is_not_known_is_named(tmp_path: Path, model: str, way: str, says: str) -> None:
     writer = start(tmp_path / "x.gguf", model, ["a"], [1])
     writer.add_tokenizer_pre(way)
-    gguf_files.finish(writer)
+    finish(writer)
     with pytest.raises(CheckpointError, match=f"{says}.*not (known|supported)"):
         load_tokenizer(tmp_path / "x.gguf")
     assert read_inside(tmp_path / "x.gguf", "preprocessor_config.json") is None

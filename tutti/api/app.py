@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from types import ModuleType
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
@@ -17,16 +18,21 @@ from tutti.api import errors as openai
 from tutti.api import system, traces
 from tutti.api.anthropic import errors as anthropic
 from tutti.api.anthropic.messages import count_tokens, messages
+from tutti.api.cors import Cors
 from tutti.api.endpoint import MAX_BODY, Endpoint
 from tutti.api.ollama import errors as ollama
 from tutti.api.ollama import models as ollama_models
+from tutti.api.ollama import stored
 from tutti.api.ollama.chat import chat as ollama_chat
 from tutti.api.ollama.embed import embed, embeddings
 from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
+from tutti.api.openai.embeddings import embeddings as openai_embeddings
+from tutti.api.openai.embeddings import pooling
 from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
+from tutti.api.openai.ranking import rerank, score
 from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
@@ -35,6 +41,7 @@ from tutti.api.openai.voices import list_speaking_models, list_voices
 from tutti.api.realtime.door import RealtimeDoor
 from tutti.api.realtime.limits import RealtimeLimits
 from tutti.gateway.gateway import Gateway
+from tutti.hub.store import Store
 from tutti.media.fetch import FetchLimits
 
 # path, method, handler, whether a key is asked for
@@ -44,6 +51,13 @@ _ROUTES = (
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
     ("/v1/images/generations", "POST", generations, True),
+    ("/v1/embeddings", "POST", openai_embeddings, True),
+    ("/v1/rerank", "POST", rerank, True),
+    ("/v2/rerank", "POST", rerank, True),
+    ("/rerank", "POST", rerank, True),
+    ("/v1/score", "POST", score, True),
+    ("/score", "POST", score, True),
+    ("/pooling", "POST", pooling, True),
     ("/v1/audio/speech", "POST", speech, True),
     ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key
     ("/v1/audio/models", "GET", list_speaking_models, False),
@@ -73,6 +87,12 @@ _OLLAMA = (
     ("/api/generate", "POST", ollama_generate, True),
     ("/api/embed", "POST", embed, True),
     ("/api/embeddings", "POST", embeddings, True),
+    ("/api/pull", "POST", stored.pull, True),
+    ("/api/push", "POST", stored.push, True),
+    ("/api/create", "POST", stored.create, True),
+    ("/api/copy", "POST", stored.copy, True),
+    ("/api/delete", "DELETE", stored.delete, True),
+    ("/api/blobs/{digest}", "HEAD", stored.head_blob, True),
 )
 
 
@@ -82,11 +102,14 @@ def create_app(
     max_body: int = MAX_BODY,
     fetching: FetchLimits | None = None,
     realtime: RealtimeLimits | None = None,
+    store: Store | None = None,
+    origins: Sequence[str] = (),
 ) -> Starlette:
     """The application around `gateway`, which it closes when it shuts down.
 
     `max_body` is in bytes; `fetching` limits what the URLs in requests may cost and reach, `realtime` what the
-    sessions of conversations may take.
+    sessions of conversations may take. `store` holds the models that callers may pull, make and remove; without one,
+    they cannot. `origins` are those of web pages that may use the server, besides local ones.
     """
 
     @asynccontextmanager
@@ -94,7 +117,7 @@ def create_app(
         yield
         await gateway.close()
 
-    endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching)
+    endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching, store=store)
     responses = Responses()
     response = "/v1/responses/{response}"
     return Starlette(
@@ -114,8 +137,14 @@ def create_app(
                 Route(path, endpoint(handler, guarded=guarded, dialect=ollama.DIALECT), methods=[method])
                 for path, method, handler, guarded in _OLLAMA
             ),
+            Route(
+                "/api/blobs/{digest}",
+                endpoint(stored.post_blob, dialect=ollama.DIALECT, streamed=True),
+                methods=["POST"],
+            ),
             WebSocketRoute("/v1/realtime", RealtimeDoor(gateway, realtime, fetching)),
         ],
+        middleware=[Middleware(Cors, origins)],
         exception_handlers={HTTPException: _misrouted, Exception: _broken},
         lifespan=lifespan,
     )

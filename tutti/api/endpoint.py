@@ -11,7 +11,8 @@ import asyncio
 import re
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field, replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -19,6 +20,8 @@ from tutti.api.errors import error_response
 from tutti.errors import PayloadTooLarge, TuttiError
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import ANYONE, Caller
+from tutti.gateway.lease import Lease, Wants
+from tutti.hub.store import Store
 from tutti.media.fetch import FetchLimits
 from tutti.settings import format_size
 
@@ -28,14 +31,27 @@ _PLAIN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost."""
+    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost.
+
+    Where the endpoint streams its body, `body` is empty: `chunks` are it, as it comes, `length` bytes if the client
+    says (else 0); they raise ClientGone. `store` is where models are kept, None where the server has no such place.
+    `leases` are given back when the answer has been sent, or is not wanted any more.
+    """
 
     gateway: Gateway
     caller: Caller
     path: Mapping[str, str]
     body: bytes
     fetching: FetchLimits
+    chunks: AsyncGenerator[bytes, None]
+    length: int = 0
     content_type: str = ""
+    store: Store | None = None
+    leases: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def lease(self, name: str | None, wants: Wants | None = None) -> Lease:
+        """The model called `name`, in memory until the call ends. Raises as `Gateway.lease` does."""
+        return await self.leases.enter_async_context(self.gateway.lease(name or "", wants))
 
 
 Handler = Callable[[Call], Awaitable[ASGIApp]]
@@ -69,14 +85,21 @@ class Endpoint:
         max_body: int = MAX_BODY,
         fetching: FetchLimits | None = None,
         dialect: Dialect | None = None,
+        store: Store | None = None,
+        streamed: bool = False,
     ) -> None:
-        """`dialect` is of the API that the path belongs to (default: OpenAI's)."""
+        """`dialect` is of the API that the path belongs to (default: OpenAI's).
+
+        `streamed`: the handler reads the body itself, of whatever size.
+        """
         self._gateway = gateway
         self._handler = handler
         self._guarded = guarded
         self._max_body = max_body
         self._fetching = fetching or FetchLimits()
         self._dialect = dialect or OPENAI
+        self._store = store
+        self._streamed = streamed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one call."""
@@ -86,7 +109,7 @@ class Endpoint:
         try:
             try:
                 caller = self._gateway.authorize(self._dialect.key(scope)) if self._guarded else ANYONE
-                body = await _join(chunks, self._max_body)
+                body = b"" if self._streamed else await _join(chunks, self._max_body)
             except TuttiError as error:
                 await _discard(chunks, self._max_body)
                 await self._dialect.refuse(error, name)(scope, receive, send)
@@ -96,16 +119,31 @@ class Endpoint:
         parent = header(scope, b"traceparent")
         caller = replace(caller, call=name, traceparent=None if parent is None else parent.decode("latin-1"))
         kind = header(scope, b"content-type") or b""
-        path = scope.get("path_params", {})
-        call = Call(self._gateway, caller, path, body, self._fetching, kind.decode("latin-1"))
+        length = header(scope, b"content-length") or b""
+        call = Call(
+            self._gateway,
+            caller,
+            scope.get("path_params", {}),
+            body,
+            self._fetching,
+            chunks,
+            int(length) if length.isdigit() else 0,
+            kind.decode("latin-1"),
+            self._store,
+        )
+        if self._streamed:  # who reads the body notices that the client left
+            with suppress(ClientGone):
+                await self._answer(call, scope, receive, send)
+            return
         await _until_disconnect(self._answer(call, scope, receive, send), receive)
 
     async def _answer(self, call: Call, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            response = await self._handler(call)
-        except TuttiError as error:
-            response = self._dialect.refuse(error, call.caller.call)
-        await response(scope, receive, send)
+        async with call.leases:
+            try:
+                response = await self._handler(call)
+            except TuttiError as error:
+                response = self._dialect.refuse(error, call.caller.call)
+            await response(scope, receive, send)
 
 
 def _call_id(scope: Scope) -> str:

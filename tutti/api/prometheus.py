@@ -15,7 +15,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from tutti.gateway.gateway import Gateway, Served
+from tutti.gateway.gateway import Gateway
+from tutti.gateway.lease import Account
 from tutti.gateway.metrics import Histogram
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ _GAUGES = (
     ("engine_memory_peak_bytes", None, "The most memory that the engine's processes have held."),
     ("engine_up", None, "Whether the engine answers."),
     ("sequences_inside", None, "Sequences admitted by the gateway and not yet ended."),
+    ("model_loaded", None, "Whether the model is in memory."),
 )
 _COUNTERS = (
     ("prefix_queries", "prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
@@ -46,6 +48,11 @@ _COUNTERS = (
     ("media_hits", "mm_cache_hits", "Those of them that an encoder had seen before."),
     ("audio_underruns", None, "Times that the player of a listener ran dry."),
     ("audio_underrun_seconds", None, "Seconds for which players were dry."),
+    ("model_loads", None, "Times that the model was loaded."),
+    ("model_load_failures", None, "Times that it could not be loaded."),
+    ("model_load_seconds", None, "Seconds that loading it took."),
+    ("model_unloads", None, "Times that it was unloaded."),
+    ("model_evictions", None, "Those of them that made room for another model."),
 )
 # our name, its kind, what it is; one value for each stage of the model's graph
 _STAGES = (
@@ -93,10 +100,12 @@ class _Snapshot(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The families, each under all its names."""
-        values = {served.name: (served, self._stats.get(served.name)) for served in self._gateway.served}
-        gauges = {name: _gauges(served, stats) for name, (served, stats) in values.items()}
-        counters = {name: _counters(served, stats) for name, (served, stats) in values.items()}
-        histograms = {name: _histograms(served) for name, (served, _) in values.items()}
+        accounts = {account.name: account for account in self._gateway.accounts}
+        there = {served.name for served in self._gateway.served}
+        gauges = {name: {"model_loaded": float(name in there)} for name in accounts}
+        gauges |= {name: _gauges(accounts[name], self._stats.get(name)) for name in there}
+        counters = {name: _counters(one, self._stats.get(name)) for name, one in accounts.items()}
+        histograms = {name: _histograms(one) for name, one in accounts.items()}
         yield from _families(GaugeMetricFamily, _GAUGES, gauges)
         yield from _families(CounterMetricFamily, _COUNTERS, counters)
         for ours, theirs, what in _HISTOGRAMS:
@@ -111,9 +120,9 @@ class _Snapshot(Collector):
             ends = CounterMetricFamily(
                 title, "Outputs by how they ended.", labels=("model_name", "finished_reason")
             )
-            for served in self._gateway.served:
-                for reason, count in served.metrics.finished.items():
-                    ends.add_metric((served.name, reason), count)
+            for account in accounts.values():
+                for reason, count in account.metrics.finished.items():
+                    ends.add_metric((account.name, reason), count)
             yield ends
 
 
@@ -152,10 +161,11 @@ def _bound(bound: float) -> str:
     return "+Inf" if bound == float("inf") else str(float(bound))
 
 
-def _gauges(served: Served, stats: EngineStats | None) -> dict[str, float]:
+def _gauges(account: Account, stats: EngineStats | None) -> dict[str, float]:
     found: dict[str, float] = {
+        "model_loaded": 1.0,
         "engine_up": float(stats is not None),
-        "sequences_inside": served.admission.inside,
+        "sequences_inside": account.admission.inside,
     }
     if stats is not None:
         found |= {
@@ -169,13 +179,18 @@ def _gauges(served: Served, stats: EngineStats | None) -> dict[str, float]:
     return found
 
 
-def _counters(served: Served, stats: EngineStats | None) -> dict[str, float]:
-    metrics = served.metrics
+def _counters(account: Account, stats: EngineStats | None) -> dict[str, float]:
+    metrics = account.metrics
     found: dict[str, float] = {
+        "model_loads": metrics.loads,
+        "model_load_failures": metrics.load_failures,
+        "model_load_seconds": metrics.load_seconds,
+        "model_unloads": metrics.unloads,
+        "model_evictions": metrics.evictions,
         "prompt_tokens": metrics.prompt_tokens,
         "prompt_tokens_cached": metrics.cached_tokens,
         "generation_tokens": metrics.generation_tokens,
-        "requests_refused": served.admission.refused,
+        "requests_refused": account.admission.refused,
     }
     if stats is not None:
         found |= {
@@ -192,8 +207,8 @@ def _counters(served: Served, stats: EngineStats | None) -> dict[str, float]:
     return found
 
 
-def _histograms(served: Served) -> dict[str, Histogram]:
-    metrics = served.metrics
+def _histograms(account: Account) -> dict[str, Histogram]:
+    metrics = account.metrics
     return {
         "time_to_first_token_seconds": metrics.time_to_first_token,
         "inter_token_seconds": metrics.inter_token,

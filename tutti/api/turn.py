@@ -21,6 +21,7 @@ from tutti.api.reading import reading
 from tutti.errors import ContextOverflow
 from tutti.events import Done, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
+from tutti.gateway.lease import Lease
 from tutti.models.parsers.base import ContentDelta, Delta, OutputParser, ReasoningDelta, ToolCallDelta
 from tutti.models.processor.messages import Message, modality_of
 from tutti.request import Chat, Media, Request, SamplingParams, StructuredOutputs, Tokens
@@ -33,14 +34,13 @@ _ROOM = 8  # a conversation that is cut to fit leaves an eighth of the context f
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """What is asked. `chat` has messages, tools and choice as chats have them; `model` may be empty: the first.
+    """What is asked. `chat` has messages, tools and choice as chats have them.
 
     `names` says what the caller calls the part (message, part) of the chat's messages, for errors. `sampling` is what
     the caller said, by the names of `SamplingParams`; the rest is the model's default. `max_tokens` None: until the
     context is full. `truncates`: when the conversation is too long, its oldest messages are left out.
     """
 
-    model: str
     chat: Chat
     names: Mapping[tuple[int, int], str] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
@@ -53,10 +53,10 @@ class Ask:
 class Turn:
     """One answer under way. After its deltas, what it cost and how it ended are known."""
 
-    def __init__(self, call: Call, ask: Ask, name: str) -> None:
-        """`name` is the answer's id. Raises ModelNotFound, InvalidRequest."""
+    def __init__(self, call: Call, lease: Lease, ask: Ask, name: str) -> None:
+        """`lease` is of the model that is asked, `name` the answer's id. Raises InvalidRequest."""
         self.id = name
-        self.model: BackendModel = call.gateway.model(ask.model)
+        self.model: BackendModel = lease.model
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.output_tokens = 0
@@ -65,8 +65,9 @@ class Turn:
         self.stop: int | str | None = None
         self.called = False  # whether a tool is called
         self._call = call
+        self._lease = lease
         self._ask = ask
-        self._processor: Processor = call.gateway.backend(self.model.name).processor
+        self._processor: Processor = lease.backend.processor
         read = reading(self._processor, ask.chat, ask.form, parallel=ask.parallel_calls)
         self._parser: OutputParser | None = read.parsers[0]
         self._thinking = True  # until something else is said
@@ -99,7 +100,7 @@ class Turn:
     async def count(self) -> int:
         """How many tokens the prompt has, however long. Raises InvalidRequest and its kinds."""
         request = self._made(*await self._gather())
-        return _length(await self._call.gateway.backend(self.model.name).tokenize(request))
+        return _length(await self._lease.backend.tokenize(request))
 
     async def deltas(self) -> AsyncGenerator[list[Delta], None]:
         """What is said, as it comes; the first list, which may be empty, when the request has been taken.
@@ -110,7 +111,7 @@ class Turn:
             await self.prepare()
         request = self._request or self._made(*await self._gather())
         opened = False
-        async with aclosing(self._call.gateway.generate(request, self._call.caller)) as events:
+        async with aclosing(self._lease.generate(request, self._call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
@@ -143,7 +144,7 @@ class Turn:
         )
 
     async def _fitted(self, messages: Sequence[Message], media: Sequence[Media]) -> Request:
-        return await self._call.gateway.prepare(self._made(messages, media))
+        return await self._lease.prepare(self._made(messages, media))
 
     async def _truncated(self, messages: list[Message], media: list[Media]) -> Request:
         """The prompt without as many of the oldest messages as must go. Raises ContextOverflow where none can."""

@@ -34,7 +34,7 @@ def content_of(text: str, modalities: frozenset[str]) -> Content:
             return match[0]
         if found.modality not in modalities:
             raise InvalidRequest(f"{name} is {found.modality}, and this model takes {said(modalities)} only")
-        media.append({"type": found.modality, "media": found, "name": Path(name).name})
+        media.append({"type": found.modality, "media": found, "name": Path(name).name, "path": name})
         return ""
 
     rest = re.sub(r"[ \t]+", " ", _PATH.sub(take, text)).strip() if _PATH.search(text) else text

@@ -219,7 +219,8 @@ async def _server(options: EngineOptions | None, url: str | None) -> AsyncIterat
         return
     from tutti.api.app import create_app
     from tutti.api.server import bind, make_server
-    from tutti.cli.session import open_llm, spinner
+    from tutti.cli.local import open_llm
+    from tutti.cli.session import spinner
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.limits import Limits
 

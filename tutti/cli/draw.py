@@ -15,7 +15,7 @@ from tutti.errors import ConfigError
 from tutti.events import Failed, ImageDone, Progress
 
 if TYPE_CHECKING:
-    from tutti.cli.session import Session
+    from tutti.cli.local import LocalSession
 
 _FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
@@ -46,7 +46,7 @@ def check_output(path: Path) -> None:
         raise ConfigError(f"-o {path}: there is no folder {path.parent}", param="output")
 
 
-async def draw(session: Session, prompt: str, sheet: Sheet) -> int:
+async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError."""
     from tutti.cli.session import interrupts
     from tutti.media.image import transcode
@@ -74,7 +74,7 @@ async def draw(session: Session, prompt: str, sheet: Sheet) -> int:
     return 0
 
 
-async def _png(session: Session, request: Any) -> bytes:
+async def _png(session: LocalSession, request: Any) -> bytes:
     """The finished picture; steps are shown as they pass."""
     png = b""
     with _bar() as show:

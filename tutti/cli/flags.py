@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
+from tutti.errors import ConfigError
 from tutti.settings import EngineOptions, parse_size, parse_tokens, read_settings
 
 
@@ -66,28 +67,60 @@ class EngineFlags:
     generation_config: Annotated[str, _flag("auto: the model's sampling defaults; vllm: neutral ones.")] = (
         "auto"
     )
+    adapters: Annotated[
+        list[str] | None,
+        _flag("Add a LoRA adapter, a folder of PEFT's or a GGUF file; may be repeated.", "--adapter"),
+    ] = None
     tool_call_parser: Annotated[str | None, _flag("How tool calls are read (default: by the template).")] = (
         None
     )
     reasoning_parser: Annotated[str | None, _flag("How thinking is read (default: by the template).")] = None
+
+    def given(self) -> tuple[str, ...]:
+        """The flags that were typed and say something else than their defaults do, as they are typed."""
+        return tuple(
+            f"--{'place' if field.name == 'placement' else field.name.replace('_', '-')}"
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default and value != []
+        )
 
     def options(self, model: str, names: tuple[str, ...] = (), *, max_num_seqs: int = 256) -> EngineOptions:
         """The options for serving the checkpoint of `model`, found (or downloaded) now, under `names`.
 
         `max_num_seqs` counts where none was typed. Raises ModelNotFound, CheckpointError, ConfigError.
         """
+        from tutti.llm.options import engine_options
+
+        return engine_options(model, self._typed(max_num_seqs) | {"served_model_name": names})
+
+    def for_every_model(self) -> EngineOptions:
+        """The options that many models have in common. `memory` is for all of them together.
+
+        Raises ConfigError on a flag that can be true of one model only.
+        """
+        for flag in ("tokenizer", "chat_template", "tool_call_parser", "reasoning_parser", "placement"):
+            if getattr(self, flag) is not None:
+                name = "place" if flag == "placement" else flag.replace("_", "-")
+                raise ConfigError(f"--{name} is for one model: say which, tutti serve MODEL", param=flag)
+        return EngineOptions(model="", **self._typed(read_settings().num_parallel or 256))
+
+    def _typed(self, max_num_seqs: int) -> dict[str, Any]:
+        """What was typed, by the names of `EngineOptions`."""
         from tutti.engine.placement import parse_placement
         from tutti.hub import resolve_model
-        from tutti.llm.options import engine_options
 
         typed = {field.name: getattr(self, field.name) for field in fields(self)}
         typed["placement"] = parse_placement(self.placement or [])
+        if self.adapters:
+            typed["adapters"] = tuple(self.adapters)
+        else:
+            del typed["adapters"]  # those that a model of the store brings along count
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["seed"] = self.seed or 0
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:
             typed["tokenizer"] = str(resolve_model(self.tokenizer))
-        return engine_options(model, typed | {"served_model_name": names})
+        return typed
 
 
 def with_engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:

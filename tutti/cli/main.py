@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import tutti
-from tutti.cli import bench, doctor, fit, quantize, run, serve, show, speak, stored, trace, transfers
+from tutti.cli import bench, doctor, fit, quantize, run, running, serve, show, speak, stored, trace, transfers
 from tutti.errors import TuttiError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ app.command("list")(stored.list_models)
 app.command("ls", hidden=True)(stored.list_models)
 app.command()(show.show)
 app.command("cp")(stored.copy)
+app.command()(running.ps)
+app.command()(running.stop)
 app.command("rm")(stored.remove)
 app.command()(stored.create)
 app.add_typer(bench.app, name="bench")

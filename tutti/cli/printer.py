@@ -66,6 +66,7 @@ class Printer:
         self._hide = hide_thinking
         self._thinking = False
         self._started = False
+        self.used = False  # whether anything was written
 
     def thinking(self, text: str) -> None:
         """A piece of the model's thinking."""
@@ -99,6 +100,7 @@ class Printer:
             self._out.write(_PLAIN)
 
     def _write(self, text: str) -> None:
+        self.used = self.used or bool(text)
         self._out.write(text if self._wrap is None else self._wrap.push(text))
         self._out.flush()
 

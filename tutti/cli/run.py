@@ -1,12 +1,13 @@
 """`tutti run MODEL [PROMPT]`: one answer, or a conversation.
 
 A prompt after the model's name, or text piped in, is answered once; a terminal with neither opens the conversation of
-`repl`. The model runs inside this process.
+`repl`. The server that runs answers, or else this process: see `place`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,26 +18,36 @@ from typer.core import TyperCommand
 from tutti.cli.draw import Sheet, check_output, draw
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.speech import check
-from tutti.errors import InvalidRequest
+from tutti.cli.transfers import Insecure
+from tutti.errors import ConfigError, InvalidRequest
 from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
+    from tutti.cli.card import Card
     from tutti.cli.manner import Manner
+    from tutti.cli.remote import RemoteSession
+    from tutti.cli.session import Session
+
+_MAY_STAND_ALONE = ("--think", "--truncate")  # flags that take a value, `=false` for instance, as in Ollama
 
 
 class RunCommand(TyperCommand):
-    """`--think` takes a value but may stand alone, as in Ollama."""
+    """Some flags take a value but may stand alone, as in Ollama."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """See click."""
-        return super().parse_args(ctx, ["--think=true" if arg == "--think" else arg for arg in args])
+        return super().parse_args(ctx, [f"{arg}=true" if arg in _MAY_STAND_ALONE else arg for arg in args])
 
 
 @with_engine_flags
 def run(
     engine: EngineFlags,
     model: Annotated[
-        str, typer.Argument(help="pico, a directory, a Hugging Face id, or a YAML file.", show_default=False)
+        str,
+        typer.Argument(
+            help="A model of the server or the store, pico, a path, a Hugging Face id, or a YAML file.",
+            show_default=False,
+        ),
     ],
     prompt: Annotated[
         list[str] | None, typer.Argument(help="What to ask; without it: a conversation.")
@@ -51,6 +62,19 @@ def run(
         bool, typer.Option("--nowordwrap", help="Do not break lines between words.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show what each answer cost.")] = False,
+    keepalive: Annotated[
+        str, typer.Option(help="How long the server keeps the model: 5m; -1m: for ever.", show_default=False)
+    ] = "",
+    insecure: Insecure = False,
+    truncate: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a model that embeds: false refuses a text that is too long.", show_default=False
+        ),
+    ] = None,
+    dimensions: Annotated[
+        int, typer.Option(help="Of a model that embeds: how long the vector is.", show_default=False)
+    ] = 0,
     speak: Annotated[
         Path | None, typer.Option(help="Have the answer spoken into this file.", metavar="FILE.wav")
     ] = None,
@@ -70,7 +94,9 @@ def run(
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     from tutti import logs
+    from tutti.cli.client import Client
     from tutti.cli.manner import Manner
+    from tutti.cli.place import Place, choose
 
     settings = read_settings()
     logs.configure("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
@@ -87,60 +113,148 @@ def run(
         wrap=not nowordwrap,
         hide_thinking=hidethinking,
     )
+    _set(manner, temperature, max_tokens, format, think, keepalive)
+    cut = _truth(truncate)
+    text, interactive = _prompt(prompt or [])
+
+    async def place() -> Place:
+        async with Client.of(settings) as client:
+            return await choose(
+                client, model, engine, speaks=speak is not None, draws=bool(sheet.asked), insecure=insecure
+            )
+
+    chosen = asyncio.run(place())
+    if chosen.why and verbose:
+        print(f"in this process: {chosen.why}", file=sys.stderr)
+    if chosen.card is not None:
+        work = _by_server(model, chosen.card, manner, text, interactive, cut, dimensions)
+    else:
+        _needs_prompt(text, interactive)
+        options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
+        work = _in_process(engine, options, manner, text, sheet, interactive)
+    code = asyncio.run(work)
+    if code:
+        raise typer.Exit(code)
+
+
+def _set(
+    manner: Manner,
+    temperature: float | None,
+    max_tokens: int | None,
+    format: str | None,
+    think: str | None,
+    keep_alive: str,
+) -> None:
+    """What the flags say, checked as `/set` does. Raises ConfigError, InvalidRequest."""
     for name, value in (("temperature", temperature), ("max_tokens", max_tokens)):
         if value is not None:
             manner.set_parameter(name, [str(value)])
     if think is not None:
         manner.set_think(think)
-    if format is not None:
+    if format:
         manner.set_format(format)
-    text = " ".join(prompt or ())
+    if keep_alive:
+        manner.set_keep_alive(keep_alive)
+
+
+def _prompt(words: list[str]) -> tuple[str, bool]:
+    """What is asked, with what is piped in before it, and whether to converse instead."""
+    text = " ".join(words)
     if not sys.stdin.isatty():
         text = "\n\n".join(part for part in (sys.stdin.read().strip(), text) if part)
-    interactive = not text and sys.stdin.isatty() and sys.stdout.isatty()
+    return text, not text and sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _needs_prompt(text: str, interactive: bool) -> None:
     if not text and not interactive:
         raise InvalidRequest("there is no prompt: give one after the model's name, or pipe one in")
-    options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-    code = asyncio.run(
-        _converse(options, manner) if interactive else _answer_once(options, manner, text, sheet)
-    )
-    if code:
-        raise typer.Exit(code)
 
 
-async def _answer_once(options: EngineOptions, manner: Manner, text: str, sheet: Sheet) -> int:
-    from tutti.cli.printer import terminal_printer
-    from tutti.cli.session import interrupts, open_session, print_statistics
+def _truth(text: str | None) -> bool | None:
+    """What a flag says that is true or false. Raises ConfigError."""
+    if text is None or text.lower() in ("true", "t", "1", "false", "f", "0"):
+        return None if text is None else text.lower() in ("true", "t", "1")
+    raise ConfigError(f"--truncate takes true or false; got {text!r}")
 
-    async with open_session(options) as session:
+
+async def _by_server(
+    model: str,
+    card: Card,
+    manner: Manner,
+    text: str,
+    interactive: bool,
+    truncate: bool | None,
+    dimensions: int,
+) -> int:
+    """Have the server answer; the exit code."""
+    from tutti.cli.client import Client
+    from tutti.cli.remote import EMBEDDING, RemoteSession
+
+    async with Client.of() as client:
+        session = RemoteSession(client, model, card, manner.keep_alive)
+        if EMBEDDING in card.capabilities:
+            await _print_vector(session, text, truncate, dimensions)
+            return 0
+        _needs_prompt(text, interactive)
+        if not interactive:
+            return await _answer_once(session, manner, text)
+        await session.load(manner.think)
+        await _converse(session, manner)
+        return 0
+
+
+async def _in_process(
+    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, sheet: Sheet, interactive: bool
+) -> int:
+    """Load the model here and have it answer, or draw; the exit code."""
+    from tutti.cli.local import LocalSession
+
+    session = await LocalSession.open(flags, options)
+    if interactive and not session.draws and not sheet.asked:
+        await _converse(session, manner)
+        return 0
+    try:
         if session.draws:
+            if interactive:
+                raise InvalidRequest(f"{session.name} draws: give it a text after its name")
             return await draw(session, text, sheet)
         if sheet.asked:
             raise InvalidRequest(
                 f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
             )
-        printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
-        prompt = session.chat([session.message(text)], manner)
-        asking = asyncio.ensure_future(session.ask(prompt, manner, printer))
-        try:
-            with interrupts(asking):
-                answer = await asking
-        except asyncio.CancelledError:
-            return 130
-        finally:
-            printer.end()
-        if manner.verbose:
-            print(file=sys.stderr)
-            print_statistics(answer, session.load_time, sys.stderr)
+        return await _answer_once(session, manner, text)
+    finally:
+        await session.close()
+
+
+async def _print_vector(session: RemoteSession, text: str, truncate: bool | None, dimensions: int) -> None:
+    if not text:
+        raise InvalidRequest(
+            f'embedding models require input text. Usage: tutti run {session.name} "your text here"'
+        )
+    vector = await session.embed(text, truncate, dimensions)
+    print(json.dumps(vector, separators=(",", ":")))
+
+
+async def _answer_once(session: Session, manner: Manner, text: str) -> int:
+    from tutti.cli.session import answer_to, interrupts, message_of, print_statistics
+
+    answer = await answer_to(session, [message_of(text, session)], manner, interrupts)
+    if answer is None:
+        return 130
+    if manner.verbose:
+        print(file=sys.stderr)
+        print_statistics(answer.cost, sys.stderr)
     return 0
 
 
-async def _converse(options: EngineOptions, manner: Manner) -> int:
+async def _converse(session: Session, manner: Manner) -> None:
+    """Converse with the session's model, or with those that take its place, and close the last one."""
     from tutti.cli.repl import Repl
-    from tutti.cli.session import open_session
 
-    async with open_session(options) as session:
-        if session.draws:
-            raise InvalidRequest(f"{session.name} draws: give it a text after its name")
-        await Repl(session, manner, read_settings().home_path / "history").run()
-    return 0
+    settings = read_settings()
+    repl = Repl(session, manner, settings.home_path / "history", keeps=not settings.nohistory)
+    try:
+        await repl.run()
+    finally:
+        await repl.session.close()

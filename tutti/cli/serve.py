@@ -1,15 +1,22 @@
-"""`tutti serve MODEL`: the engine in a process of its own, the OpenAI API in this one. Flags are vLLM's."""
+"""`tutti serve`: engines in processes of their own, the APIs in this one. Flags are vLLM's.
+
+With a model, that one is served, at our own address; without, every model of the store, on demand, at Ollama's.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
+import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,14 +25,15 @@ from typer.core import TyperCommand
 import tutti
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.vllm_flags import translate
-from tutti.errors import ConfigError
+from tutti.errors import ConfigError, InvalidRequest
 from tutti.settings import publish_settings, read_settings
 
 log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
+    from tutti.gateway.gateway import Gateway
     from tutti.gateway.spans import SpanExport
-    from tutti.settings import EngineOptions
+    from tutti.settings import EngineOptions, Settings
 
 
 class ServeCommand(TyperCommand):
@@ -42,7 +50,9 @@ def serve(
     model_tag: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="pico, a directory, a Hugging Face id, or a YAML file.", show_default=False
+            metavar="[MODEL]",
+            help="pico, a directory, a Hugging Face id, or a YAML file; without: every model of the store, on demand.",
+            show_default=False,
         ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The same, as a flag.", hidden=True)] = None,
@@ -72,13 +82,11 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve a model over HTTP, to any program written for OpenAI's API."""
+    """Serve a model, or every model, over HTTP, to any program written for OpenAI's, Anthropic's or Ollama's API."""
     from tutti import logs
 
     settings = read_settings()
     name = model_tag or model
-    if name is None:
-        raise ConfigError("which model? tutti serve MODEL, for instance: tutti serve pico", param="model")
     level, form = log_level or settings.log_level, log_format or settings.log_format
     logs.configure(level, form)
     publish_settings(log_level=level, log_format=form)  # the engine's process logs alike
@@ -87,11 +95,17 @@ def serve(
     if allowed_local_media_path:
         publish_settings(media_local_paths=os.pathsep.join(allowed_local_media_path))
     keys = list(api_key or ([settings.api_key] if settings.api_key else []))
-    options = engine.options(name, tuple(served_model_name or ()))
     spans = _span_export(otlp_endpoint)
-    at = (host or settings.host, settings.port if port is None else port)
     try:
-        asyncio.run(_serve(options, keys, *at, spans))
+        if name is None:
+            if served_model_name:
+                raise ConfigError("--served-model-name is for one model: say which, tutti serve MODEL")
+            usual = settings.server_address
+            place = Place(host or usual.host, usual.port if port is None else port, keys, spans)
+            asyncio.run(_serve_store(engine.for_every_model(), settings, place))
+        else:
+            place = Place(host or settings.host, settings.port if port is None else port, keys, spans)
+            asyncio.run(_serve_model(engine.options(name, tuple(served_model_name or ())), place))
     finally:
         if spans is not None:
             spans.close()
@@ -116,31 +130,91 @@ def _span_export(flag: str | None) -> SpanExport | None:
         return None
 
 
-async def _serve(
-    options: EngineOptions, keys: list[str], host: str, port: int, spans: SpanExport | None = None
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where to listen, to whom, and where spans go, if anywhere."""
+
+    host: str
+    port: int
+    keys: list[str]
+    spans: SpanExport | None
+
+
+async def _serve_model(options: EngineOptions, place: Place) -> None:
     """Start the engine, then listen, until the process is told to end."""
-    from tutti.api.app import create_app
-    from tutti.api.server import bind, make_server
-    from tutti.cli.session import open_llm, spinner
+    from tutti.api.server import bind
+    from tutti.cli.local import open_llm
+    from tutti.cli.session import spinner
     from tutti.gateway.gateway import Gateway
     from tutti.gateway.keys import ApiKeys
     from tutti.gateway.limits import Limits
-    from tutti.media.fetch import FetchLimits
 
     start = time.monotonic()
-    address = bind(host, port)  # a port that is taken is told before a model is loaded
+    # What is wrong with these, or a port that is taken, is told before a model is loaded.
+    _, address = read_settings().allowed_origins, bind(place.host, place.port)
     with spinner(f"loading {options.served_model_name[0]}"):
         llm = await open_llm(options, in_process=False)
     async with llm:
-        if spans is not None:
+        if place.spans is not None:
             for traces in llm.backend.all_traces:
-                traces.exporter = spans.put
-        gateway = Gateway([llm.backend], ApiKeys(keys), Limits(options.max_num_seqs, options.max_queue))
-        with _signals_are_the_servers():
-            app = create_app(gateway, fetching=FetchLimits.of(read_settings()))
-            server = make_server(app, ready=lambda url: _announce(url, options, start))
-            await server.serve([address])
+                traces.exporter = place.spans.put
+        limits = Limits(options.max_num_seqs, options.max_queue)
+        gateway = Gateway([llm.backend], ApiKeys(place.keys), limits)
+        await _listen(gateway, address, options.served_model_name[0], start)
+
+
+async def _serve_store(options: EngineOptions, settings: Settings, place: Place) -> None:
+    """Listen, and load models when somebody asks for them, until the process is told to end."""
+    from tutti.api.server import bind
+    from tutti.gateway.catalog import Catalog
+    from tutti.gateway.gateway import Gateway
+    from tutti.gateway.keys import ApiKeys
+    from tutti.gateway.manager import Manager, Policy
+    from tutti.hub.store import open_store
+
+    start = time.monotonic()
+    _, address = settings.allowed_origins, bind(place.host, place.port)
+    policy = Policy(
+        stays=_seconds(settings.keep_alive, "keep_alive"),
+        patience=_seconds(settings.load_timeout, "load_timeout") or math.inf,
+        most=settings.max_loaded_models,
+        waiting=settings.max_queue,
+        context=options.max_model_len or settings.context_length,
+    )
+    export = None if place.spans is None else place.spans.put
+    manager = Manager(Catalog(open_store(settings)), options, policy, export=export)
+    await _listen(Gateway(manager, ApiKeys(place.keys)), address, "every model of the store", start)
+
+
+async def _listen(gateway: Gateway, address: socket.socket, what: str, start: float) -> None:
+    """Answer at `address`, until the process is told to end."""
+    from tutti.api.app import create_app
+    from tutti.api.server import make_server
+    from tutti.hub.store import open_store
+    from tutti.media.fetch import FetchLimits
+
+    settings = read_settings()
+    with _signals_are_the_servers():
+        app = create_app(
+            gateway,
+            fetching=FetchLimits.of(settings),
+            store=open_store(settings),
+            origins=settings.allowed_origins,
+        )
+        server = make_server(app, ready=lambda url: _announce(url, what, start))
+        await server.serve([address])
+
+
+def _seconds(text: str, setting: str) -> float:
+    """The seconds of a setting: a duration, or a number. Raises ConfigError."""
+    from tutti.api.ollama.duration import seconds
+
+    try:
+        return seconds(float(text) if re.fullmatch(r"[+-]?\d+", text) else text)
+    except InvalidRequest as error:
+        raise ConfigError(
+            f"TUTTI_{setting.upper()}: {error.message}; write for instance 5m", param=setting
+        ) from error
 
 
 @contextmanager
@@ -157,8 +231,7 @@ def _signals_are_the_servers() -> Iterator[None]:
             signal.signal(sign, handler)
 
 
-def _announce(url: str, options: EngineOptions, start: float) -> None:
+def _announce(url: str, what: str, start: float) -> None:
     """The line that says that clients may come."""
-    name = options.served_model_name[0]
     took = time.monotonic() - start
-    print(f"Tutti {tutti.__version__} serves {name} at {url}/v1 (ready in {took:.1f} s)", flush=True)
+    print(f"Tutti {tutti.__version__} serves {what} at {url}/v1 (ready in {took:.1f} s)", flush=True)

@@ -1,6 +1,6 @@
-"""A model that answers inside this process: what `tutti run` talks to.
+"""What `tutti run` talks to: a model in this process (`local`) or one behind a server (`remote`), asked alike.
 
-Owns the way from a conversation to printed pieces of text. Commands, prompts and files of history are `repl`'s.
+Owns what both have in common, and what an answer is and costs. Commands, prompts and history are `repl`'s.
 """
 
 from __future__ import annotations
@@ -8,174 +8,116 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-import time
-import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import AbstractContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TextIO
-
-import msgspec
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from tutti.cli.attach import content_of, media_in
-from tutti.cli.manner import Manner
-from tutti.cli.printer import Printer
-from tutti.cli.speech import SpeechFile
-from tutti.cli.waiting import waiting
-from tutti.errors import InvalidRequest
-from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
-from tutti.hub.composition import is_composition
-from tutti.request import Chat, Part, Request, SamplingParams, Text
-from tutti.settings import EngineOptions
 
 if TYPE_CHECKING:
-    from tutti.engine.wire import EngineInfo
-    from tutti.gateway.composed.backend import ComposedBackend
-    from tutti.gateway.local import LocalBackend
-    from tutti.llm.stream import AsyncLLM
-    from tutti.models.processor import Processor
+    from tutti.cli.card import Card
+    from tutti.cli.manner import Manner
+    from tutti.cli.printer import Printer
+
+Message = dict[str, Any]  # OpenAI's, whose media are parts with the bytes of a file
 
 
-Prompt = tuple[Part, ...]  # a Chat or a Text, and the media it mentions
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an answer cost. Times in seconds, counts in tokens."""
+
+    total: float
+    load: float
+    prompt_tokens: int
+    prefill: float
+    tokens: int
+    decode: float
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came: the answer's text (thinking left out), its account, and why it ended."""
+    """What came: the answer's text (thinking left out), what it cost, if that is known, and why it ended."""
 
     text: str
-    usage: Usage | None
+    cost: Cost | None
     reason: str
-    seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """A loaded model. `load_time` is in seconds, from the command to being ready."""
+class Session(Protocol):
+    """A model, ready to answer. `card` says what it is."""
 
     name: str
-    backend: LocalBackend | ComposedBackend
-    info: EngineInfo
-    load_time: float
+    card: Card
 
     @property
-    def processor(self) -> Processor:
-        """The model's tokenizer, templates and parsers."""
-        return self.backend.processor
+    def parameters(self) -> frozenset[str]:
+        """The names of the parameters that it takes, Ollama's where it has one."""
+        ...
 
     @property
-    def draws(self) -> bool:
-        """Whether the model gives pictures and nothing else."""
-        return self.info.outputs == ("image",)
+    def modalities(self) -> frozenset[str]:
+        """What it takes besides text."""
+        ...
 
-    async def ask(self, prompt: Prompt, manner: Manner, printer: Printer) -> Answer:
-        """Answer and print while it comes. Cancelling the task ends the answer. Raises TuttiError."""
-        start = time.monotonic()
-        part = prompt[0]
-        speech = None if manner.speak is None else SpeechFile(manner.speak)
-        chat = part if isinstance(part, Chat) else Chat(())
-        parser = self.processor.output_parser(chat) if isinstance(part, Chat) else None
-        said: list[str] = []
-        usage, reason = None, "cancelled"
-        keep_special = parser is not None and parser.needs_special_tokens
-        request = self._request(prompt, manner, keep_special=keep_special)
-        async with aclosing(self._events(request, chat)) as events:
-            async for event in events:
-                match event:
-                    case TextDelta():
-                        deltas = [event.text] if parser is None else parser.push(event.text)
-                        _show(deltas, printer, said)
-                    case AudioDelta() if speech is not None:
-                        speech.add(event)
-                    case Usage():
-                        usage = event
-                    case Failed():
-                        raise event.error.error()
-                    case Done():
-                        reason = event.reason
-        if parser is not None:
-            _show(parser.finish(), printer, said)
-        if speech is not None:
-            speech.close()
-        return Answer("".join(said), usage, reason, time.monotonic() - start)
+    @property
+    def voices(self) -> tuple[str, ...]:
+        """Who may speak its answers; nobody, where they cannot be spoken."""
+        ...
 
-    async def _events(self, request: Request, chat: Chat) -> AsyncGenerator[Event, None]:
-        """The answer's events; before the first one, media that take a while are named."""
-        with waiting(chat.messages) as sign:
-            async with aclosing(self.backend.generate(request)) as events:
-                async for event in events:
-                    if sign is not None:
-                        sign.end()
-                    yield event
+    async def ask(self, messages: Sequence[Message], manner: Manner, printer: Printer) -> Answer:
+        """The answer to the last message, printed while it comes. Cancelling the task ends it. Raises TuttiError."""
+        ...
 
-    def message(self, text: str) -> dict[str, Any]:
-        """What a person typed, with the files it names. Raises InvalidRequest on those the model cannot take."""
-        return {"role": "user", "content": content_of(text, self.processor.modalities)}
+    async def other(self, name: str) -> Session:
+        """The model called `name` in the place of this one, which is closed. Raises ModelNotFound, TuttiError."""
+        ...
 
-    def chat(self, messages: list[dict[str, Any]], manner: Manner) -> Prompt:
-        """The prompt for `messages`; a base model, which has no chat template, gets the last one as it stands."""
-        media = media_in(messages)
-        if not self.processor.has_chat_template:
-            if media:
-                raise InvalidRequest(
-                    "this model has no chat template, so there is no place for media in its prompt"
-                )
-            return (Text(messages[-1]["content"]),)
-        if manner.system:
-            messages = [{"role": "system", "content": manner.system}, *messages]
-        return (Chat(tuple(messages), template_kwargs=manner.template_kwargs()), *media)
+    async def save(self, name: str, messages: Sequence[Message], manner: Manner) -> None:
+        """Make a model `name` that begins where this conversation is. Raises InvalidModelName, TuttiError."""
+        ...
 
-    def _request(self, prompt: Prompt, manner: Manner, *, keep_special: bool) -> Request:
-        chosen = {"max_tokens": None, **self.processor.generation_defaults, **manner.parameters}
-        sampling = SamplingParams(
-            **chosen, skip_special_tokens=not keep_special, structured_outputs=manner.form
-        )
-        return Request(
-            id=uuid.uuid4().hex,
-            parts=prompt,
-            sampling=sampling,
-            modalities=("text",) if manner.speak is None else ("text", "audio"),
-            voice=manner.voice,
-            model=self.name,
-            arrival=time.time(),
-        )
+    async def stored(self) -> str:
+        """The table of the models that `other` may be asked for. Raises TuttiError."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the session holds."""
+        ...
 
 
-def _show(deltas: list[Any], printer: Printer, said: list[str]) -> None:
-    """Print what a parser made of the text; `said` collects the answer itself."""
-    from tutti.models.parsers.base import ContentDelta, ReasoningDelta, ToolCallDelta
-
-    for delta in deltas:
-        if isinstance(delta, str):
-            printer.answer(delta)
-            said.append(delta)
-        elif isinstance(delta, ContentDelta):
-            printer.answer(delta.text)
-            said.append(delta.text)
-        elif isinstance(delta, ReasoningDelta):
-            printer.thinking(delta.text)
-        elif isinstance(delta, ToolCallDelta):  # nobody here calls tools: it is shown as it stands
-            printer.answer(f"{delta.name} " if delta.name is not None else delta.arguments)
+def message_of(text: str, session: Session) -> Message:
+    """What a person typed, with the files it names, which are told. Raises InvalidRequest on those it cannot take."""
+    message = {"role": "user", "content": content_of(text, session.modalities)}
+    for part in message["content"] if media_in([message]) else ():
+        if "media" in part:
+            print(f"Added {part['type']} '{part['path']}'", file=sys.stderr)
+    return message
 
 
-@asynccontextmanager
-async def open_session(options: EngineOptions) -> AsyncIterator[Session]:
-    """Load a model into this process. Raises the TuttiError that keeps it from loading."""
-    start = time.monotonic()
-    name = options.served_model_name[0]
-    with spinner(f"loading {name}"):
-        llm = await open_llm(options, in_process=True)
-    async with llm:
-        yield Session(name, llm.backend, llm.info, time.monotonic() - start)
+async def answer_to(
+    session: Session,
+    messages: Sequence[Message],
+    manner: Manner,
+    watch: Callable[[asyncio.Task[Answer]], AbstractContextManager[object]],
+) -> Answer | None:
+    """The answer, printed while it comes; None when who `watch`es the task interrupted it. Raises TuttiError."""
+    from tutti.cli.printer import terminal_printer
 
-
-async def open_llm(options: EngineOptions, *, in_process: bool) -> AsyncLLM:
-    """The model that `options` describe, ready to answer. The parts of a graph by file are processes anyhow."""
-    from tutti.llm.stream import AsyncLLM
-
-    named = msgspec.structs.asdict(options)
-    name = named.pop("model")
-    return await AsyncLLM.open(name, in_process=in_process and not is_composition(name), **named)
+    printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
+    task = asyncio.ensure_future(session.ask(messages, manner, printer))
+    try:
+        with watch(task):
+            answer = await task
+    except asyncio.CancelledError:
+        printer.end()
+        return None
+    except BaseException:
+        if printer.used:
+            printer.end()
+        raise
+    printer.end()
+    return answer
 
 
 @contextmanager
@@ -198,24 +140,30 @@ def spinner(text: str) -> AbstractContextManager[object]:
     return Console(stderr=True).status(text)
 
 
-def print_statistics(answer: Answer, load_time: float, out: TextIO) -> None:
-    """What the answer cost, in Ollama's form."""
-    usage = answer.usage
-    if usage is None:
+def print_statistics(cost: Cost | None, out: TextIO) -> None:
+    """What an answer cost, in Ollama's form; what is not known is left out."""
+    if cost is None:
         return
-    prefill, decode = usage.prefill_time, usage.decode_time
     rows = [
-        ("total duration:", _duration(answer.seconds)),
-        ("load duration:", _duration(load_time)),
-        ("prompt eval count:", f"{usage.prompt_tokens} token(s)"),
-        ("prompt eval duration:", _duration(prefill)),
-        ("prompt eval rate:", f"{usage.prompt_tokens / prefill if prefill else 0:.2f} tokens/s"),
-        ("eval count:", f"{usage.completion_tokens} token(s)"),
-        ("eval duration:", _duration(decode)),
-        ("eval rate:", f"{(usage.completion_tokens - 1) / decode if decode else 0:.2f} tokens/s"),
+        ("total duration:", _duration(cost.total) if cost.total else ""),
+        ("load duration:", _duration(cost.load) if cost.load else ""),
+        ("prompt eval count:", _tokens(cost.prompt_tokens)),
+        ("prompt eval duration:", _duration(cost.prefill) if cost.prefill else ""),
+        ("prompt eval rate:", _rate(cost.prompt_tokens, cost.prefill)),
+        ("eval count:", _tokens(cost.tokens)),
+        ("eval duration:", _duration(cost.decode) if cost.decode else ""),
+        ("eval rate:", _rate(cost.tokens, cost.decode)),
     ]
-    out.write("".join(f"{name:<22}{value}\n" for name, value in rows))
+    out.write("".join(f"{name:<22}{value}\n" for name, value in rows if value))
     out.flush()
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token(s)" if count else ""
+
+
+def _rate(count: int, seconds: float) -> str:
+    return f"{count / seconds:.2f} tokens/s" if seconds else ""
 
 
 def _duration(seconds: float) -> str:

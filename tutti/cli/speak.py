@@ -21,7 +21,7 @@ from tutti.request import Request, SamplingParams, Script
 from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
-    from tutti.cli.session import Session
+    from tutti.llm.stream import AsyncLLM
 
 Sounds = AsyncGenerator[AudioDelta, None]
 
@@ -81,11 +81,14 @@ async def _speak(
     options: EngineOptions, request: Request, to: Path | BinaryIO, format: str, speed: float
 ) -> int:
     """Load the model and have `request` spoken into `to`; the exit code."""
-    from tutti.cli.session import interrupts, open_session
+    from tutti.cli.local import open_llm
+    from tutti.cli.session import interrupts, spinner
 
-    async with open_session(options) as session:
+    with spinner(f"loading {options.served_model_name[0]}"):
+        llm = await open_llm(options, in_process=True)
+    async with llm:
         into = _into_file if isinstance(to, Path) else _into_pipe
-        work = asyncio.ensure_future(into(_sounds(session, request), to, format, speed))
+        work = asyncio.ensure_future(into(_sounds(llm, request), to, format, speed))
         try:
             with interrupts(work):
                 await work
@@ -116,10 +119,10 @@ async def _into_pipe(sounds: Sounds, pipe: Any, format: str, speed: float) -> No
     pipe.flush()
 
 
-async def _sounds(session: Session, request: Request) -> Sounds:
+async def _sounds(llm: AsyncLLM, request: Request) -> Sounds:
     """The sound of the whole text. Raises what ends it early."""
-    for reading in session.processor.readings(request, session.info.context):
-        async with aclosing(session.backend.generate(reading)) as events:
+    for reading in llm.backend.processor.readings(request, llm.info.context):
+        async with aclosing(llm.backend.generate(reading)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()

@@ -16,6 +16,11 @@ def list_models(
     prefix: Annotated[str, typer.Argument(help="Only models whose names begin so.", show_default=False)] = "",
 ) -> None:
     """List the models of the store."""
+    print(listed(prefix))
+
+
+def listed(prefix: str = "") -> str:
+    """The table of the store's models whose names begin with `prefix`."""
     from tutti.cli.wording import ago, size_of, table
     from tutti.hub.store import open_store
 
@@ -30,7 +35,7 @@ def list_models(
         for entry in open_store().entries()
         if str(entry.name).lower().startswith(prefix.lower())
     ]
-    print(table(("NAME", "ID", "SIZE", "MODIFIED"), rows))
+    return table(("NAME", "ID", "SIZE", "MODIFIED"), rows)
 
 
 def copy(
@@ -62,10 +67,21 @@ def create(
         str | None,
         typer.Option("--file", "-f", help="The Modelfile (default: Modelfile); -: what is piped in."),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option(
+            "--quantize",
+            "-q",
+            metavar="TYPE",
+            help="Keep it in fewer bits: q4_K_M, q8_0, ... (see quantize).",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Make a model of a Modelfile."""
-    from tutti.cli.gguf_header import describe
     from tutti.cli.transfers import follow
+    from tutti.formats.gguf.header import describe
+    from tutti.formats.gguf.quantizing import quantizer
     from tutti.hub.create import create
     from tutti.hub.modelfile import read_modelfile
     from tutti.hub.store import open_store
@@ -80,4 +96,6 @@ def create(
             )
             raise ConfigError(missing)
         data, folder = path.read_bytes(), path.parent
-    follow(create(open_store(), model, read_modelfile(data), describe, folder=folder))
+    smaller = None if quantize is None else quantizer(quantize)
+    modelfile = read_modelfile(data)
+    follow(create(open_store(), model, modelfile, describe, folder=folder, quantizer=smaller))

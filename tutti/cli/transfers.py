@@ -72,8 +72,8 @@ def follow(work: AsyncGenerator[Progress, None]) -> None:
 
 def _pull(store: Store, model: str, name: str | None, options: Options) -> AsyncGenerator[Progress, None]:
     """What pulls `model`, whatever it is."""
-    from tutti.cli.gguf_header import describe
     from tutti.errors import ConfigError
+    from tutti.formats.gguf.header import describe
     from tutti.hub.create import create, pull_gguf
     from tutti.hub.modelfile import Command, Modelfile
     from tutti.hub.names import name_for_file, parse_name

@@ -22,6 +22,7 @@ class Ignored:
 
 
 _ONE_DEVICE = "one device serves the model"
+_BY_FILES = "a model's files say what it gives"
 _LATER = "not there yet; the answers are the same without it"
 
 IGNORED: dict[str, Ignored] = {
@@ -55,8 +56,9 @@ IGNORED: dict[str, Ignored] = {
     "kv-cache-dtype": Ignored("the KV cache has the model's type", harmless=("auto",)),
     "tokenizer-mode": Ignored("tokenizer.json is read", harmless=("auto", "hf", "fast")),
     "model-impl": Ignored("chosen by the architecture", harmless=("auto",)),
-    "runner": Ignored("the model generates", harmless=("auto", "generate")),
-    "task": Ignored("the model generates", harmless=("auto", "generate")),
+    "runner": Ignored(_BY_FILES, harmless=("auto", "generate", "pooling")),
+    "task": Ignored(_BY_FILES, harmless=("auto", "generate", "embed", "embedding", "score", "classify")),
+    "convert": Ignored(_BY_FILES, harmless=("auto", "none")),
     "attention-backend": Ignored("chosen by the device"),
     "guided-decoding-backend": Ignored("grammars are compiled by xgrammar"),
     "structured-outputs-config": Ignored("grammars are compiled by xgrammar"),

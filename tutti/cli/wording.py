@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 _GAP = "    "
+_AGES = 21  # years, which nobody waits for
 
 
 def size_of(number: int) -> str:
@@ -57,3 +58,17 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         _GAP.join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def section(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """A heading with a table of its own, as `show` prints them; rows may differ in length."""
+    most = max((len(row) for row in rows), default=0)
+    lines = table((), [(*row, *[""] * (most - len(row))) for row in rows]).splitlines() if rows else []
+    return "\n".join([f"  {title}", *(f"    {line}".rstrip() for line in lines)])
+
+
+def until(moment: float, now: float) -> str:
+    """When a model is dropped: `4 minutes from now`, `Forever`, `Stopping...`. Both in seconds since the epoch."""
+    if moment < now:
+        return "Stopping..."
+    return "Forever" if (moment - now) / (365 * 24 * 3600) >= _AGES else ago(moment, now)

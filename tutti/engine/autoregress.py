@@ -103,7 +103,7 @@ class Autoregress:
         """Queue `request`. Raises InvalidRequest or ContextOverflow when it can never be served."""
         if request.id in self._sequences:
             raise InvalidRequest(f"a request with id {request.id!r} is being served already", param="id")
-        keys = [key for key in (request.cache_salt, request.adapter) if key]
+        keys = _cache_keys(request)
         sampling = request.stage_sampling.get(self.name, request.sampling)
         inputs = {number: part for number, part in enumerate(request.parts) if isinstance(part, MediaInput)}
         media = MediaRows(inputs)
@@ -123,7 +123,8 @@ class Autoregress:
             tokens=prompt + reply,
             prompt_length=len(prompt),
             given=bool(reply),
-            limit=min(self.context, len(prompt) + (sampling.max_tokens or self.context)),
+            limit=self.context,
+            most=sampling.max_tokens or self.context,
             chain=self.cache.chain(keys, media.marks),
             order=self._admitted,
             stop_ids=self._stop_ids(sampling),
@@ -133,6 +134,10 @@ class Autoregress:
             wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
+        if request.shift is not None and not isinstance(rows, StreamedRows):
+            sequence.limit = min(self.context, request.context or self.context)
+            # Only tokens that are computed of themselves alone can be computed again at other places.
+            sequence.shifts = rows is None and sequence.places is None and not (reply or sequence.emits)
         sequence.sampler = SamplerState(
             sampling,
             prompt,
@@ -390,11 +395,25 @@ class Autoregress:
             reason, stop = "stop", token if token in sequence.sampling.stop_token_ids else None
         elif sequence.grammar is not None and sequence.grammar.finished:
             reason, stop = "stop", None
+        elif sequence.outputs >= sequence.most:
+            reason, stop = "length", None
         elif len(sequence.tokens) >= sequence.limit:
+            if self._shift(sequence):
+                return None
             reason, stop = "length", None
         else:
             return None
         return _account(sequence, reason, stop)
+
+    def _shift(self, sequence: Sequence) -> bool:
+        """Make room in a full context, if the request wants it; what is kept of the beginning may be cached."""
+        keep = sequence.request.shift
+        if keep is None or not sequence.shifts:
+            return False
+        chain = self.cache.chain(_cache_keys(sequence.request))
+        sequence.shift(min(max(keep, 0), len(sequence.tokens) - 2), chain)
+        self.scheduler.restart(sequence)
+        return True
 
     def _fail(self, sequence: Sequence, error: TuttiError) -> Chunk:
         error.stage = error.stage or self.name
@@ -434,6 +453,11 @@ class Autoregress:
                 f"prompt: token id {wrong} is outside the vocabulary of {vocabulary}", param="prompt"
             )
         check_token_ids(sampling, vocabulary)
+
+
+def _cache_keys(request: Request) -> list[str]:
+    """What decides a request's KV besides its tokens and media."""
+    return [key for key in (request.cache_salt, request.adapter) if key]
 
 
 def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:

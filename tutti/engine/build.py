@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -15,10 +16,12 @@ from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
+from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.models.processor.files import eos_ids
-from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.models.protocols import CausalModel, FollowsRows, TakesAdapters
 from tutti.settings import EngineOptions
 
 
@@ -45,7 +48,10 @@ class Builder:
         self._wake = wake
 
     def once(self, stage: Stage) -> Once:
-        """A stage of one pass; its budget is what the plan counted on. Encoders are never quantized."""
+        """A stage of one pass beside the main one; its budget is what the plan counted on.
+
+        Encoders are never quantized.
+        """
         shape = resolve(stage.describe)(self.checkpoint.config)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
@@ -59,9 +65,7 @@ class Builder:
         """A stage of denoising, with the room that the plan gives it."""
         room = self.plan.drawing
         assert room is not None
-        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization)
-        with torch.inference_mode():
-            model = resolve(stage.build)(self.checkpoint, options)
+        model = self.load(stage, 0)
         fed = any(edge.destination == stage.name for edge in self.graph.edges)
         return Denoise(
             stage.name,
@@ -72,17 +76,37 @@ class Builder:
             fed=fed,
         )
 
+    def pooler(self, stage: Stage) -> Once:
+        """The main stage of a model that makes vectors of text; a step computes as many tokens as one of text would."""
+        model = self.load(stage, self.plan.context)
+        return Once(stage.name, model, budget=self.token_budget, inputs=stage.inputs, players=self._players)
+
+    @property
+    def token_budget(self) -> int:
+        """The most tokens of a step."""
+        return self.options.max_num_batched_tokens or default_token_budget(self.device.type)
+
     def follower(self, stage: Stage) -> Autoregress:
         """An autoregressive stage behind the one that takes text."""
         pool = self.plan.followers[stage.name]
         return self.autoregress(stage, self.load(stage, pool.context), pool.context, pool.blocks)
 
-    def load(self, stage: Stage, context: int) -> CausalModel:
-        """The model of an autoregressive stage, with its weights."""
+    def load(self, stage: Stage, context: int) -> Any:
+        """The model of an autoregressive stage, or of the main one, with its weights."""
         options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
         with torch.inference_mode():
-            model: CausalModel = resolve(stage.build)(self.checkpoint, options)
+            model = resolve(stage.build)(self.checkpoint, options)
+            if stage.output == "text":
+                self._adapt(model)
         return model
+
+    def _adapt(self, model: Any) -> None:
+        """Adds the adapters that the model is served with, to the stage that answers."""
+        for path in self.options.adapters:
+            if not isinstance(model, TakesAdapters):
+                raise ConfigError("this model takes no LoRA adapters", param="adapters")
+            adapter = open_adapter(Path(path), self.checkpoint.config)
+            model.adapt(adapter, getattr(torch, self.plan.dtype))
 
     def autoregress(
         self,
@@ -104,7 +128,7 @@ class Builder:
         scheduler = Scheduler(
             cache,
             max_sequences=min(most or self.options.max_num_seqs, self.options.max_num_seqs),
-            token_budget=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+            token_budget=self.token_budget,
         )
         eos = (
             model.eos_ids

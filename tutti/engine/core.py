@@ -30,8 +30,8 @@ from tutti.engine.machine import peak_memory
 from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.parcels import Begin
-from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
-from tutti.engine.plan import Beside, DrawingRoom, MemoryPlan, default_token_budget
+from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage
+from tutti.engine.plan import Beside, MemoryPlan
 from tutti.engine.planning import (
     available_bytes,
     choose_device,
@@ -46,9 +46,9 @@ from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, ToEngine, Wa
 from tutti.errors import ConfigError, TuttiError
 from tutti.events import ErrorValue, Event
 from tutti.formats.checkpoint import open_checkpoint
-from tutti.formats.shapes import quantization_method, weight_shapes
+from tutti.formats.shapes import weight_shapes
 from tutti.graph import Kind, Stage
-from tutti.models.protocols import CausalModel, FollowsRows
+from tutti.models.protocols import CausalModel, FollowsRows, Pools
 from tutti.models.registry import find_graph
 from tutti.settings import EngineOptions
 from tutti.trace import Trace
@@ -76,7 +76,7 @@ class Engine:
         if options.trust_remote_code:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model)
-        self.graph = find_graph(self.checkpoint.config)
+        self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         away = elsewhere(self.graph, options.placement, str(self.device))
         threads = threads_each(options, [str(self.device), *away])
         if self.device.type == "cpu":
@@ -88,12 +88,13 @@ class Engine:
         self.devices = [
             self._device(plan, away[plan.device], threads, traced is not None) for plan in self.plan.beside
         ]
+        self.runner: Autoregress | Denoise | Once  # the main stage
         self.close = weakref.finalize(self, _close, self.devices)  # ends the devices' processes
         self.players = Players(options.player_clock)
         self.players.watch = self._heard
         try:
             self._build({stage for stages in away.values() for stage in stages}, beside)
-            self._voices = voices_of(self.languages)
+            self._voices = voices_of(self.writers)
             for device in self.devices:
                 self._voices += device.ready().voices
         except BaseException:
@@ -104,12 +105,6 @@ class Engine:
             device.watch = self.loop.tracing.passed
         self._reply = reply
         self.load_time = time.monotonic() - start
-
-    @property
-    def languages(self) -> list[Autoregress]:
-        """The autoregressive stages on this device; none of a graph that draws."""
-        main = [self.runner] if isinstance(self.runner, Autoregress) else []
-        return [*main, *self.followers]
 
     def _device(self, plan: MemoryPlan, stages: Sequence[Stage], threads: int, traced: bool) -> Device:
         """The process that runs `stages` by `plan`; it starts now."""
@@ -124,15 +119,25 @@ class Engine:
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
         main = main_stage(self.graph)
-        self.runner: Autoregress | Denoise
-        if main.kind is Kind.DENOISE:
-            self.runner = self._builder.denoise(main)
-        else:
-            self.runner = self._language(main, beside)
+        self.runner = self._main(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
         self.followers = [self._builder.follower(stage) for stage in followers]
-        encoders = [stage for stage in of_kind(self.graph, Kind.ONCE) if stage not in away]
+        encoders = [stage for stage in encoders_of(self.graph) if stage not in away]
         self.encoders = [self._builder.once(stage) for stage in encoders]
+
+    @property
+    def _reach(self) -> tuple[int, int]:
+        """The context of the main stage, in tokens, and the size of its vocabulary; a denoiser has neither."""
+        if isinstance(self.runner, Denoise):
+            return 0, 0
+        model = self.runner.model
+        assert isinstance(self.runner, Autoregress) or isinstance(model, Pools)
+        return min(self.plan.context, model.context), model.vocab_size
+
+    @property
+    def writers(self) -> list[Autoregress]:
+        """The autoregressive stages on this device, the main one first."""
+        return [one for one in (self.runner, *self.followers) if isinstance(one, Autoregress)]
 
     def _loop(self, emit: Callable[[list[Event]], None], traced: Callable[[Trace], None] | None) -> Loop:
         """The loop over the stages on this device and those away."""
@@ -165,20 +170,23 @@ class Engine:
     def info(self) -> EngineInfo:
         """What is being served."""
         names = self.options.served_model_name or (Path(self.options.model).name,)
-        language = self.runner if isinstance(self.runner, Autoregress) else None
-        drawing = self.plan.drawing or DrawingRoom(0, 0, 0)
+        context, vocabulary = self._reach
         return EngineInfo(
             model=names[0],
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
-            context=self.plan.context,
-            vocab_size=language.model.vocab_size if language else 0,
+            context=context,
+            vocab_size=vocabulary,
             dtype=self.plan.dtype,
             device=str(self.device),
-            max_num_seqs=language.scheduler.max_sequences if language else self.options.max_num_seqs,
-            max_num_batched_tokens=language.scheduler.token_budget if language else drawing.tokens,
+            max_num_seqs=self.writers[0].scheduler.max_sequences
+            if self.writers
+            else self.options.max_num_seqs,
+            max_num_batched_tokens=self.plan.drawing.tokens
+            if self.plan.drawing
+            else self._builder.token_budget,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,
             plan=self.plan.text(),
@@ -188,32 +196,31 @@ class Engine:
             parameters=sum(math.prod(shape) for shape in weight_shapes(self.checkpoint).values()),
             size=self.checkpoint.nbytes,
             memory=self.plan.total,
-            quantization=self.options.quantization or quantization_method(self.checkpoint) or self.plan.dtype,
+            quantization=self.options.quantization or self.checkpoint.quantization or self.plan.dtype,
             fingerprint=self.checkpoint.fingerprint,
         )
 
     def stats(self) -> EngineStats:
         """Gauges of now and counters since the start."""
-        runner, loop = self.runner, self.loop.stats
-        running = {one.id for each in self.languages for one in each.scheduler.running}
-        running |= {id for device in self.devices for id in device.requests if id not in runner}
-        pools = [group.pool for each in self.languages for group in each.cache.groups]
-        language = runner if isinstance(runner, Autoregress) else None
-        drawn = runner if isinstance(runner, Denoise) else None
+        loop, writers, main = self.loop.stats, self.writers, self.runner
+        running = {one.id for each in writers for one in each.scheduler.running}
+        running |= {id for device in self.devices for id in device.requests if id not in writers[0]}
+        pools = [group.pool for each in writers for group in each.cache.groups]
+        caches = [one.cache for one in writers[:1]]
         found = stage_stats(self.graph, self.loop)
         found |= {name: device.stats(name) for device in self.devices for name in device.stages}
         stages = tuple(found[stage.name] for stage in self.graph.stages)
         return EngineStats(
-            running=len(running) + (drawn.running if drawn else 0),
-            waiting=language.scheduler.waiting if language else runner.waiting,
-            kv_usage=language.cache.usage if language else 0.0,
+            running=len(running) + (main.running if isinstance(main, Denoise) else 0),
+            waiting=writers[0].scheduler.waiting if writers else main.waiting,
+            kv_usage=sum(cache.usage for cache in caches),
             blocks_total=sum(pool.usable for pool in pools),
             blocks_free=sum(pool.available for pool in pools),
-            prefix_queries=language.cache.stats.queries if language else 0,
-            prefix_hits=language.cache.stats.hits if language else 0,
-            preemptions=language.scheduler.preemptions if language else 0,
-            prompt_tokens=language.prompt_tokens if language else 0,
-            generation_tokens=language.generation_tokens if language else 0,
+            prefix_queries=sum(cache.stats.queries for cache in caches),
+            prefix_hits=sum(cache.stats.hits for cache in caches),
+            preemptions=sum(one.scheduler.preemptions for one in writers[:1]),
+            prompt_tokens=0 if isinstance(main, Denoise) else main.prompt_tokens,
+            generation_tokens=sum(one.generation_tokens for one in writers[:1]),
             steps=sum(steps.count for steps in loop.steps.values()),
             step_time=sum(steps.time for steps in loop.steps.values()),
             requests=loop.requests,
@@ -228,12 +235,18 @@ class Engine:
 
     def reset_caches(self) -> None:
         """Forget every prefix, and what encoders made of media."""
-        for runner in self.languages:
+        for runner in self.writers:
             runner.cache.reset()
         for once in self.encoders:
             once.kept.clear()
         for device in self.devices:
             device.reset_caches()
+
+    def _main(self, stage: Stage, beside: Sequence[Beside]) -> Autoregress | Denoise | Once:
+        """The main stage: it writes, draws or makes vectors."""
+        if stage.kind is Kind.DENOISE:
+            return self._builder.denoise(stage)
+        return self._builder.pooler(stage) if stage.kind is Kind.ONCE else self._language(stage, beside)
 
     def _language(self, stage: Stage, beside: Sequence[Beside]) -> Autoregress:
         """The main stage; on a GPU, the memory plan is measured with it."""
@@ -249,7 +262,7 @@ class Engine:
         """The plan with the activations measured; the context stays, since the model was built for it."""
         measured = peak_activations(
             model,
-            tokens=self.options.max_num_batched_tokens or default_token_budget(self.device.type),
+            tokens=self._builder.token_budget,
             rows=self.options.max_num_seqs,
             block_size=self.plan.block_size,
             dtype=getattr(torch, self.plan.dtype),

@@ -94,7 +94,7 @@ def _build(
     if begin.device.startswith("cpu"):
         torch.set_num_threads(begin.threads)
     checkpoint = open_checkpoint(begin.options.model)
-    graph = find_graph(checkpoint.config)
+    graph = find_graph(checkpoint.config, checkpoint.path)
     players = Players(begin.options.player_clock)
     wake = functools.partial(inbox.put, Wake())
     builder = Builder(checkpoint, graph, begin.options, begin.plan, torch.device(begin.device), players, wake)

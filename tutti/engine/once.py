@@ -19,9 +19,10 @@ import torch
 from tutti.engine.kept import Kept
 from tutti.engine.players import FILE, Players
 from tutti.engine.stage import nobody
+from tutti.errors import InvalidRequest
 from tutti.graph import Chunk
-from tutti.models.protocols import OnceModel, Splits
-from tutti.request import MediaInput, Part, Request, Text, Tokens
+from tutti.models.protocols import OnceModel, Pools, Splits, Vector
+from tutti.request import MediaInput, Part, PoolingParams, Request, Text, Tokens
 
 _ENOUGH = 4  # items of one request that wait: who makes them rests
 _PATIENCE = 0.1  # seconds after which somebody waits for an item, as for a first token
@@ -35,6 +36,7 @@ class Waiter:
     final: bool
     arrival: float
     part: int | None = None  # of the request, if the item is one
+    pooling: PoolingParams | None = None  # how the item's vector is finished, where the model makes vectors
 
 
 @dataclass(slots=True, eq=False)
@@ -46,6 +48,7 @@ class Work:
     key: str | None = None
     payloads: dict[int, Any] = field(default_factory=dict)
     result: Any = None  # once it is whole
+    begun: float = 0.0  # when its first step began
     served: float = 0.0  # when the last piece was done
 
     @property
@@ -87,6 +90,7 @@ class Once:
         self.inputs = frozenset(inputs)
         self.kept = Kept(keep_bytes)
         self.items = 0
+        self.prompt_tokens = 0  # of the prompts that vectors were made of
         self._players = players or Players()
         self._queue: list[Work] = []
 
@@ -95,9 +99,11 @@ class Once:
         parts = [
             (number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs
         ]
+        self._check(request.pooling)
         now = time.monotonic()
         for number, part in parts:
-            self._find(part).waiters.append(Waiter(request.id, number == parts[-1][0], now, number))
+            last = number == parts[-1][0]
+            self._find(part).waiters.append(Waiter(request.id, last, now, number, request.pooling))
 
     def feed(self, chunk: Chunk) -> None:
         """Queue what an edge brought."""
@@ -142,23 +148,42 @@ class Once:
     def step(self, batch: Sequence[Piece]) -> list[Chunk]:
         """See `stage.Runner`."""
         fresh = [(piece.work, piece.number) for piece in batch if piece.number is not None]
+        now = time.monotonic()
         payloads = self.model.run([work.pieces[number] for work, number in fresh]) if fresh else []
         for (work, number), payload in zip(fresh, payloads, strict=True):
             work.payloads[number] = payload
+            work.begun = work.begun or now
             self._progress(work)
         done = {id(piece.work): piece.work for piece in batch if piece.work.result is not None}
         self._queue = [work for work in self._queue if id(work) not in done]
         return [
-            Chunk(waiter.request_id, self.name, work.result, waiter.final, waiter.part)
+            Chunk(waiter.request_id, self.name, self._payload(work, waiter), waiter.final, waiter.part)
             for work in done.values()
             for waiter in work.waiters
         ]
+
+    def _payload(self, work: Work, waiter: Waiter) -> Any:
+        """What a waiter gets of a work that is done."""
+        if waiter.pooling is None or not isinstance(self.model, Pools):
+            return work.result
+        tokens = sum(map(self.model.cost, work.pieces))
+        self.prompt_tokens += tokens
+        times = (work.begun - waiter.arrival, work.served - work.begun)
+        return Vector(self.model.finish(work.result, waiter.pooling), tokens, *times)
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
         for work in self._queue:
             work.waiters = [waiter for waiter in work.waiters if waiter.request_id != request_id]
         self._queue = [work for work in self._queue if work.waiters]
+
+    def _check(self, wishes: PoolingParams) -> None:
+        """Raises InvalidRequest when the model's vectors cannot be finished so."""
+        if isinstance(self.model, Pools) and (wishes.dimensions or 0) > self.model.width:
+            raise InvalidRequest(
+                f"dimensions is {wishes.dimensions}, but the model's vectors have {self.model.width} numbers",
+                param="dimensions",
+            )
 
     # --- works --------------------------------------------------------------------------------------------------
 

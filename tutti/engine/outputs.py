@@ -6,11 +6,11 @@ from functools import singledispatch
 from typing import Any
 
 from tutti.engine.stage import TokenOutput
-from tutti.events import AudioDelta, Event, ImageDone, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Embedding, Event, ImageDone, PromptLogprobs, TextDelta, Usage
 from tutti.graph import Chunk
 from tutti.media.image import write_png
 from tutti.media.pcm import to_pcm16
-from tutti.models.protocols import Picture, Sound
+from tutti.models.protocols import Picture, Sound, Vector
 
 
 def events_of(chunk: Chunk) -> list[Event]:
@@ -32,6 +32,12 @@ def _(payload: Sound, chunk: Chunk) -> list[Event]:
 @_encode.register
 def _(payload: Picture, chunk: Chunk) -> list[Event]:
     return [ImageDone(chunk.request, write_png(payload.pixels, payload.note), payload.preview)]
+
+
+@_encode.register
+def _(payload: Vector, chunk: Chunk) -> list[Event]:
+    usage = Usage(chunk.request, payload.tokens, 0, 0, payload.queue_time, payload.time)
+    return [Embedding(chunk.request, tuple(payload.values.tolist())), usage]
 
 
 @_encode.register

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from tutti.errors import ConfigError
 from tutti.graph import Graph, Kind, Stage
+from tutti.request import POOLED
 
 
 def parse_placement(words: list[str]) -> dict[str, str]:
@@ -63,10 +64,13 @@ def elsewhere(graph: Graph, placement: Mapping[str, str], main: str) -> dict[str
 
 
 def main_stage(graph: Graph) -> Stage:
-    """The autoregressive stage that takes text, or the only one there is; of a graph without language, the denoiser.
+    """The autoregressive stage that takes text, or the only one there is; without any, the denoiser, or the stage that
+    makes vectors.
 
     Raises ConfigError when the graph is not of a kind that is served.
     """
+    if len(graph.stages) == 1 and graph.stages[0].output in POOLED:
+        return graph.stages[0]
     steps = of_kind(graph, Kind.AUTOREGRESS)
     found = [stage for stage in steps if "text" in stage.inputs] or steps or of_kind(graph, Kind.DENOISE)
     if len(found) != 1 or (steps and of_kind(graph, Kind.DENOISE)):
@@ -80,6 +84,12 @@ def followers_of(graph: Graph) -> list[Stage]:
     """The autoregressive stages behind the main one."""
     main = main_stage(graph)
     return [stage for stage in of_kind(graph, Kind.AUTOREGRESS) if stage is not main]
+
+
+def encoders_of(graph: Graph) -> list[Stage]:
+    """The stages of one pass beside the main one."""
+    main = main_stage(graph)
+    return [stage for stage in of_kind(graph, Kind.ONCE) if stage is not main]
 
 
 def of_kind(graph: Graph, kind: Kind) -> list[Stage]:

@@ -15,10 +15,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 from tutti.errors import OutOfMemory
 from tutti.formats.checkpoint import Checkpoint
-from tutti.formats.shapes import weight_shapes
+from tutti.formats.lora import adapter_bytes
+from tutti.formats.shapes import kept_bytes, weight_shapes
 from tutti.graph import KVGroup, StageShape
 from tutti.settings import EngineOptions, format_size
 
@@ -201,7 +203,7 @@ def make_plan(
     }
     rows = (
         *fixed,
-        _kv_row("KV cache", blocks, shape.groups, options.block_size, item),
+        *([_kv_row("KV cache", blocks, shape.groups, options.block_size, item)] if shape.groups else []),
         *(
             _kv_row(f"KV of {name}", following[name].blocks, one.groups, options.block_size, item)
             for name, one in own.items()
@@ -387,15 +389,20 @@ def _fixed_rows(
     """What is needed before the first token is cached, less the weights that are on devices `beside`."""
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
+    if not shape.groups:  # nothing is cached, so a prompt is computed in one step, however long
+        chunk = max(chunk, min(options.max_model_len or shape.context, shape.context))
     activations = activation_bytes(shape, chunk, options.max_num_seqs, item) if measured is None else measured
     how = "estimated" if measured is None else "measured"
-    note = f"{options.quantization} matrices, {dtype} elsewhere" if options.quantization else dtype
+    form = options.quantization or checkpoint.quantization
+    note = f"{form} matrices, {dtype} elsewhere" if form else dtype
     weights = weight_bytes(checkpoint, options.quantization, item, device)
     weights -= sum(
         weight_bytes(checkpoint, options.quantization, item, device, one.weights) for one in beside
     )
+    adapters = sum(adapter_bytes(Path(path)) for path in options.adapters)
     return [
         Row("weights", weights, note),
+        *([Row("adapters", adapters * 2, "at most")] if adapters else []),
         Row("activations", activations, f"{chunk} tokens a step, {how}"),
         Row("runtime", RUNTIME_BYTES if device == "cpu" else 0, "interpreter and libraries"),
     ]
@@ -441,24 +448,28 @@ def weight_bytes(
     device: str,
     beginnings: tuple[str, ...] = ("",),
 ) -> int:
-    """Bytes the weights take once loaded: each tensor in the activations' type, matrices in 8 bits if asked.
+    """Bytes the weights take once loaded: as they are kept where they stay quantized, others in the activations' type.
 
-    Counted are tensors whose names begin so. A tied embedding serves as table and, on the CPU, as a packed copy for the
-    head.
+    Matrices take 8 bits if asked. Counted are tensors whose names begin so. A tied embedding serves as table and, on
+    the CPU, as a packed copy for the head; one that stays quantized is both at once.
     """
     total = 0
     for name, shape in weight_shapes(checkpoint).items():
         if not name.startswith(beginnings):
             continue
+        kept = kept_bytes(checkpoint, name)
         matrix = len(shape) > 1 and "embed" not in name
         if quantization == "int8" and matrix:
             total += prod(shape) + 8 * prod(shape[:-1])
         else:
-            total += prod(shape) * item
+            total += prod(shape) * item if kept is None else kept
     tied = checkpoint.config.get("tie_word_embeddings", False) and "lm_head.weight" not in checkpoint.tensors
     if tied and device == "cpu" and "" in beginnings:
-        table = _largest_embedding(checkpoint)
-        total += table if quantization == "int8" else table * item
+        name, table = _largest_embedding(checkpoint)
+        if quantization == "int8":
+            total += table
+        elif not name or kept_bytes(checkpoint, name) is None:
+            total += table * item
     return total
 
 
@@ -469,8 +480,10 @@ def activation_bytes(shape: StageShape, tokens: int, sequences: int, item: int) 
     return layer + logits
 
 
-def _largest_embedding(checkpoint: Checkpoint) -> int:
-    return max((prod(info.shape) for name, info in checkpoint.tensors.items() if "embed" in name), default=0)
+def _largest_embedding(checkpoint: Checkpoint) -> tuple[str, int]:
+    """The name of the largest table of embeddings and its numbers; "" and 0 where there is none."""
+    sizes = ((name, prod(info.shape)) for name, info in checkpoint.tensors.items() if "embed" in name)
+    return max(sizes, key=lambda one: one[1], default=("", 0))
 
 
 def compute_dtype(wanted: str, config: Mapping[str, object], device: str, native_bf16: bool) -> str:

@@ -9,7 +9,7 @@ import torch
 
 from tutti.engine.machine import available_memory, usable_cores
 from tutti.engine.picture_plan import make_picture_plan
-from tutti.engine.placement import elsewhere, followers_of, main_stage, of_kind
+from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, of_kind
 from tutti.engine.plan import Beside, MemoryPlan, compute_dtype, make_plan, require
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
@@ -56,7 +56,7 @@ def sketch_plan(
     shape = resolve(main.describe)(checkpoint.config)
     away = {stage for stages in elsewhere(graph, options.placement, str(device)).values() for stage in stages}
     encoders = [
-        resolve(stage.describe)(checkpoint.config) for stage in of_kind(graph, Kind.ONCE) if stage not in away
+        resolve(stage.describe)(checkpoint.config) for stage in encoders_of(graph) if stage not in away
     ]
     followers = {
         stage.name: resolve(stage.describe)(checkpoint.config)

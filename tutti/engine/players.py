@@ -1,9 +1,9 @@
 """The players' clocks: when each listener of a stream of sound would hear it stop.
 
 A player starts with the first sound it gets and then plays one second a second. What was delivered to it, and when it
-started, say when it runs dry: that is the deadline of every stage that works for this listener. A request whose sound
-nobody listens to as it comes (a file) has no clock: it is throughput work. A request's own `deadline` says when its
-first sound is to be heard, where that is after other sound.
+started, say when it runs dry; `AHEAD` of that is the deadline of every stage that works for this listener. A request
+whose sound nobody listens to as it comes (a file) has no clock: it is throughput work. A request's own `deadline` says
+when its first sound is to be heard, where that is after other sound.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from tutti.request import Request
 
 FIRST_SOUND = 0.3  # seconds within which a listener hopes to hear something
+AHEAD = 0.3  # seconds before a player runs dry that what it plays next is due: its making takes some steps
 FILE = 5.0  # seconds that work for a file may rest
 
 
@@ -78,11 +79,11 @@ class Players:
             player.started, player.delivered = dry, 0.0
 
     def deadline(self, request_id: str) -> float | None:
-        """When the request's listener runs dry; None when nobody listens."""
+        """When work for the request's listener is due, which is `AHEAD` of their running dry; None: nobody listens."""
         player = self._players.get(request_id)
         if player is None:
             return None
-        return player.dry if self._clocks else player.due
+        return player.due if player.started is None or not self._clocks else player.dry - AHEAD
 
     def end(self, request_id: str) -> None:
         """The request is over."""

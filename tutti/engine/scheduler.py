@@ -122,12 +122,16 @@ class Scheduler:
         return True
 
     def _preempt(self, victim: Sequence) -> None:
-        self.running.remove(victim)
-        self._give_back(victim)
-        victim.computed = 0
+        self.restart(victim)
         victim.preemptions += 1
         self.preemptions += 1
-        self.add(victim)
+
+    def restart(self, sequence: Sequence) -> None:
+        """Have a running sequence give back its memory and be computed again from its first token on."""
+        self.running.remove(sequence)
+        self._give_back(sequence)
+        sequence.computed = 0
+        self.add(sequence)
 
     def _give_back(self, sequence: Sequence) -> None:
         assert sequence.held is not None
@@ -171,7 +175,7 @@ class Scheduler:
     def _start(self, sequence: Sequence, hit: int, budget: int) -> Scheduled:
         sequence.held = self.books.admit(sequence.chain, sequence.tokens, hit)
         sequence.computed = hit * self.books.block_size
-        if not sequence.preemptions:
+        if not sequence.preemptions and not sequence.dropped:
             sequence.cached = sequence.computed
         sequence.state = State.RUNNING
         self.running.append(sequence)

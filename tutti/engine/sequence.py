@@ -47,10 +47,13 @@ class Sequence:
     sampling: SamplingParams
     tokens: list[int]
     prompt_length: int
-    limit: int  # the most tokens, prompt included
+    limit: int  # the most tokens at a time, prompt included
     chain: HashChain
     order: int  # of arrival, breaks ties
+    most: int = 2**63 - 1  # the most tokens of the output
     stop_ids: frozenset[int] = frozenset()  # ids that end it, EOS included unless ignored
+    shifts: bool = False  # whether it goes on without its older tokens where `limit` is reached
+    dropped: int = 0  # tokens that went so
     given: bool = False  # whether the tokens behind the prompt were given: none is sampled
     sampler: Any = None  # layers.sampling.SamplerState
     grammar: Any = None  # layers.grammar.GrammarState
@@ -124,7 +127,14 @@ class Sequence:
     @property
     def outputs(self) -> int:
         """Tokens generated so far."""
-        return len(self.tokens) - self.prompt_length
+        return len(self.tokens) + self.dropped - self.prompt_length
+
+    def shift(self, keep: int, chain: HashChain) -> None:
+        """Lose the older half of all tokens but the first `keep`; what is left is computed anew, under `chain`."""
+        count = max((len(self.tokens) - keep) // 2, 1)
+        del self.tokens[keep : keep + count]
+        self.dropped += count
+        self.chain = chain
 
     @property
     def rank(self) -> tuple[int, float, int]:

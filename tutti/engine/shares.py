@@ -22,7 +22,7 @@ class Sharer(msgspec.Struct, frozen=True):
     options: EngineOptions
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, tag="question"):
     """`memory` bytes are for all engines together on each device; None: as much as one engine alone would take.
 
     `available` bytes stand for another machine than this one.
@@ -94,11 +94,53 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     error: ErrorValue
 
 
+class Portion(msgspec.Struct, frozen=True, tag="portion"):
+    """What one engine takes that leaves room for others: `memory` bytes for its plan, which uses `total` of them.
+
+    `context` is in tokens; `budget` is what all engines on the device may take together.
+    """
+
+    device: str
+    memory: int
+    total: int
+    context: int
+    budget: int
+    plan: str
+
+
+class Guest(msgspec.Struct, frozen=True, tag="guest"):
+    """Asks for the portion of one engine among others that come and go.
+
+    `budget` bytes are for all of them; None: as much as one engine alone would take now.
+    """
+
+    options: EngineOptions
+    budget: int | None = None
+
+
+async def portion_of(guest: Guest, *, in_process: bool = False) -> Portion:
+    """What one engine among others takes. Asked as in `shares_of`.
+
+    Raises OutOfMemory with the sum, CheckpointError, ConfigError, EngineDied.
+    """
+    answer = await _ask(guest, in_process=in_process)
+    if isinstance(answer, Refused):
+        raise answer.error.error()
+    assert isinstance(answer, Portion)
+    return answer
+
+
 async def shares_of(question: Question, *, in_process: bool = False) -> Shares | Refused:
     """The answer to `question`, from a process of its own unless it is asked for here, where torch is then loaded.
 
     Raises EngineDied when that process gives none.
     """
+    answer = await _ask(question, in_process=in_process)
+    assert not isinstance(answer, Portion)
+    return answer
+
+
+async def _ask(question: Question | Guest, *, in_process: bool) -> Shares | Portion | Refused:
     if in_process:
         return await asyncio.to_thread(_here, question)
     child = await asyncio.create_subprocess_exec(
@@ -116,13 +158,13 @@ async def shares_of(question: Question, *, in_process: bool = False) -> Shares |
             await child.wait()
     if child.returncode:
         raise EngineDied(f"the memory plan was not made (exit code {child.returncode}); see the log above")
-    return msgspec.msgpack.decode(answer, type=Shares | Refused)
+    return msgspec.msgpack.decode(answer, type=Shares | Portion | Refused)
 
 
-def _here(question: Question) -> Shares | Refused:
-    from tutti.engine.sharing import share
+def _here(question: Question | Guest) -> Shares | Portion | Refused:
+    from tutti.engine.sharing import answer
 
-    return share(question)
+    return answer(question)
 
 
 def require(shares: Shares) -> Shares:

@@ -2,6 +2,10 @@
 
 Who says how much it gets, gets it. The others share the rest in proportion to what they need before the first token
 (weights, activations); what one of them cannot use, the others get.
+
+Engines that come and go one by one (`portion`) cannot share what is left, for nobody knows who comes next. Each takes
+what it needs before the first token, and a KV cache of at most a quarter of the whole; of more only where one request
+of the context that was asked for needs more.
 """
 
 from __future__ import annotations
@@ -12,15 +16,54 @@ from dataclasses import replace
 
 import msgspec
 
-from tutti.engine.plan import MemoryPlan, auto_share
+from tutti.engine.placement import main_stage
+from tutti.engine.plan import MemoryPlan, auto_share, require
 from tutti.engine.planning import available_bytes, choose_device, sketch_plan
-from tutti.engine.shares import Device, Question, Refused, Share, Sharer, Shares
+from tutti.engine.shares import Device, Guest, Portion, Question, Refused, Share, Sharer, Shares
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
 from tutti.formats.checkpoint import open_checkpoint
+from tutti.graph import resolve
 from tutti.logs import configure
 from tutti.models.registry import find_graph
 from tutti.settings import read_settings
+
+_CACHED = 4  # the part of all memory that is one guest's KV cache at most
+
+
+def answer(question: Question | Guest) -> Shares | Portion | Refused:
+    """The answer to either question."""
+    if isinstance(question, Question):
+        return share(question)
+    try:
+        return portion(question)
+    except TuttiError as error:
+        return Refused(question.options.model, ErrorValue.of(error))
+
+
+def portion(guest: Guest) -> Portion:
+    """What one engine among others takes. Raises OutOfMemory, CheckpointError, ConfigError."""
+    device = choose_device(guest.options.device)
+    budget = guest.budget or int(available_bytes(device) * auto_share(device.type))
+    checkpoint = open_checkpoint(guest.options.model)
+    graph = find_graph(checkpoint.config)
+    longest = resolve(main_stage(graph).describe)(checkpoint.config).context
+    asked = guest.options.max_model_len
+    options = msgspec.structs.replace(
+        guest.options, max_model_len=None if asked is None else min(asked, longest)
+    )
+
+    def plan(memory: int) -> MemoryPlan:
+        memory = min(memory, budget)
+        wanted = msgspec.structs.replace(options, memory=memory)
+        return sketch_plan(checkpoint, graph, wanted, device, available=budget)
+
+    found = plan(plan(budget).fixed + budget // _CACHED)
+    if not found.fits:
+        found = plan(_with_beside(found, found.total))
+    require(found)
+    total = _with_beside(found, found.total)
+    return Portion(str(device), _with_beside(found, found.budget), total, found.context, budget, found.text())
 
 
 def share(question: Question) -> Shares | Refused:
@@ -60,7 +103,7 @@ class _Planner:
         self.sharer = sharer
         self.device = choose_device(sharer.options.device)
         self.checkpoint = open_checkpoint(sharer.options.model)
-        self.graph = find_graph(self.checkpoint.config)
+        self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         self.available = available
         self.alone = self.plan(sharer.options.memory)
 
@@ -107,8 +150,8 @@ def main() -> None:
     """Answer the question on standard input."""
     settings = read_settings()
     configure(settings.log_level, settings.log_format)
-    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question)
-    sys.stdout.buffer.write(msgspec.msgpack.encode(share(question)))
+    question = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=Question | Guest)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(answer(question)))
     sys.stdout.flush()
 
 

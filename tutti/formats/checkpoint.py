@@ -19,6 +19,8 @@ from tutti.hub.gguf import is_gguf
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tutti.kernels.weights import Weight
+
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -67,6 +69,25 @@ class Checkpoint:
             flat = flat.clone()  # a header of odd length; torch needs aligned elements
         return flat.view(dtype).view(info.shape)
 
+    def weight(self, name: str) -> Weight:
+        """The weight `name` in the canonical form that the kernels take: quantized where the file has it so.
+
+        Raises as `tensor` does.
+        """
+        from tutti.kernels.weights import Dense
+
+        return Dense(self.tensor(name))
+
+    def kept_bytes(self, name: str) -> int | None:
+        """Bytes that the weight `name` takes where it stays quantized; None where it does not."""
+        return None
+
+    @property
+    def quantization(self) -> str | None:
+        """How the weights are quantized, in the words of their format; None where they are not."""
+        quantization = self.config.get("quantization_config")
+        return str(quantization.get("quant_method", "unnamed")) if quantization else None
+
     def release(self, name: str) -> None:
         """Let the pages of `name` leave this process's memory. Its views stay valid: they read the file again."""
         info = self._info(name)
@@ -112,6 +133,11 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
 
         return open_pipeline(path)
     return Checkpoint(path, read_json(path / CONFIG), _tensors(path))
+
+
+def open_weights(path: Path) -> Checkpoint:
+    """The tensors in a directory without a configuration. Raises CheckpointError."""
+    return Checkpoint(path, {}, _tensors(path))
 
 
 def read_json(file: Path) -> dict[str, Any]:

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 BLOCKS, SCALES = "_blocks", "_scales"
 BLOCK = 32  # codes
 TWICE = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)  # 2 * value of each code: whole numbers
-BIAS = 127
 
 
 def shapes(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
@@ -48,16 +47,28 @@ def shapes(tensors: Mapping[str, TensorInfo]) -> dict[str, tuple[int, ...]]:
     return found
 
 
+def kept_bytes(tensors: Mapping[str, TensorInfo], name: str) -> int:
+    """Bytes that the packed weight `name` takes in memory, where each exponent has two."""
+    return tensors[name + BLOCKS].nbytes + 2 * tensors[name + SCALES].nbytes
+
+
 def unpack(blocks: Tensor, scales: Tensor) -> Quantized:
     """The canonical form of one matrix: `blocks` uint8 [out, in / 32, 16], `scales` uint8 [out, in / 32].
 
-    Twice an E2M1 value is a whole number, so that codes become int8 and the scale is half the block's.
+    Twice an E2M1 value is a whole number, so that a table has them and the scale is half the block's.
     """
     import torch
 
     from tutti.kernels.weights import Quantized
 
     values = torch.tensor(TWICE, dtype=torch.int8, device=blocks.device)
-    codes = torch.stack((blocks & 0xF, blocks >> 4), dim=-1).flatten(1)
-    scale = torch.ldexp(torch.ones(scales.shape, device=scales.device), scales.int() - (BIAS + 1))
-    return Quantized(values[codes.int()], scale, None, group_size=BLOCK)
+    return Quantized(blocks.flatten(1), half_power(scales), None, group_size=BLOCK, bits=4, table=values)
+
+
+def half_power(exponents: Tensor) -> Tensor:
+    """2 ** (exponent - 128) for `exponents` uint8, as bfloat16, which has all of them; the first two are subnormal."""
+    import torch
+
+    wide = exponents.int()
+    bits = torch.where(wide < 2, 0x0020 << wide.clamp(max=1), (wide - 1) << 7)
+    return bits.to(torch.int16).view(torch.bfloat16)

@@ -10,12 +10,13 @@ from tutti.formats.checkpoint import Checkpoint
 
 def weight_shapes(checkpoint: Checkpoint) -> Mapping[str, tuple[int, ...]]:
     """The shape of every weight by its plain name, whatever form it is stored in. Raises CheckpointError."""
-    if quantization_method(checkpoint) == "mxfp4":
+    if checkpoint.quantization == "mxfp4":
         return mxfp4.shapes(checkpoint.tensors)
     return {name: info.shape for name, info in checkpoint.tensors.items()}
 
 
-def quantization_method(checkpoint: Checkpoint) -> str | None:
-    """The `quant_method` of a quantized checkpoint, None for one that is not."""
-    quantization = checkpoint.config.get("quantization_config")
-    return str(quantization.get("quant_method", "unnamed")) if quantization else None
+def kept_bytes(checkpoint: Checkpoint, name: str) -> int | None:
+    """Bytes that the weight of this plain name takes where it stays quantized; None where it does not."""
+    if name in checkpoint.tensors:
+        return checkpoint.kept_bytes(name)
+    return mxfp4.kept_bytes(checkpoint.tensors, name)

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from tutti.errors import InvalidRequest
 from tutti.events import Event
 from tutti.gateway.traces import Traces
 from tutti.request import Request
@@ -16,6 +17,9 @@ from tutti.request import Request
 if TYPE_CHECKING:
     from tutti.engine.client import EngineInfo, EngineStats
     from tutti.models.processor import Processor
+
+
+_SAID = {"embedding": "embeddings", "score": "scores"}  # of modalities, in messages
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,14 @@ class BackendModel:
     created: int
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
+
+    def require(self, modality: str) -> None:
+        """Raises InvalidRequest where the model does not give `modality`."""
+        if modality not in self.outputs:
+            given = " and ".join(_SAID.get(output, output) for output in self.outputs)
+            raise InvalidRequest(
+                f"The model {self.name!r} gives {given}, not {_SAID.get(modality, modality)}.", param="model"
+            )
 
 
 class Backend(Protocol):

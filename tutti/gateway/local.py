@@ -21,7 +21,7 @@ from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
-from tutti.request import Chat, Drawing, Media, Request, Script, Text, Tokens
+from tutti.request import POOLED, Chat, Drawing, Insertion, Media, Pair, Request, Script, Text, Tokens
 from tutti.settings import read_settings
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tutti.models.processor import Processor, TextStream
 
 _LONG_PROMPT = 20_000  # characters; tokenizing more than these would hold up other streams
+_CONTEXTS = 10  # as long is an answer at most that goes on in a full context and was given no end
 _TOKENIZERS = 2  # long prompts that are tokenized at a time; the others wait their turn
 
 
@@ -98,6 +99,7 @@ class LocalBackend:
 
     async def prepare(self, request: Request) -> Request:
         """See `Backend`."""
+        self._check_modalities(request)
         return self._fit(await self._tokenize(request, self._context(request)))
 
     def _context(self, request: Request) -> int:
@@ -164,27 +166,45 @@ class LocalBackend:
         wanted = request.sampling.max_tokens
         if prompt == 0:
             raise InvalidRequest("The prompt is empty: give at least one token.", param="prompt")
+        if request.pooled:
+            if prompt > context:
+                raise ContextOverflow(
+                    f"The text has {prompt} tokens, but the model takes {context} tokens. Shorten it, or ask for it "
+                    "to be cut with truncate_prompt_tokens: -1.",
+                    param="input",
+                )
+            return request
         if prompt >= context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens, but the model's context is {context} tokens, output included. "
                 "Shorten the prompt.",
                 param="prompt",
             )
-        if wanted is not None and request.context is not None:
+        if wanted is not None and request.context is not None and request.shift is None:
             wanted = min(wanted, context - prompt)
-        elif wanted is not None and prompt + wanted > context:
+        elif wanted is not None and request.shift is None and prompt + wanted > context:
             raise ContextOverflow(
                 f"The prompt has {prompt} tokens and max_tokens asks for {wanted} more, {prompt + wanted} together, "
                 f"but the model's context is {context} tokens. Shorten the prompt or ask for at most "
                 f"{context - prompt} tokens.",
                 param="max_tokens",
             )
-        if wanted is None:
+        if wanted is None and request.shift is not None:
+            wanted = self._processor.generation_defaults.get("max_tokens", _CONTEXTS * context)
+        elif wanted is None:
             wanted = min(context - prompt, self._processor.generation_defaults.get("max_tokens", context))
         if wanted == request.sampling.max_tokens:
             return request
         sampling = msgspec.structs.replace(request.sampling, max_tokens=wanted)
         return msgspec.structs.replace(request, sampling=sampling)
+
+    def _check_modalities(self, request: Request) -> None:
+        """Raises InvalidRequest where a vector or a score is wanted of a model that has none, or the other way round.
+
+        What else a model may lack, the engine knows by its stages.
+        """
+        if request.pooled or not set(self.info.outputs).isdisjoint(POOLED):
+            self._models[0].require(request.modalities[0])
 
 
 class OutputDecoder:
@@ -266,8 +286,14 @@ def _quick(request: Request) -> bool:
             return False
         if isinstance(part, Text | Script):
             total += len(part.text)
+        elif isinstance(part, Pair):
+            total += len(part.first) + len(part.second)
+        elif isinstance(part, Insertion):
+            if part.go_template is not None:
+                return False
+            total += len(part.prefix) + len(part.suffix)
         elif isinstance(part, Chat):
-            if part.template is not None:
+            if part.template is not None or part.go_template is not None:
                 return False
             total += sum(_content_size(message.get("content")) for message in part.messages)
     return total <= _LONG_PROMPT

@@ -64,9 +64,14 @@ class Histogram:
 
 
 class ModelMetrics:
-    """What has happened to one model's requests since the server started."""
+    """What has happened to one model and its requests since the server started."""
 
     def __init__(self) -> None:
+        self.loads = 0
+        self.load_failures = 0
+        self.load_seconds = 0.0  # of all loads that came to something
+        self.unloads = 0
+        self.evictions = 0  # those of them that made room for another model
         self.prompt_tokens = 0
         self.cached_tokens = 0
         self.generation_tokens = 0

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from tutti.engine.client import EngineClient
 from tutti.engine.local import LocalEngine
 from tutti.engine.process import ProcessEngine
 from tutti.gateway.local import LocalBackend
+from tutti.hub.resolve import stored_model
 from tutti.models.processor import Processor, load_processor
 from tutti.settings import EngineOptions
 
@@ -26,6 +28,14 @@ async def open_local(options: EngineOptions, *, in_process: bool = False) -> Loc
         raise
 
 
+def stored_options(model: str) -> dict[str, Any]:
+    """What a model of the store brings along of `EngineOptions`. Empty for a model of another kind."""
+    stored = stored_model(model)
+    if stored is None:
+        return {}
+    return {"template": stored.prompt_template, "adapters": tuple(map(str, stored.adapters))}
+
+
 def start_engine(options: EngineOptions, *, in_process: bool) -> EngineClient:
     """An engine that begins to load."""
     return LocalEngine(options) if in_process else ProcessEngine(options)
@@ -36,6 +46,7 @@ def processor_of(options: EngineOptions) -> Processor:
     return load_processor(
         options.tokenizer or options.model,
         chat_template=options.chat_template,
+        template=options.template,
         tool_call_parser=options.tool_call_parser,
         reasoning_parser=options.reasoning_parser,
         generation_config=options.generation_config,

@@ -107,5 +107,7 @@ class Traces:
 
 def _operation(request: Request) -> str:
     """What is asked, in OpenTelemetry's words where it has one."""
+    if request.pooled:
+        return "embeddings"
     kinds = {type(part) for part in request.parts}
     return "chat" if Chat in kinds else "speech" if Script in kinds else "text_completion"

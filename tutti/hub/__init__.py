@@ -6,6 +6,6 @@ fill it and send from it; `modelfile` reads and writes Modelfiles. Nothing here 
 """
 
 from tutti.hub.huggingface import cache_folder
-from tutti.hub.resolve import PACKAGED, outline_model, resolve_model
+from tutti.hub.resolve import PACKAGED, outline_model, resolve_model, stored_model
 
-__all__ = ["PACKAGED", "cache_folder", "outline_model", "resolve_model"]
+__all__ = ["PACKAGED", "cache_folder", "outline_model", "resolve_model", "stored_model"]

@@ -1,18 +1,20 @@
 """Creating: a Modelfile's commands become layers, a config and a manifest.
 
 FROM is a model of the store (pulled now if it is not there), a `.gguf` file, a directory with one (or, without any,
-with safetensors: its files become layers that keep their names), or `@sha256:...`, a blob of the store. What a GGUF
-file is, is told by `describe`, which the caller brings: this room reads no formats.
+with safetensors: its files become layers that keep their names), or `@sha256:...`, a blob of the store. Files that a
+client sent before are blobs with names. What a GGUF file is, is told by `describe`, and fewer bits are made by a
+quantizer, both of which the caller brings: this room reads no formats.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -20,13 +22,25 @@ from tutti.errors import InvalidRequest, ModelfileError, ModelNotFound, StoreErr
 from tutti.hub.gguf import is_gguf
 from tutti.hub.huggingface import UNWANTED, WANTED
 from tutti.hub.locks import Lease
-from tutti.hub.manifest import CONFIG_TYPE, IMAGE, Layer, Manifest, check_digest, write_manifest
+from tutti.hub.manifest import (
+    CONFIG_TYPE,
+    IMAGE,
+    Layer,
+    Manifest,
+    check_digest,
+    check_file_name,
+    digest_of,
+    write_manifest,
+)
 from tutti.hub.modelfile import Command, Modelfile
 from tutti.hub.names import ModelName, parse_name
 from tutti.hub.progress import Progress
 from tutti.hub.pull import fetch_file, pull
 from tutti.hub.registry import Options
 from tutti.hub.store import Store
+from tutti.hub.views import show_files
+
+_NO_DIGEST = "0000000000000000000"  # what is not known yet, in Ollama's words
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,20 @@ class Facts:
 
 
 Describe = Callable[[Path], Facts]
+
+
+class Quantizer(Protocol):
+    """Makes fewer bits of a model; `kind` is their type, as `Facts.file_type` says it."""
+
+    @property
+    def kind(self) -> str:
+        """Q4_K_M and the like."""
+
+    def __call__(self, source: Path, target: Path) -> AsyncGenerator[tuple[int, int], None]:
+        """Write the model at `source`, a GGUF file or a directory, to the file `target`.
+
+        Gives (bytes written, bytes in all) as it goes on.
+        """
 
 
 @dataclass(slots=True)
@@ -62,28 +90,41 @@ async def create(
     describe: Describe,
     *,
     folder: Path | None = None,
+    files: Mapping[str, str] | None = None,
+    quantizer: Quantizer | None = None,
     options: Options | None = None,
 ) -> AsyncGenerator[Progress, None]:
     """Make the model `name`. Paths are relative to `folder`; without one, no file of the disk may be named.
 
-    Raises InvalidModelName, ModelfileError, ModelNotFound, CheckpointError (what `describe` says), StoreError, OSError
-    (a file that cannot be read), and what pulling raises.
+    `files` are blobs of the store by the names that they have in the model: GGUF, or a checkpoint of safetensors.
+
+    Raises InvalidModelName, ModelfileError, ModelNotFound, CheckpointError (what `describe` and the quantizer say),
+    StoreError, OSError (a file that cannot be read), and what pulling raises.
     """
-    name = parse_name(name) if isinstance(name, str) else name
+    name = parse_name(name)
     parameters = modelfile.parameters()  # what is wrong there is said before anything is copied
     lease = store.lease()
     try:
         maker = _Maker(store, lease, describe, folder)
-        for command in modelfile.commands:
-            if command.name == "from":
-                source = maker.path(command)
-                if source is None and not command.value.startswith("@"):
-                    async for progress in _present(store, command.value, options):
+        uploaded = maker.uploaded(files or {})
+        for command in modelfile.all("from"):
+            source = maker.path(command)
+            if source is None and not command.value.startswith("@"):
+                async with aclosing(_present(store, command.value, options)) as told:
+                    async for progress in told:
                         yield progress
+            if folder is not None:
                 yield Progress("gathering model components")
-                await asyncio.to_thread(maker.add_source, command, source)
+            await asyncio.to_thread(maker.add_source, command, source)
+        if uploaded:
+            yield Progress("parsing GGUF" if maker.is_gguf(uploaded) else "gathering model components")
+            await asyncio.to_thread(maker.add_files, uploaded)
+        if quantizer is not None:
+            async with aclosing(maker.quantize(quantizer)) as told:
+                async for progress in told:
+                    yield progress
         for layer in await asyncio.to_thread(maker.add_rest, modelfile, parameters):
-            yield Progress(f"using layer {layer.digest}")
+            yield Progress(maker.status(layer))
         yield Progress("writing manifest")
         await asyncio.to_thread(store.write, name, maker.manifest())
     finally:
@@ -98,12 +139,14 @@ async def pull_gguf(
     yield Progress("pulling manifest")
     lease = store.lease()
     try:
-        async for progress in fetch_file(store, url, lease, options):
-            if isinstance(progress, Progress):
-                yield progress
-                continue
-            source = Modelfile((Command("from", f"@{progress.digest}"),))
-            async for made in create(store, name, source, describe):
+        async with aclosing(fetch_file(store, url, lease, options)) as told:
+            async for progress in told:
+                if isinstance(progress, Progress):
+                    yield progress
+                else:
+                    source = Modelfile((Command("from", f"@{progress.digest}"),))
+        async with aclosing(create(store, name, source, describe)) as making:
+            async for made in making:
                 if made.status in ("writing manifest", "success"):
                     yield made
     finally:
@@ -113,9 +156,10 @@ async def pull_gguf(
 async def _present(store: Store, name: str, options: Options | None) -> AsyncGenerator[Progress, None]:
     """Have the model `name` in the store."""
     if store.find(parse_name(name)) is None:
-        async for progress in pull(store, name, options):
-            if progress.status != "success":
-                yield progress
+        async with aclosing(pull(store, name, options)) as told:
+            async for progress in told:
+                if progress.status != "success":
+                    yield progress
 
 
 class _Maker:
@@ -127,6 +171,7 @@ class _Maker:
         self._describe = describe
         self._folder = folder
         self._draft = _Draft()
+        self._made: set[str] = set()  # digests of the small layers that were not here before
 
     def path(self, command: Command) -> Path | None:
         """The file or directory that a command names; None where it names none."""
@@ -151,9 +196,67 @@ class _Maker:
         elif source is not None:
             self._add_gguf(command, self._file(source))
         elif command.value.startswith("@"):
-            self._add_gguf(command, self._blob(command))
+            self._add_gguf(command, self._adopted(command))
         else:
             self._add_model(command.value)
+
+    def uploaded(self, files: Mapping[str, str]) -> dict[str, Layer]:
+        """The blobs that `files` (digests by name) are. Raises InvalidRequest, ModelNotFound."""
+        found = {}
+        for name, digest in sorted(files.items()):
+            try:
+                check_file_name(name)
+            except StoreError as error:
+                raise ModelfileError(f"file path must be relative: {name[:100]}") from error
+            found[name] = self._blob(Command("from", digest))
+        return found
+
+    def is_gguf(self, uploaded: Mapping[str, Layer]) -> bool:
+        """Whether there are GGUF files among these, by their content. Raises ModelfileError on both kinds at once."""
+        found = any(is_gguf(self._store.blob(layer)) for layer in uploaded.values())
+        if found and any(name.endswith(".safetensors") for name in uploaded):
+            raise ModelfileError("mixed model file types: found both gguf and safetensors inputs")
+        return found
+
+    def add_files(self, uploaded: Mapping[str, Layer]) -> None:
+        """What the files bring that a client sent."""
+        if not self.is_gguf(uploaded):
+            self._add_checkpoint(uploaded, "the files")
+            return
+        for name, layer in uploaded.items():
+            self._add_gguf(Command("from", name), layer)
+
+    async def quantize(self, quantizer: Quantizer) -> AsyncGenerator[Progress, None]:
+        """Put the model in fewer bits in the place of the one that is there, if it has not those already."""
+        draft = self._draft
+        models = [layer for layer in draft.layers if layer.kind == "model"]
+        named = [layer for layer in draft.layers if layer.name]
+        before = str(draft.config.get("file_type", ""))
+        if not models and not named:
+            raise ModelfileError("no FROM line names a model")
+        if models and before == quantizer.kind:
+            return
+        status = f"quantizing {before or 'a'} model to {quantizer.kind}"
+        with self._store.workshop() as folder:
+            source = self._store.blob(models[0]) if models else folder / "source"
+            if not models:
+                show_files(self._store, named, source)
+            target = folder / "model.gguf"
+            async with aclosing(quantizer(source, target)) as steps:
+                async for written, total in steps:
+                    yield Progress(status, _NO_DIGEST, total, written)
+            layer = await asyncio.to_thread(self._store.take, target, f"{IMAGE}model", self._lease)
+        rest = [one for one in draft.layers if one not in models[:1] and not one.name]
+        draft.layers = [layer, *rest]
+        facts = self._describe(self._store.blob(layer))
+        draft.config |= _model_config(facts)
+        if named:
+            draft.config["model_families"] = [facts.architecture]
+
+    def status(self, layer: Layer) -> str:
+        """What is said of a layer of the new model."""
+        word = "creating new layer" if layer.digest in self._made else "using existing layer"
+        return f"{word} {layer.digest}"
 
     def add_rest(self, modelfile: Modelfile, parameters: dict[str, Any]) -> list[Layer]:
         """What the other commands bring; all layers then."""
@@ -213,34 +316,51 @@ class _Maker:
         families = [*config.get("model_families", []), facts.architecture]
         config["model_families"] = list(dict.fromkeys(families))
         if kind == "model" and "model_format" not in config:
-            config |= {
-                "model_format": "gguf",
-                "model_family": facts.architecture,
-                "model_type": format_count(facts.parameters),
-                "file_type": facts.file_type,
-            }
+            config |= _model_config(facts)
 
     def _add_adapter(self, command: Command) -> None:
         path = self.path(command)
         if path is None and not command.value.startswith("@"):
             raise _wrong(command, f"there is no file {command.value}")
+        if path is not None and path.is_dir():
+            self._add_adapter_folder(command, path)
+            return
         if path is not None and not path.is_file():
-            raise _wrong(command, f"{path} is no file; an adapter is a GGUF file")
-        layer = self._blob(command) if path is None else self._file(path)
+            raise _wrong(command, f"{path} is no file; an adapter is a GGUF file, or a folder of PEFT's")
+        layer = self._adopted(command) if path is None else self._file(path)
         self._facts(command, layer)
         self._draft.layers.append(Layer(f"{IMAGE}adapter", layer.digest, layer.size))
 
+    def _add_adapter_folder(self, command: Command, source: Path) -> None:
+        """An adapter in PEFT's form: its two files as they are, in a folder of their own."""
+        names = ("adapter_config.json", "adapter_model.safetensors")
+        absent = [name for name in names if not (source / name).is_file()]
+        if absent:
+            raise _wrong(command, f"{source} is no adapter of PEFT's: it has no {' and no '.join(absent)}")
+        number = sum(layer.kind == "adapter" for layer in self._draft.layers)
+        for name in names:
+            layer = self._store.put_file(
+                source / name, f"{IMAGE}adapter", self._lease, f"adapter-{number}/{name}"
+            )
+            self._draft.layers.append(layer)
+
     def _add_directory(self, command: Command, source: Path) -> None:
         """A checkpoint in Hugging Face's form: its files as they are, under their names."""
-        names = sorted(str(path.relative_to(source)) for path in source.rglob("*") if path.is_file())
-        wanted = [name for name in names if _is_checkpoint(name)]
-        if "config.json" not in wanted or not any(name.endswith(".safetensors") for name in wanted):
+        paths = {str(path.relative_to(source)): path for path in source.rglob("*") if path.is_file()}
+        wanted = {name: paths[name] for name in sorted(paths) if _is_checkpoint(name)}
+        if not _is_complete(wanted):
             raise _wrong(command, f"{source} has no GGUF file, and no config.json with *.safetensors")
-        for name in wanted:
+        self._add_checkpoint({name: self._file(path) for name, path in wanted.items()}, str(source))
+
+    def _add_checkpoint(self, files: Mapping[str, Layer], what: str) -> None:
+        """The same of files that are blobs already; `what` they are called in errors."""
+        wanted = {name: layer for name, layer in files.items() if _is_checkpoint(name)}
+        if not _is_complete(wanted):
+            raise ModelfileError(f"{what} are neither GGUF nor a checkpoint: config.json with *.safetensors")
+        for name, layer in wanted.items():
             kind = "tensor" if name.endswith(".safetensors") else "json"
-            layer = self._store.put_file(source / name, IMAGE + kind, self._lease, name)
-            self._draft.layers.append(layer)
-        outline = _object((source / "config.json").read_bytes(), str(source))
+            self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size, name))
+        outline = _object(self._store.read(wanted["config.json"]), what)
         family = str(outline.get("model_type", ""))
         self._draft.config |= {
             "model_format": "safetensors",
@@ -268,24 +388,43 @@ class _Maker:
                 return layer
         return self._store.put_file(path, "", self._lease)
 
+    def _adopted(self, command: Command) -> Layer:
+        """The blob that a command calls by its digest: `@sha256:...`."""
+        return self._blob(replace(command, value=command.value.removeprefix("@")))
+
     def _blob(self, command: Command) -> Layer:
-        """A blob that is called by its digest."""
+        """The blob whose digest is a command's value."""
         try:
-            digest = check_digest(command.value.removeprefix("@"))
+            digest = check_digest(command.value)
         except StoreError as error:
             raise _wrong(command, error.message) from error
         self._store.keep(self._lease, digest)
-        path = self._store.blob_path(digest)
-        if not path.is_file():
+        layer = self._store.find_digest(digest)
+        if layer is None or not self._store.adopt(layer):
             raise ModelNotFound(f"blob {digest} is not in the store")
-        return Layer("", digest, path.stat().st_size)
+        return layer
 
     def _text(self, kind: str, text: str) -> Layer:
-        return self._store.put(text.encode(), IMAGE + kind, self._lease)
+        return self._put(text.encode(), IMAGE + kind)
 
     def _json(self, kind: str, value: Any) -> Layer:
         media_type = kind if "/" in kind else IMAGE + kind
-        return self._store.put(msgspec.json.encode(value, order="sorted"), media_type, self._lease)
+        return self._put(msgspec.json.encode(value, order="sorted"), media_type)
+
+    def _put(self, data: bytes, media_type: str) -> Layer:
+        if self._store.find_digest(digest_of(data)) is None:
+            self._made.add(digest_of(data))
+        return self._store.put(data, media_type, self._lease)
+
+
+def _model_config(facts: Facts) -> dict[str, Any]:
+    """What a GGUF file's facts are in a config."""
+    return {
+        "model_format": "gguf",
+        "model_family": facts.architecture,
+        "model_type": format_count(facts.parameters),
+        "file_type": facts.file_type,
+    }
 
 
 def format_count(number: int) -> str:
@@ -299,6 +438,11 @@ def format_count(number: int) -> str:
 def _is_checkpoint(name: str) -> bool:
     wanted = any(fnmatch(name, pattern) for pattern in WANTED)
     return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
+
+
+def _is_complete(names: Collection[str]) -> bool:
+    """Whether these are enough for a checkpoint."""
+    return "config.json" in names and any(name.endswith(".safetensors") for name in names)
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ class Transfer:
     layer: Layer
     completed: int = 0
     arrived: bool = False  # all of it is here; it may be being checked
-    done: bool = False
 
 
 class _NoRanges(Exception):
@@ -74,7 +74,7 @@ class Downloader:
                     )
                 await asyncio.to_thread(self._store.settle, partial, layer.digest)
                 remove_partial(partial)
-            transfer.completed, transfer.arrived, transfer.done = layer.size, True, True
+            transfer.completed, transfer.arrived = layer.size, True
 
     async def file(self, url: str, partial: Path, transfer: Transfer, tag: str) -> str:
         """Have the file at `url` at `partial`, whole; its digest. The size is `transfer`'s, the version `tag`.
@@ -151,14 +151,25 @@ class Downloader:
         except httpx.HTTPError:
             await flush()  # what came before the cut counts
             raise
+        except asyncio.CancelledError:
+            partial.write(
+                part, bytes(buffer)
+            )  # no thread writes now: what it took is no longer in the buffer
+            raise
 
 
-async def together(work: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """All of `work` at once; the first error ends the others, and is raised as it is."""
+async def together(work: Iterable[Coroutine[Any, Any, None]], at_once: int | None = None) -> None:
+    """All of `work`, as many `at_once` as may be; the first error ends the others, and is raised as it is."""
+    turns = nullcontext() if at_once is None else asyncio.Semaphore(at_once)
+
+    async def in_turn(one: Coroutine[Any, Any, None]) -> None:
+        async with turns:
+            await one
+
     try:
         async with asyncio.TaskGroup() as group:
             for one in work:
-                group.create_task(one)
+                group.create_task(in_turn(one))
     except BaseExceptionGroup as errors:
         raise _first(errors) from None
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from tutti.errors import ModelNotFound, Unauthorized
 from tutti.settings import Settings
@@ -27,9 +28,10 @@ WANTED = (
     "*.tiktoken",
     "spk_dict.pt",
 )
-# Folders hold other forms of the same weights, all but speech_tokenizer (the first two patterns; there is no "but" in
-# patterns); `consolidated` files repeat the sharded ones.
-UNWANTED = ("[!s]*/*", "s[!p]*/*", "consolidated*", "*.gguf", "*.onnx")
+# Folders hold other forms of the same weights, all but speech_tokenizer and those of sentence-transformers' modules,
+# such as 1_Pooling (the first three patterns; there is no "but" in patterns); `consolidated` files repeat the sharded
+# ones.
+UNWANTED = ("[!s0-9]*/*", "s[!p]*/*", "[0-9][!_]*/*", "consolidated*", "*.gguf", "*.onnx")
 # The same of a repository in diffusers' format: the folders of its components, without other forms of their weights.
 # What lies beside model_index.json is a single file for other programs.
 PIPELINE = "model_index.json"
@@ -43,6 +45,22 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
 
     Without a network, a complete snapshot in the cache serves. Raises ModelNotFound or Unauthorized.
     """
+    with _explained(repo, revision, settings):
+        return _snapshot(repo, revision, cache, endpoint=_endpoint(settings), token=settings.hf_token)
+
+
+def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
+    """The snapshot folder of an earlier download, if that is complete. The network is not asked."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return _snapshot(repo, revision, cache, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _snapshot(repo: str, revision: str | None, cache: Path | None, **how: Any) -> Path:
+    """The folder with what is wanted of a repository, of whichever format; `how` it is fetched goes to the library."""
     from huggingface_hub import snapshot_download
 
     def fetch(wanted: Sequence[str], unwanted: Sequence[str]) -> Path:
@@ -51,37 +69,15 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
                 repo,
                 revision=revision,
                 cache_dir=cache,
-                endpoint=_endpoint(settings),
-                token=settings.hf_token,
                 allow_patterns=list(wanted),
                 ignore_patterns=list(unwanted),
+                **how,
             )
         )
 
-    with _explained(repo, revision, settings):
-        if (fetch([PIPELINE], []) / PIPELINE).is_file():
-            return fetch(PIPELINE_WANTED, PIPELINE_UNWANTED)
-        return fetch(WANTED, UNWANTED)
-
-
-def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
-    """The snapshot folder of an earlier download, if that is complete. The network is not asked."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                cache_dir=cache,
-                local_files_only=True,
-                allow_patterns=list(WANTED),
-                ignore_patterns=list(UNWANTED),
-            )
-        )
-    except LocalEntryNotFoundError:
-        return None
+    if (fetch([PIPELINE], []) / PIPELINE).is_file():
+        return fetch(PIPELINE_WANTED, PIPELINE_UNWANTED)
+    return fetch(WANTED, UNWANTED)
 
 
 def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -> Path:

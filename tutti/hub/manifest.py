@@ -37,6 +37,13 @@ def check_digest(text: str) -> str:
     return f"sha256:{match[1]}"
 
 
+def check_file_name(text: str) -> str:
+    """`text`, if a layer's file may be called so: a plain relative path. Raises StoreError."""
+    if _FILE.fullmatch(text) is None:
+        raise StoreError(f"a layer's file cannot be called {text[:100]!r}")
+    return text
+
+
 def digest_of(data: bytes) -> str:
     """The digest of `data`."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
@@ -143,6 +150,5 @@ def write_manifest(config: Layer, layers: Sequence[Layer]) -> Manifest:
 def _layer(entry: _Entry) -> Layer:
     if not 0 <= entry.size <= _MAX_BLOB:
         raise StoreError(f"a layer of {entry.size} bytes cannot be")
-    if entry.name and _FILE.fullmatch(entry.name) is None:
-        raise StoreError(f"a layer's file cannot be called {entry.name[:100]!r}")
-    return Layer(entry.media_type, check_digest(entry.digest), entry.size, entry.name)
+    name = check_file_name(entry.name) if entry.name else ""
+    return Layer(entry.media_type, check_digest(entry.digest), entry.size, name)

@@ -13,6 +13,7 @@ from tutti.errors import StoreError
 from tutti.hub.manifest import Layer
 from tutti.hub.modelfile import Command, Modelfile
 from tutti.hub.store import Entry, Store
+from tutti.hub.views import adapters_of
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,6 +53,14 @@ class StoredModel:
     parameters: Mapping[str, Any]
     messages: tuple[Message, ...]
     licenses: tuple[str, ...]
+
+    @property
+    def prompt_template(self) -> str | None:
+        """The template that prompts the model, in Go's language; None where its file's own does.
+
+        A model with a renderer has a template that says nothing: Ollama prompts it by code of its own.
+        """
+        return self.template if self.template and not self.config.renderer else None
 
     def modelfile(self) -> Modelfile:
         """The Modelfile that makes this model again, on this machine."""
@@ -97,7 +106,7 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
         Config() if manifest.config is None else _decoded(store, manifest.config, Config),
         models[0] if models else None,
         models[1:] + paths("projector"),
-        paths("adapter"),
+        adapters_of(store, entry),
         "".join((texts("template") + texts("prompt"))[-1:]),
         "".join(texts("system")[-1:]),
         parameters,

@@ -61,8 +61,10 @@ class ModelName:
         return self.full.lower()
 
 
-def parse_name(text: str) -> ModelName:
-    """The name that `text` is. Raises InvalidModelName."""
+def parse_name(text: str | ModelName) -> ModelName:
+    """The name that `text` is, or one that was read before. Raises InvalidModelName."""
+    if isinstance(text, ModelName):
+        return text
     scheme, found, rest = text.rpartition("://")
     if found and scheme not in ("http", "https"):
         raise InvalidModelName("invalid model name", param="model")
@@ -75,6 +77,14 @@ def parse_name(text: str) -> ModelName:
     if colon:
         named["tag"] = tag
     return _checked(ModelName(**named, scheme=scheme))
+
+
+def key_of(text: str) -> str:
+    """Equal for texts that name the same model: `Mario`, `mario:latest`. What is no valid name is its own."""
+    try:
+        return parse_name(text).key
+    except InvalidModelName:
+        return text
 
 
 def name_of_path(path: PurePosixPath) -> ModelName | None:

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any
 from urllib.parse import urlsplit
 
-from tutti.errors import InvalidRequest, ModelNotFound, TransferError
+from tutti.errors import ModelNotFound, TransferError
 from tutti.hub.download import Downloader, Transfer, together
 from tutti.hub.locks import Lease, held
 from tutti.hub.manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, read_manifest
 from tutti.hub.names import ModelName, parse_name
 from tutti.hub.partial import completed_of, remove_partial
 from tutti.hub.progress import Progress
-from tutti.hub.registry import Client, Options, read_body, refusal, registry_url
+from tutti.hub.registry import Client, Options, Repository, check_secure, connected, read_body, refusal
 from tutti.hub.store import Store
 
 _TICK = 0.06  # seconds between two looks at how far the blobs are
-_BLOBS = 4  # at once
+AT_ONCE = 4  # blobs that are on their way
 
 
 async def pull(
@@ -33,23 +35,26 @@ async def pull(
     Raises InvalidModelName, InvalidRequest (http that was not allowed), ModelNotFound, Unauthorized, TransferError,
     StoreError.
     """
-    name = parse_name(name) if isinstance(name, str) else name
-    options = options or Options()
+    name = parse_name(name)
     yield Progress("pulling manifest")
-    registry_url(name, options)  # refuses what is not allowed before anything is locked
-    lease = store.lease()
-    try:
-        async with Client(options) as client:
-            manifest = await _manifest(client, name)
+    async with connected(name, options or Options()) as repository:
+        lease = store.lease()
+        try:
+            manifest = await _manifest(repository)
             transfers = [Transfer(layer) for layer in manifest.blobs()]
             store.keep(lease, *(transfer.layer.digest for transfer in transfers))
-            downloads = _download(Downloader(client, store), name, transfers, options)
-            async for progress in followed(downloads, transfers):
-                yield progress
-        yield Progress("writing manifest")
-        await asyncio.to_thread(store.write, name, manifest)
-    finally:
-        lease.release()
+            downloader = Downloader(repository.client, store)
+            downloads = (
+                downloader.blob(repository.url("blobs", transfer.layer.digest), transfer)
+                for transfer in transfers
+            )
+            async with aclosing(followed(together(downloads, AT_ONCE), transfers, "pulling")) as told:
+                async for progress in told:
+                    yield progress
+            yield Progress("writing manifest")
+            await asyncio.to_thread(store.write, name, manifest)
+        finally:
+            lease.release()
     yield Progress("success")
 
 
@@ -61,8 +66,7 @@ async def fetch_file(
     Raises as `pull` does.
     """
     options = options or Options()
-    if urlsplit(url).scheme != "https" and not options.insecure:
-        raise InvalidRequest("insecure protocol http; --insecure allows it")
+    check_secure(urlsplit(url).scheme, options)
     partial = store.root / "blobs" / f"url-{hashlib.sha256(url.encode()).hexdigest()}-partial"
     async with Client(options) as client:
         size, tag = await _head(client, url)
@@ -77,64 +81,54 @@ async def fetch_file(
                 await asyncio.to_thread(store.settle, partial, digest)
                 remove_partial(partial)
                 found.append(Layer("", digest, size))
-                transfer.done = True
 
-        async for progress in followed(asyncio.ensure_future(work()), [transfer]):
-            yield progress
+        async with aclosing(followed(work(), [transfer], "pulling")) as told:
+            async for progress in told:
+                yield progress
     yield found[0]
 
 
 async def followed(
-    work: asyncio.Future[None], transfers: Sequence[Transfer]
+    work: Coroutine[Any, Any, None], transfers: Sequence[Transfer], verb: str
 ) -> AsyncGenerator[Progress, None]:
-    """What `transfers` have to tell while `work` goes on. Raises what `work` raises; ends it when closed."""
+    """What `transfers` have to tell while `work` goes on: `verb` is what it does to them ("pulling").
+
+    Raises what `work` raises; ends it when closed.
+    """
+    task = asyncio.ensure_future(work)
     shown: dict[str, int] = {}
     try:
-        verifying = False
+        verifying = verb != "pulling"
         while True:
-            await asyncio.wait((work,), timeout=_TICK)
-            ended = work.done()
+            await asyncio.wait((task,), timeout=_TICK)
+            ended = task.done()
             for transfer in transfers:
                 layer = transfer.layer
                 if transfer.completed != shown.get(layer.digest, 0) or (ended and layer.digest not in shown):
                     shown[layer.digest] = transfer.completed
-                    yield Progress(f"pulling {layer.short}", layer.digest, layer.size, transfer.completed)
+                    yield Progress(f"{verb} {layer.short}", layer.digest, layer.size, transfer.completed)
             if not verifying and all(transfer.arrived for transfer in transfers):
                 verifying = True
                 yield Progress("verifying sha256 digest")
             if ended:
-                work.result()
+                task.result()
                 return
     finally:
-        if not work.done():
-            work.cancel()
-            await asyncio.wait((work,))
+        if not task.done():
+            task.cancel()
+            await asyncio.wait((task,))
 
 
-def _download(
-    downloader: Downloader, name: ModelName, transfers: Sequence[Transfer], options: Options
-) -> asyncio.Future[None]:
-    """All blobs of a model, some at once, in their order."""
-    turns = asyncio.Semaphore(_BLOBS)
-
-    async def one(transfer: Transfer) -> None:
-        async with turns:
-            url = registry_url(name, options, "blobs", transfer.layer.digest)
-            await downloader.blob(url, transfer)
-
-    return asyncio.ensure_future(together(one(transfer) for transfer in transfers))
-
-
-async def _manifest(client: Client, name: ModelName) -> Manifest:
-    url = registry_url(name, client.options, "manifests", name.tag)
+async def _manifest(repository: Repository) -> Manifest:
+    url = repository.url("manifests", repository.name.tag)
 
     async def get() -> bytes:
-        async with client.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
+        async with repository.client.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
             if response.status_code != 200:
                 raise await refusal(response, "pull model manifest: file does not exist")
             return await read_body(response, MAX_MANIFEST)
 
-    return read_manifest(await client.retried(get))
+    return read_manifest(await repository.client.retried(get))
 
 
 async def _head(client: Client, url: str) -> tuple[int, str]:

@@ -6,22 +6,22 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpx
 
-from tutti.errors import TransferError
+from tutti.errors import ModelNotFound, TransferError
 from tutti.hub.download import Transfer, together
 from tutti.hub.manifest import MANIFEST_TYPE, Layer, Manifest
 from tutti.hub.names import ModelName, parse_name
 from tutti.hub.progress import Progress
-from tutti.hub.pull import followed
-from tutti.hub.registry import Client, Options, Temporary, refusal, registry_url
+from tutti.hub.pull import AT_ONCE, followed
+from tutti.hub.registry import Options, Repository, Temporary, connected, refusal
 from tutti.hub.store import Store
 
 _READ = 1 << 18  # bytes read from the disk at once
-_BLOBS = 4  # at once
 
 
 async def push(
@@ -32,19 +32,20 @@ async def push(
     Raises InvalidModelName, InvalidRequest (http that was not allowed), ModelNotFound, Unauthorized, TransferError,
     StoreError.
     """
-    name = parse_name(name) if isinstance(name, str) else name
-    options = options or Options()
+    name = parse_name(name)
     yield Progress("retrieving manifest")
-    manifest = store.get(name).manifest
-    registry_url(name, options)
+    try:
+        manifest = store.get(name).manifest
+    except ModelNotFound:
+        yield Progress("couldn't retrieve manifest")
+        raise
     transfers = [Transfer(layer) for layer in manifest.blobs()]
-    async with Client(options) as client:
-        pusher = _Pusher(store, client, name)
-        work = asyncio.ensure_future(together(pusher.blob(transfer) for transfer in transfers))
-        async for progress in followed(work, transfers):
-            if progress.digest:
-                short = progress.status.removeprefix("pulling ")
-                yield Progress(f"pushing {short}", progress.digest, progress.total, progress.completed)
+    async with connected(name, options or Options()) as repository:
+        pusher = _Pusher(store, repository)
+        uploads = together((pusher.blob(transfer) for transfer in transfers), AT_ONCE)
+        async with aclosing(followed(uploads, transfers, "pushing")) as told:
+            async for progress in told:
+                yield progress
         yield Progress("pushing manifest")
         await pusher.manifest(manifest)
     yield Progress("success")
@@ -61,25 +62,23 @@ class _Upload:
 class _Pusher:
     """Sends to one repository."""
 
-    def __init__(self, store: Store, client: Client, name: ModelName) -> None:
+    def __init__(self, store: Store, repository: Repository) -> None:
         self._store = store
-        self._client = client
-        self._name = name
-        self._turns = asyncio.Semaphore(_BLOBS)
+        self._repository = repository
+        self._client = repository.client
 
     async def blob(self, transfer: Transfer) -> None:
         """Have a blob at the registry."""
         layer = transfer.layer
-        async with self._turns:
-            if not await self._client.retried(lambda: self._has(layer)):
-                upload = await self._client.retried(lambda: self._begin(layer))
-                if upload is not None:
-                    await self._send(layer, upload, transfer)
-            transfer.completed, transfer.arrived, transfer.done = layer.size, True, True
+        if not await self._client.retried(lambda: self._has(layer)):
+            upload = await self._client.retried(lambda: self._begin(layer))
+            if upload is not None:
+                await self._send(layer, upload, transfer)
+        transfer.completed, transfer.arrived = layer.size, True
 
     async def manifest(self, manifest: Manifest) -> None:
         """Give the registry the manifest, byte for byte."""
-        url = registry_url(self._name, self._client.options, "manifests", self._name.tag)
+        url = self._repository.url("manifests", self._repository.name.tag)
 
         async def put() -> None:
             headers = {"Content-Type": MANIFEST_TYPE}
@@ -89,7 +88,7 @@ class _Pusher:
         await self._client.retried(put)
 
     async def _has(self, layer: Layer) -> bool:
-        url = registry_url(self._name, self._client.options, "blobs", layer.digest)
+        url = self._repository.url("blobs", layer.digest)
         async with self._client.request("HEAD", url) as response:
             if response.status_code not in (200, 404):
                 raise await refusal(response, "")
@@ -97,7 +96,7 @@ class _Pusher:
 
     async def _begin(self, layer: Layer) -> _Upload | None:
         """A new upload; None where the registry found that it has the blob."""
-        url = registry_url(self._name, self._client.options, "blobs", "uploads", "")
+        url = self._repository.url("blobs", "uploads", "")
         async with self._client.request("POST", f"{url}?{urlencode({'digest': layer.digest})}") as response:
             await _taken(response)
             if response.status_code == 201:

@@ -175,12 +175,32 @@ class Client:
         self._tokens[host] = token
 
 
-def registry_url(name: ModelName, options: Options, *path: str) -> str:
-    """The address of something of a model's repository. Raises InvalidRequest on http that was not allowed."""
-    scheme = name.scheme or "https"
-    if scheme == "http" and not options.insecure:
-        raise InvalidRequest("insecure protocol http; --insecure allows it")
-    return "/".join((f"{scheme}://{name.host}/v2/{name.repository}", *path))
+@dataclass(frozen=True, slots=True)
+class Repository:
+    """Where a registry keeps one model."""
+
+    name: ModelName
+    client: Client
+
+    def url(self, *path: str) -> str:
+        """The address of something of the model's."""
+        scheme = self.name.scheme or "https"
+        return "/".join((f"{scheme}://{self.name.host}/v2/{self.name.repository}", *path))
+
+
+@asynccontextmanager
+async def connected(name: ModelName, options: Options) -> AsyncGenerator[Repository, None]:
+    """The repository of the model `name`, with connections to it. Raises InvalidRequest on http that may not be."""
+    if name.scheme == "http":
+        check_secure("http", options)
+    async with Client(options) as client:
+        yield Repository(name, client)
+
+
+def check_secure(scheme: str, options: Options) -> None:
+    """Raises InvalidRequest unless what comes by `scheme` is encrypted, or need not be."""
+    if scheme != "https" and not options.insecure:
+        raise InvalidRequest("insecure protocol http; allow it by --insecure, or by insecure in a request")
 
 
 async def read_body(response: httpx.Response, limit: int) -> bytes:

@@ -13,11 +13,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound
 from tutti.hub.gguf import is_gguf
 from tutti.hub.names import parse_name
 from tutti.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from tutti.hub.model import StoredModel
+    from tutti.hub.store import Entry
 
 # Models that come with the package, by name; each is a folder of tutti/assets.
 PACKAGED = ("pico",)
@@ -41,6 +46,18 @@ def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | 
 
     repo, revision = _hugging_face_id(name)
     return _checked(download(repo, revision, settings, cache))
+
+
+def stored_model(name: str, settings: Settings | None = None) -> StoredModel | None:
+    """What the store says of the model that `name` resolves to; None where it is of another kind.
+
+    Raises StoreError where a blob of it is absent or damaged.
+    """
+    from tutti.hub.model import read_model
+    from tutti.hub.store import open_store
+
+    entry = stored_entry(name, settings)
+    return None if entry is None else read_model(open_store(settings), entry)
 
 
 @contextmanager
@@ -82,20 +99,28 @@ def _local(name: str) -> Path | None:
     return None
 
 
+def stored_entry(name: str, settings: Settings | None = None) -> Entry | None:
+    """The model of the store that `name` means; None where it means something nearer, or nothing of the store."""
+    from tutti.hub.store import open_store
+
+    path = Path(name).expanduser()
+    if name in PACKAGED or (name and path.is_dir()) or path.is_file():
+        return None
+    try:
+        return open_store(settings).find(parse_name(name))
+    except InvalidModelName:
+        return None
+
+
 def _stored(name: str, settings: Settings) -> Path | None:
     """The GGUF file of a model of the store, or a directory of its files; None where the store has no such model."""
     from tutti.hub.store import open_store
     from tutti.hub.views import checkpoint_of
 
-    try:
-        parsed = parse_name(name)
-    except InvalidModelName:
-        return None
-    store = open_store(settings)
-    entry = store.find(parsed)
+    entry = stored_entry(name, settings)
     if entry is None:
         return None
-    path = checkpoint_of(store, entry)
+    path = checkpoint_of(open_store(settings), entry)
     return _checked(path) if path.is_dir() else path
 
 

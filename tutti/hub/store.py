@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from tutti.errors import ModelNotFound, StoreError, TuttiError
+from tutti.errors import ModelNotFound, StoredElsewhere, StoreError, TuttiError
 from tutti.hub.locks import Lease, exclusive, leased
 from tutti.hub.manifest import MAX_SMALL, Layer, Manifest, check_digest, digest_of, read_manifest
 from tutti.hub.names import ModelName, name_of_path, parse_name
@@ -93,7 +93,7 @@ class Store:
 
     def get(self, name: str | ModelName) -> Entry:
         """The model called `name`. Raises InvalidModelName, ModelNotFound, StoreError."""
-        entry = self.find(parse_name(name) if isinstance(name, str) else name)
+        entry = self.find(parse_name(name))
         if entry is None:
             raise ModelNotFound(f"model '{name}' not found")
         return entry
@@ -109,6 +109,15 @@ class Store:
             path = root / "blobs" / file
             if path.is_file() and path.stat().st_size == layer.size:
                 return path
+        return None
+
+    def find_digest(self, digest: str) -> Layer | None:
+        """The blob `digest`, ours or foreign, as a layer of no media type yet; None where it is absent."""
+        file = check_digest(digest).replace(":", "-")
+        for root in self._roots():
+            path = root / "blobs" / file
+            if path.is_file():
+                return Layer("", check_digest(digest), path.stat().st_size)
         return None
 
     def blob(self, layer: Layer) -> Path:
@@ -187,6 +196,16 @@ class Store:
                 self.settle(path, layer.digest)
         return layer
 
+    def take(self, path: Path, media_type: str, lease: Lease) -> Layer:
+        """The file at `path`, which lies on the store's disk, as a blob, which `lease` keeps: it is moved there."""
+        with path.open("rb") as file:
+            digest = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        layer = Layer(media_type, digest, path.stat().st_size)
+        self.keep(lease, digest)
+        if not self.adopt(layer):
+            self.settle(path, digest)
+        return layer
+
     def _copied(self, source: Path, layer: Layer) -> bool:
         """Copy a foreign blob that cannot be linked; False if it is not what its name says."""
         sha = hashlib.sha256()
@@ -213,6 +232,20 @@ class Store:
                     yield file, path
                 finally:
                     path.unlink(missing_ok=True)
+
+    @contextmanager
+    def workshop(self) -> Iterator[Path]:
+        """A folder of our own on the store's disk, which goes with all that is in it."""
+        with writing(self.root):
+            path = self.root / ".tmp" / uuid.uuid4().hex
+            path.mkdir(parents=True)
+            descriptor = os.open(path, os.O_RDONLY)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # as for a file
+            try:
+                yield path
+            finally:
+                shutil.rmtree(path, ignore_errors=True)
+                os.close(descriptor)
 
     def settle(self, path: Path, digest: str) -> None:
         """Make the complete file at `path` the blob `digest`, safely on the disk."""
@@ -261,7 +294,7 @@ class Store:
         entry = self.get(name)
         if entry.foreign:
             root = next(root for root in self.foreign if entry.path.is_relative_to(root))
-            raise StoreError(
+            raise StoredElsewhere(
                 f"model '{name}' lies in Ollama's folder {root}, which is only read: "
                 f"remove it there (ollama rm), or set TUTTI_MODELS={root}"
             )
@@ -292,10 +325,10 @@ class Store:
                 if _is_garbage(path, kept, at_once):
                     freed += path.stat().st_size
                     path.unlink(missing_ok=True)
-            for path in _files(self.root / ".tmp"):
+            for path in (self.root / ".tmp").glob("*"):
                 _remove_abandoned(path)
             for path in (self.root / ".views").glob("*"):
-                if path.name not in views:
+                if path.name.removesuffix("-adapters") not in views:
                     shutil.rmtree(path, ignore_errors=True)
         return freed
 
@@ -401,15 +434,24 @@ def _is_garbage(path: Path, kept: set[str], at_once: set[str]) -> bool:
 
 
 def _remove_abandoned(path: Path) -> None:
-    """Remove a temporary file whose writer is gone. A young one may just be about to be locked."""
-    if time.time() - path.stat().st_mtime < _TEMPORARY_AGE:
-        return
-    with path.open("rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    """Remove a temporary file or folder whose writer is gone. A young one may just be about to be locked."""
+    try:
+        if time.time() - path.stat().st_mtime < _TEMPORARY_AGE:
             return
-        path.unlink(missing_ok=True)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:  # its writer was faster
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tutti.errors import StoreError
 from tutti.hub.locks import exclusive
+from tutti.hub.manifest import Layer
 from tutti.hub.store import Entry, Store, writing
 
 
@@ -20,18 +22,38 @@ def checkpoint_of(store: Store, entry: Entry) -> Path:
     models = entry.manifest.of_kind("model")
     if models:
         return store.blob(models[0])
-    named = [layer for layer in entry.manifest.layers if layer.name]
+    named = [layer for layer in entry.manifest.layers if layer.name and layer.kind != "adapter"]
     if not named:
         raise StoreError(f"model '{entry.name}' has no weights: no layer of its manifest holds any")
-    folder = store.root / ".views" / entry.manifest.digest
+    return _view(store, store.root / ".views" / entry.manifest.digest, named)
+
+
+def adapters_of(store: Store, entry: Entry) -> tuple[Path, ...]:
+    """The adapters of a model: GGUF files, and directories of PEFT's. Raises StoreError where a blob is absent."""
+    layers = entry.manifest.of_kind("adapter")
+    named = [layer for layer in layers if layer.name]
+    found = [store.blob(layer) for layer in layers if not layer.name]
+    if named:
+        folder = _view(store, store.root / ".views" / f"{entry.manifest.digest}-adapters", named)
+        found += [folder / name for name in dict.fromkeys(layer.name.partition("/")[0] for layer in named)]
+    return tuple(found)
+
+
+def _view(store: Store, folder: Path, named: Sequence[Layer]) -> Path:
+    """`folder`, which shows these layers by their names."""
     with exclusive(store.locks / "store"), writing(store.root):
         if not _complete(folder, len(named)):
             shutil.rmtree(folder, ignore_errors=True)
-            for layer in named:
-                link = folder / layer.name
-                link.parent.mkdir(parents=True, exist_ok=True)
-                os.symlink(store.blob(layer).absolute(), link)
+            show_files(store, named, folder)
     return folder
+
+
+def show_files(store: Store, layers: Iterable[Layer], folder: Path) -> None:
+    """Fill `folder` with links to the blobs of `layers`, by the names of their files. Raises StoreError."""
+    for layer in layers:
+        link = folder / layer.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        os.symlink(store.blob(layer).absolute(), link)
 
 
 def _complete(folder: Path, count: int) -> bool:

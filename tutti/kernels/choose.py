@@ -14,10 +14,10 @@ from torch import Tensor
 
 from tutti.kernels import reference, reference_attention
 from tutti.kernels.cpu import native, onednn
-from tutti.kernels.cpu.linear import NativePacker
+from tutti.kernels.cpu.linear import NativePacker, is_grouped
 from tutti.kernels.cpu.ops import TYPES, NativeOperations
-from tutti.kernels.linear import PackedLinear, plain_linear
-from tutti.kernels.weights import Quantized, Weight
+from tutti.kernels.linear import PackedLinear, StackedLinear, plain_linear, quantized_linear
+from tutti.kernels.weights import Quantized, Stacked, Weight
 from tutti.settings import read_settings
 
 Operation = Callable[..., Any]
@@ -69,9 +69,14 @@ def chosen(name: str, x: Tensor) -> Operation:
 
 def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> Packer:
     """What packs `weight` for `device` and activations of `dtype`."""
-    if device.type != "cpu" or dtype not in TYPES:
+    if isinstance(weight, Stacked):
+        return _stacked
+    native = device.type == "cpu" and dtype in TYPES
+    if isinstance(weight, Quantized) and not is_w8a8(weight):
+        return _packer.grouped if native and _packer is not None and is_grouped(weight) else quantized_linear
+    if not native:
         return plain_linear
-    int8 = isinstance(weight, Quantized) and is_w8a8(weight)
+    int8 = isinstance(weight, Quantized)
     if _packer is not None:
         return _packer.int8 if int8 else _packer.dense
     if not torch.backends.mkldnn.is_available() or (dtype == torch.float32 and not int8):
@@ -79,9 +84,22 @@ def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> P
     return onednn.int8_linear if int8 else onednn.linear
 
 
+def _stacked(weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype) -> PackedLinear:
+    """Each part by what packs it."""
+    assert isinstance(weight, Stacked)
+    sizes = [part.shape[0] for part in weight.parts]
+    biases = [None] * len(sizes) if bias is None else bias.split(sizes)
+    return StackedLinear(
+        [
+            linear_packer(part, device, dtype)(part, own, device, dtype)
+            for part, own in zip(weight.parts, biases, strict=True)
+        ]
+    )
+
+
 def is_w8a8(weight: Quantized) -> bool:
     """Whether int8 arithmetic can multiply `weight`: signed, symmetric, one scale per output channel."""
-    symmetric = weight.zero is None and weight.shift is None
+    symmetric = weight.zero is None and weight.plain
     return weight.bits == 8 and weight.q.dtype == torch.int8 and symmetric and weight.per_channel
 
 

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tutti.kernels import PackedLinear, pack_linear, quantize_int8
-from tutti.kernels.weights import Dense, Weight, dequantize
+from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
+from tutti.layers.lora import Addition
 from tutti.layers.parameters import LoadOptions, TensorSpec
 
 
@@ -26,15 +27,17 @@ class Linear:
         self.in_features = in_features
         self.out_features = sum(outs)
         self.quantize = quantize
-        slots = outs if len(outs) > 1 else ()
-        weight = TensorSpec("weight", (self.out_features, in_features), slots)
-        self.specs = (weight, TensorSpec("bias", (self.out_features,), slots)) if bias else (weight,)
+        self.slots = outs if len(outs) > 1 else ()
+        weight = TensorSpec("weight", (self.out_features, in_features), self.slots)
+        self.specs = (weight, TensorSpec("bias", (self.out_features,), self.slots)) if bias else (weight,)
         self.packed: PackedLinear | None = None
+        self.additions: list[Addition] = []  # of adapters
 
     @property
     def nbytes(self) -> int:
         """See `Parameter.nbytes`."""
-        return 0 if self.packed is None else self.packed.bytes
+        packed = 0 if self.packed is None else self.packed.bytes
+        return packed + sum(addition.bytes for addition in self.additions)
 
     def load(self, tensors: Mapping[str, Weight], options: LoadOptions) -> None:
         """Packs `weight` [out, in] and, if there is one, `bias` [out]."""
@@ -52,13 +55,16 @@ class Linear:
     def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """`x` [tokens, in_features] -> [tokens, out_features] in `dtype` (None: x's)."""
         assert self.packed is not None, "weights are not loaded"
-        return self.packed(x, dtype)
+        y = self.packed(x, dtype)
+        for addition in self.additions:
+            addition.add(x, y)
+        return y
 
 
 def _as_int8(weight: Weight) -> Weight:
     """The weight in int8 with one scale per output channel; codes of another form are quantized anew."""
     if isinstance(weight, Dense):
         return quantize_int8(weight)
-    if weight.bits == 8 and weight.per_channel and weight.shift is None:
+    if isinstance(weight, Quantized) and weight.bits == 8 and weight.per_channel and weight.plain:
         return weight
     return quantize_int8(Dense(dequantize(weight)))

@@ -15,12 +15,33 @@ from tutti.errors import InvalidRequest
 from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
 from tutti.gateway.local import OutputDecoder, output_requests
 from tutti.gateway.opening import processor_of
+from tutti.gateway.scoring import Scoring
 from tutti.hub.composition import is_composition
 from tutti.llm.beam import BeamSearchOutput, beam_search
 from tutti.llm.options import engine_options
-from tutti.llm.outputs import CompletionOutput, Logprob, RequestOutput
+from tutti.llm.outputs import (
+    CompletionOutput,
+    EmbeddingOutput,
+    EmbeddingRequestOutput,
+    Logprob,
+    PoolingOutput,
+    PoolingRequestOutput,
+    RequestOutput,
+    ScoringOutput,
+    ScoringRequestOutput,
+)
+from tutti.llm.pooled import VectorCollector, wishes_of
 from tutti.llm.prompts import Parts, Prompt, prompt_parts, prompts_of
-from tutti.request import BeamSearchParams, Chat, Request, SamplingParams, Text, Tokens
+from tutti.request import (
+    POOLED,
+    BeamSearchParams,
+    Chat,
+    PoolingParams,
+    Request,
+    SamplingParams,
+    Text,
+    Tokens,
+)
 
 
 class LLM:
@@ -38,7 +59,7 @@ class LLM:
         self.options = engine_options(model, options)
         self.engine = Engine(self.options, self._receive)
         self.processor = processor_of(self.options)
-        self._collectors: dict[str, _Collector] = {}
+        self._collectors: dict[str, _Collector | VectorCollector] = {}
         self._numbers = itertools.count()
 
     def generate(
@@ -92,6 +113,67 @@ class LLM:
             beam_search(self, self._tokenize(prompt_parts(prompt)), params) for prompt in prompts_of(prompts)
         ]
 
+    def embed(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        use_tqdm: bool = False,
+        *,
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+    ) -> list[EmbeddingRequestOutput]:
+        """The vector of each prompt, of a model that makes vectors.
+
+        Raises the first request's error, after all others are done; a prompt that is too long is one, unless
+        `truncate_prompt_tokens` has it cut.
+        """
+        return [
+            EmbeddingRequestOutput(one.request.id, EmbeddingOutput(list(one.result())), one.prompt)
+            for one in self._pool(prompts, pooling_params, "embedding")
+        ]
+
+    def encode(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None = None,
+        use_tqdm: bool = False,
+    ) -> list[PoolingRequestOutput[PoolingOutput]]:
+        """The same of any model that pools, scores among them, as tensors float32 on the CPU."""
+        import torch
+
+        own = next((output for output in self.engine.info.outputs if output in POOLED), "embedding")
+        return [
+            PoolingRequestOutput(one.request.id, PoolingOutput(torch.tensor(one.result())), one.prompt)
+            for one in self._pool(prompts, pooling_params, own)
+        ]
+
+    def score(
+        self,
+        data_1: str | Sequence[str],
+        data_2: str | Sequence[str],
+        use_tqdm: bool = False,
+        *,
+        pooling_params: PoolingParams | None = None,
+    ) -> list[ScoringRequestOutput]:
+        """How well each of `data_2` answers the one of `data_1`, or the one at its place there.
+
+        A cross-encoder reads both; of a model that makes vectors it is the cosine between them. Raises as `embed`.
+        """
+        first, second = ([one] if isinstance(one, str) else list(one) for one in (data_1, data_2))
+        scoring = Scoring.of(first, second, self.engine.info.outputs)
+        wishes = scoring.pooling(pooling_params or PoolingParams())
+        found = self._vectors(
+            [(part,) for part in scoring.parts], [wishes] * len(scoring.parts), scoring.modality
+        )
+        scores = scoring.scores([one.result() for one in found])
+        prompts = (
+            [one.prompt for one in found]
+            if scoring.together
+            else scoring.joined([one.prompt for one in found])
+        )
+        return [
+            ScoringRequestOutput(f"score-{number}", ScoringOutput(value), prompt)
+            for number, (value, prompt) in enumerate(zip(scores, prompts, strict=True))
+        ]
+
     def get_tokenizer(self) -> Any:
         """The model's tokenizer: `encode`, `decode`."""
         return self.processor.tokenizer
@@ -109,6 +191,47 @@ class LLM:
         self.engine.close()
 
     # --- running ------------------------------------------------------------------------------------------------
+
+    def _pool(
+        self,
+        prompts: Prompt | Sequence[Prompt],
+        pooling_params: PoolingParams | Sequence[PoolingParams] | None,
+        modality: str,
+    ) -> list[VectorCollector]:
+        parts = [prompt_parts(prompt) for prompt in prompts_of(prompts)]
+        return self._vectors(parts, wishes_of(pooling_params, len(parts)), modality)
+
+    def _vectors(
+        self, parts: Sequence[Parts], wishes: Sequence[PoolingParams], modality: str
+    ) -> list[VectorCollector]:
+        """The vectors of what each of `parts` is, all of them done."""
+        context = self.engine.info.context
+        requests = [
+            Request(
+                id=f"llm-{next(self._numbers)}",
+                parts=given,
+                pooling=wish,
+                modalities=(modality,),
+                arrival=time.time(),
+            )
+            for given, wish in zip(parts, wishes, strict=True)
+        ]
+        collectors = [VectorCollector(self.processor.prepare(one, context=context)) for one in requests]
+        for collector in collectors:
+            self._collectors[collector.request.id] = collector
+            self.engine.loop.submit(collector.request)
+        self._finish(collectors)
+        return collectors
+
+    def _finish(self, collectors: Sequence[_Collector] | Sequence[VectorCollector]) -> None:
+        """Run until all are done; whatever happens, nothing is left of them in the engine."""
+        try:
+            self.engine.loop.run_until(lambda: all(collector.open == 0 for collector in collectors))
+        finally:
+            for collector in collectors:
+                for request_id in collector.ids:
+                    self._collectors.pop(request_id, None)
+                    self.engine.loop.cancel(request_id)
 
     def _run(
         self, parts: Sequence[Parts], sampling: SamplingParams | Sequence[SamplingParams] | None
@@ -129,13 +252,7 @@ class LLM:
                 self._collectors[one.id] = collector
                 collector.decoders[one.id] = OutputDecoder(self.processor, one, collector.request.id, index)
                 self.engine.loop.submit(one)
-        try:
-            self.engine.loop.run_until(lambda: all(collector.open == 0 for collector in collectors))
-        finally:
-            for collector in collectors:
-                for request_id in collector.decoders:
-                    self._collectors.pop(request_id, None)
-                    self.engine.loop.cancel(request_id)
+        self._finish(collectors)
         return [collector.result() for collector in collectors]
 
     def _request(self, parts: Parts, sampling: SamplingParams) -> Request:
@@ -167,6 +284,11 @@ class _Collector:
         prompt = [token for tokens in request.parts if isinstance(tokens, Tokens) for token in tokens.ids]
         text = next((part.text for part in given if isinstance(part, Text)), None)
         self.output = RequestOutput(request.id, text, prompt, [CompletionOutput(k) for k in range(self.open)])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The engine's requests."""
+        return tuple(self.decoders)
 
     def take(self, event: Event) -> None:
         """One of the engine's events."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tutti.errors import InvalidRequest
+from tutti.gateway.opening import stored_options
 from tutti.hub.composition import is_composition, read_composition
 from tutti.hub.resolve import resolve_model
 from tutti.settings import EngineOptions, parse_size
@@ -23,10 +24,14 @@ def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
     for size in ("memory", "kv_cache_memory_bytes", "encoder_cache_memory_bytes"):
         if options.get(size) is not None:
             options[size] = parse_size(options[size], size)
+    if "adapters" in options:
+        given = options["adapters"]
+        options["adapters"] = (given,) if isinstance(given, str) else tuple(map(str, given))
     names = options.pop("served_model_name", ()) or ()
     names = (names,) if isinstance(names, str) else tuple(names)
     if is_composition(model):  # what its models are is for those who open it
         return EngineOptions(
             model=model, served_model_name=names or (read_composition(model).name,), **options
         )
-    return EngineOptions(model=str(resolve_model(model)), served_model_name=names or (model,), **options)
+    path = str(resolve_model(model))
+    return EngineOptions(model=path, served_model_name=names or (model,), **(stored_options(model) | options))

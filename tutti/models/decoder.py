@@ -14,6 +14,7 @@ from torch import Tensor
 
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import Adapter
 from tutti.graph import BuildOptions
 from tutti.kernels.paged import LayerCache
 from tutti.layers.embedding import Embedding
@@ -21,10 +22,11 @@ from tutti.layers.linear import Linear
 from tutti.layers.norm import make_norm
 from tutti.layers.parameters import LoadOptions, Named, prefixed
 from tutti.layers.rope import Rope
+from tutti.models.adapters import adapt
 from tutti.models.block import make_block
 from tutti.models.config import DecoderConfig, kv_groups
 from tutti.models.protocols import ForwardInputs
-from tutti.models.weights import DenseSource, Table, WeightSource, load
+from tutti.models.weights import PlainSource, Table, WeightSource, load
 
 # Buffers that old checkpoints carry although they are computed.
 BUFFERS = (r".*\.rotary_emb\.inv_freq", r".*\.(attn|attention)\.(masked_bias|bias)")
@@ -38,6 +40,7 @@ class Decoder:
 
     def __init__(self, config: DecoderConfig, device: torch.device, context: int | None = None) -> None:
         self.config = config
+        self.device = device
         self.groups, self._group_of = kv_groups(config)
         self.vocab_size = config.vocab
         self.context = min(config.context, context or config.context)
@@ -48,6 +51,7 @@ class Decoder:
         self.ropes = [Rope(rope, self.context, device) for rope in config.ropes]
         self.blocks = [make_block(config, layer) for layer in config.layers]
         self.norm = make_norm(config.hidden, config.norm)
+        self.table: Table = {}  # by which its weights were loaded
         self._rope_of = [layer.attention.rope for layer in config.layers]
 
     def parameters(self) -> Named:
@@ -58,6 +62,10 @@ class Decoder:
         for index, block in enumerate(self.blocks):
             yield from prefixed(f"layers.{index}", block.parameters())
         yield "norm", self.norm
+
+    def adapt(self, adapter: Adapter, dtype: torch.dtype) -> None:
+        """See `models.protocols.TakesAdapters`."""
+        adapt(self.parameters(), self.table, adapter, self.device, dtype)
 
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
@@ -139,5 +147,6 @@ def build(
         ignored = (*ignored, re.escape(f"{head}.weight"))
     dtype: torch.dtype = getattr(torch, options.dtype)
     loading = LoadOptions(device, dtype, options.quantization)
-    load(decoder.parameters(), table, source or DenseSource(checkpoint), loading, ignored)
+    decoder.table = table
+    load(decoder.parameters(), table, source or PlainSource(checkpoint), loading, ignored)
     return decoder

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from tutti.formats.lora import Adapter
 from tutti.graph import KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
-from tutti.request import MediaInput, Request, SamplingParams
+from tutti.request import MediaInput, PoolingParams, Request, SamplingParams
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,15 @@ class CausalModel(Protocol):
 
     def weight_bytes(self) -> int:
         """Bytes of memory the weights hold, packed copies included."""
+        ...
+
+
+@runtime_checkable
+class TakesAdapters(Protocol):
+    """A causal model whose linear layers take low-rank additions."""
+
+    def adapt(self, adapter: Adapter, dtype: torch.dtype) -> None:
+        """Adds an adapter, computed in `dtype`, for everything that is computed from now on. Raises CheckpointError."""
         ...
 
 
@@ -158,6 +169,32 @@ class Sound:
 
     samples: Tensor
     rate: int
+
+
+@runtime_checkable
+class Pools(Protocol):
+    """A model of one pass that makes one vector of a prompt; `OnceModel.cost` counts the prompt's tokens."""
+
+    context: int  # the longest prompt, in tokens
+    vocab_size: int
+    width: int  # of a vector
+
+    def finish(self, pooled: Tensor, wishes: PoolingParams) -> Tensor:
+        """What the caller gets of the vector that `run` gave, float32 [numbers] on the CPU."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """What leaves a graph as an embedding or a score: `values` float32 [numbers], of a prompt of so many tokens.
+
+    `queue_time` and `time` are the seconds before and in the step that made it.
+    """
+
+    values: Tensor
+    tokens: int
+    queue_time: float
+    time: float
 
 
 class OnceModel(Protocol):

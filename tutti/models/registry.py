@@ -1,6 +1,6 @@
 """Which family serves a checkpoint: a folder with a `config.py` and a GRAPH is registered by being there, nowhere else.
 
-No torch: families' packages are imported, not their models.
+A family of several has GRAPHS. No torch: families' packages are imported, not their models.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import tutti.models
 from tutti.errors import CheckpointError
-from tutti.graph import Graph
+from tutti.graph import Graph, Kind, Stage
 
 
 @functools.cache
@@ -24,12 +24,38 @@ def graphs() -> tuple[Graph, ...]:
     for root in tutti.models.__path__:
         for module in pkgutil.iter_modules([root]):
             if (Path(root) / module.name / "config.py").exists():
-                found.append(importlib.import_module(f"{tutti.models.__name__}.{module.name}").GRAPH)
+                family = vars(importlib.import_module(f"{tutti.models.__name__}.{module.name}"))
+                found += family.get("GRAPHS") or (family["GRAPH"],)
     return tuple(found)
 
 
-def find_graph(config: Mapping[str, Any]) -> Graph:
-    """The graph that serves a checkpoint with this config.json.
+def find_graph(config: Mapping[str, Any], folder: Path | None = None) -> Graph:
+    """The graph that serves the checkpoint in `folder`, or any with this config.json.
+
+    A language model whose folder says that it makes vectors does that and nothing else. Raises as `family_graph`.
+    """
+    graph = family_graph(config)
+    if folder is None or [stage.kind for stage in graph.stages] != [Kind.AUTOREGRESS]:
+        return graph
+    from tutti.models.processor.pooling import is_sentence_model  # whose room reads graphs itself
+
+    return _VECTORS if is_sentence_model(folder, config) else graph
+
+
+_HOME = "tutti.models.encoders.decoder"
+_VECTORS = Graph(
+    "vectors",
+    (),
+    (
+        Stage(
+            "encoder", Kind.ONCE, f"{_HOME}:build", f"{_HOME}:describe", output="embedding", inputs=("text",)
+        ),
+    ),
+)
+
+
+def family_graph(config: Mapping[str, Any]) -> Graph:
+    """The graph of the family that a checkpoint with this config.json is of.
 
     A graph without architectures serves every causal language model that no other graph names. Raises CheckpointError
     when nothing serves it.

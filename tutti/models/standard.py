@@ -63,6 +63,18 @@ def text_graph(family: str, *architectures: str) -> Graph:
     return Graph(family, architectures, (language_stage("llm", family),))
 
 
+def embedding_graph(family: str, *architectures: str) -> Graph:
+    """The graph of an encoder of text in the folder `family`: text to a vector."""
+    one = stage(family, "encoder", Kind.ONCE, "model", inputs=("text",), output="embedding")
+    return Graph(family, architectures, (one,))
+
+
+def score_graph(family: str, *architectures: str) -> Graph:
+    """The same of one that gives scores, of texts or of pairs."""
+    one = stage(family, "encoder", Kind.ONCE, "model", inputs=("text",), output="score")
+    return Graph(family, architectures, (one,))
+
+
 def encoder_graph(
     family: str,
     *architectures: str,

@@ -19,7 +19,7 @@ import torch
 
 from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint, listing
-from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
+from tutti.kernels.weights import Weight, stack, take_rows
 from tutti.layers.parameters import LoadOptions, Parameter, TensorSpec
 
 Shape = tuple[int, ...]
@@ -42,16 +42,15 @@ class WeightSource(Protocol):
         ...
 
 
-class DenseSource:
-    """The tensors of a checkpoint as they are.
+class PlainSource:
+    """The tensors of a checkpoint, one for each weight.
 
-    Raises CheckpointError for one that is quantized: its codes would be taken for weights.
+    Raises CheckpointError for one whose weights are in several tensors: codes would be taken for weights.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        quantization = checkpoint.config.get("quantization_config")
-        if quantization:
-            method = quantization.get("quant_method", "unnamed")
+        if checkpoint.config.get("quantization_config"):
+            method = checkpoint.quantization
             raise CheckpointError(
                 f"{checkpoint.path}: its weights are quantized ({method}), which is not supported for this model; "
                 "take the checkpoint in bfloat16, and --quantization int8 to quantize it while loading"
@@ -61,7 +60,7 @@ class DenseSource:
 
     def weight(self, name: str) -> Weight:
         """See `WeightSource.weight`."""
-        return Dense(self.checkpoint.tensor(name))
+        return self.checkpoint.weight(name)
 
     def release(self, name: str) -> None:
         """See `WeightSource.release`."""
@@ -120,8 +119,8 @@ def load(
     for step in steps:
         tensors = {}
         for spec, names in step.tensors:
-            weight = _merge([source.weight(name) for name in names], options)
-            tensors[spec.suffix] = weight if step.rows is None else _reorder(weight, step.rows.order())
+            weight = stack([source.weight(name) for name in names], options.dtype)
+            tensors[spec.suffix] = weight if step.rows is None else take_rows(weight, step.rows.order())
         step.parameter.load(tensors, options)
         del tensors
         for _, names in step.tensors:
@@ -129,16 +128,21 @@ def load(
                 source.release(name)
 
 
-def _step(name: str, parameter: Parameter, table: Table) -> _Step:
+def names_of(name: str, table: Table) -> tuple[tuple[str, ...], Rows | None]:
+    """Where the tensors of the parameter `name` are in the checkpoint, without their suffix, and in what order."""
     entry = table[re.sub(r"(?<=\.)\d+(?=\.)", "{}", name)]
     numbers = re.findall(r"(?<=\.)\d+(?=\.)", name)
     bases = entry if isinstance(entry, tuple) else (entry.name if isinstance(entry, Rows) else entry,)
-    named = tuple(base.format(*numbers) for base in bases)
+    return tuple(base.format(*numbers) for base in bases), entry if isinstance(entry, Rows) else None
+
+
+def _step(name: str, parameter: Parameter, table: Table) -> _Step:
+    named, rows = names_of(name, table)
     tensors = tuple(
         (spec, tuple(f"{base}.{spec.suffix}" if spec.suffix else base for base in named))
         for spec in parameter.specs
     )
-    return _Step(parameter, tensors, entry if isinstance(entry, Rows) else None)
+    return _Step(parameter, tensors, rows)
 
 
 def _check(steps: list[_Step], source: WeightSource, ignore: Collection[str]) -> None:
@@ -178,34 +182,3 @@ def _check(steps: list[_Step], source: WeightSource, ignore: Collection[str]) ->
         raise CheckpointError(
             f"{len(wrong)} tensors have a shape that config.json contradicts: {listing(wrong)}"
         )
-
-
-def _merge(weights: list[Weight], options: LoadOptions) -> Weight:
-    """The weights stacked by rows: codes stay codes where all are quantized alike."""
-    if len(weights) == 1:
-        return weights[0]
-    quantized = [weight for weight in weights if isinstance(weight, Quantized)]
-    forms = {(w.bits, w.group_size, w.q.dtype, w.zero is None, w.shift is None) for w in quantized}
-    if len(quantized) == len(weights) and len(forms) == 1:
-        first = quantized[0]
-        zeros = [weight.zero for weight in quantized if weight.zero is not None]
-        shifts = [weight.shift for weight in quantized if weight.shift is not None]
-        return Quantized(
-            torch.cat([weight.q for weight in quantized]),
-            torch.cat([weight.scale for weight in quantized]),
-            torch.cat(zeros) if zeros else None,
-            first.group_size,
-            first.bits,
-            shift=torch.cat(shifts) if shifts else None,
-        )
-    dense = [w.tensor if isinstance(w, Dense) else dequantize(w, options.dtype) for w in weights]
-    return Dense(torch.cat(dense))
-
-
-def _reorder(weight: Weight, order: torch.Tensor) -> Weight:
-    """The weight's rows in `order`."""
-    if isinstance(weight, Dense):
-        return Dense(weight.tensor[order])
-    zero = None if weight.zero is None else weight.zero[order]
-    shift = None if weight.shift is None else weight.shift[order]
-    return Quantized(weight.q[order], weight.scale[order], zero, weight.group_size, weight.bits, shift=shift)

@@ -23,7 +23,7 @@ from tutti.api.turn import Ask, Turn
 
 async def messages(call: Call) -> ASGIApp:
     """Answer one call, streaming or not."""
-    job = MessageJob.of(call, parse(call.body, MessageFields))
+    job = await MessageJob.of(call, parse(call.body, MessageFields))
     if job.fields.stream:
         return await EventStream.open(
             job.stream(), replace(SSE, error=partial(error_event, name=call.caller.call))
@@ -35,7 +35,7 @@ async def count_tokens(call: Call) -> ASGIApp:
     """How long a prompt is."""
     fields = parse(call.body, PromptFields)
     prompt = read_prompt(fields)
-    turn = Turn(call, Ask(fields.model or "", prompt.chat, prompt.names), "msg_count")
+    turn = Turn(call, await call.lease(fields.model), Ask(prompt.chat, prompt.names), "msg_count")
     return json_response(answers.TokenCount(await turn.count()))
 
 
@@ -48,8 +48,8 @@ class MessageJob:
     blocks: Blocks = field(default_factory=Blocks)
 
     @classmethod
-    def of(cls, call: Call, fields: MessageFields) -> MessageJob:
-        """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
+    async def of(cls, call: Call, fields: MessageFields) -> MessageJob:
+        """The job of `fields`. Raises InvalidRequest, and as `Call.lease` does."""
         prompt = read_prompt(fields)
         given = {
             "temperature": fields.temperature,
@@ -58,7 +58,6 @@ class MessageJob:
             "stop": fields.stop_sequences,
         }
         ask = Ask(
-            fields.model or "",
             prompt.chat,
             prompt.names,
             {name: value for name, value in given.items() if value is not None},
@@ -66,7 +65,7 @@ class MessageJob:
             prompt.form,
             prompt.parallel_calls,
         )
-        return cls(Turn(call, ask, f"msg_{call.caller.call}"), fields)
+        return cls(Turn(call, await call.lease(fields.model), ask, f"msg_{call.caller.call}"), fields)
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The events of a streamed answer. Raises what ends it early."""

@@ -49,13 +49,15 @@ class Answering:
         started: int,
         *,
         show_thinking: bool,
+        loading: float = 0.0,
     ) -> None:
-        """`started` is when the call came, by `time.perf_counter_ns`."""
+        """`started` is when the call came, by `time.perf_counter_ns`; `loading` took so many seconds."""
         self.tokens: list[int] = []
         self.reason = "stop"
         self._parser = parser
         self._encoder = encoder
         self._started = started
+        self._loading = loading
         self._show_thinking = show_thinking
         self._calls = _Calls()
         self._usage: Usage | None = None
@@ -84,10 +86,10 @@ class Answering:
         found: dict[str, str | int] = {
             "done_reason": self.reason,
             "total_duration": time.perf_counter_ns() - self._started,
+            "load_duration": _nanoseconds(self._loading),
         }
         if self._usage is not None:
             found |= {
-                "load_duration": _nanoseconds(self._usage.queue_time),
                 "prompt_eval_count": self._usage.prompt_tokens,
                 "prompt_eval_duration": _nanoseconds(self._usage.prefill_time),
                 "eval_count": self._usage.completion_tokens,

@@ -84,6 +84,22 @@ class GenerateResponse(Account, kw_only=True):
     logprobs: list[TokenLogprob] | UnsetType = UNSET
 
 
+class EmbedResponse(Struct):
+    """The answer of `/api/embed`; durations in nanoseconds."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+class EmbeddingsResponse(Struct):
+    """The answer of `/api/embeddings`."""
+
+    embedding: list[float]
+
+
 class Details(Struct):
     """What kind of model it is."""
 
@@ -126,7 +142,15 @@ class Models(Struct):
     models: list[ListedModel] | list[RunningModel]
 
 
-class ShownModel(Struct):
+class ShownTensor(Struct):
+    """A tensor as `/api/show` lists it."""
+
+    name: str
+    type: str
+    shape: list[int]
+
+
+class ShownModel(Struct, omit_defaults=True):
     """The answer of `/api/show`."""
 
     modelfile: str
@@ -136,6 +160,11 @@ class ShownModel(Struct):
     model_info: dict[str, Any]
     capabilities: list[str]
     modified_at: str
+    license: str = ""
+    system: str = ""
+    messages: list[Message] | UnsetType = UNSET
+    projector_info: dict[str, Any] | UnsetType = UNSET
+    tensors: list[ShownTensor] | UnsetType = UNSET
 
 
 def timestamp(seconds: float) -> str:

@@ -16,14 +16,13 @@ from starlette.types import ASGIApp
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answering import Piece
 from tutti.api.ollama.answers import ChatResponse, Message, timestamp
-from tutti.api.ollama.capabilities import TOOLS
 from tutti.api.ollama.fields import ChatFields, read
 from tutti.api.ollama.history import Conversation, conversation
-from tutti.api.ollama.job import Job, respond
+from tutti.api.ollama.job import Job, idle, respond
 from tutti.api.ollama.names import full
-from tutti.api.openai.job import json_response
 from tutti.errors import ContextOverflow, InvalidRequest
 from tutti.events import Event
+from tutti.gateway.abilities import TOOLS
 from tutti.request import Chat, Request
 
 log = logging.getLogger(__name__)
@@ -37,12 +36,12 @@ async def chat(call: Call) -> ASGIApp:
     fields = read(call.body, ChatFields)
     if not fields.name:
         raise InvalidRequest("model is required", param="model")
-    job = Job.of(call, fields, started, "chat")
-    if fields.tools and TOOLS not in job.able:
-        raise InvalidRequest(f"{full(fields.name)} does not support tools", param="tools")
     shape = partial(_shape, fields.name)
     if not fields.messages:
-        return json_response(shape(Piece(), {"done_reason": fields.idle}))
+        return await idle(call, fields, started, "chat", shape)
+    job = await Job.of(call, fields, started, "chat")
+    if fields.tools and TOOLS not in job.able:
+        raise InvalidRequest(f"{full(fields.name)} does not support tools", param="tools")
     said = await job.gather(conversation(fields.messages))
     turn = _chat(job, fields, said)
     request, answering = job.request((turn, *said.media), turn)
@@ -62,17 +61,18 @@ async def _events(
     job: Job, fields: ChatFields, said: Conversation, request: Request
 ) -> AsyncGenerator[Event, None]:
     """The events of `request`, or of a shorter one where the conversation does not fit. Raises ContextOverflow."""
-    gateway, caller = job.call.gateway, job.call.caller
+    lease, caller = job.lease, job.call.caller
     try:
-        async with aclosing(gateway.generate(request, caller)) as events:
+        async with aclosing(lease.generate(request, caller)) as events:
             async for event in events:
                 yield event
         return
     except ContextOverflow:  # it comes before the first event, if it comes
-        if fields.truncate is False or not said.turns:
+        if fields.truncate is False:
             raise
-    shorter = await _shortened(job, fields, said, request)
-    async with aclosing(gateway.generate(shorter, caller)) as events:
+    shorter = request if not said.turns else await _shortened(job, fields, said, request)
+    shorter = await job.fitting(shorter)
+    async with aclosing(lease.generate(shorter, caller)) as events:
         async for event in events:
             yield event
 
@@ -89,7 +89,7 @@ async def _shortened(job: Job, fields: ChatFields, said: Conversation, request: 
     async def fits(turns: int) -> bool:
         tried = msgspec.structs.replace(without(turns), context=context - room)
         try:
-            await job.call.gateway.prepare(tried)
+            await job.lease.prepare(tried)
         except ContextOverflow:
             return False
         return True

@@ -1,51 +1,127 @@
-"""`POST /api/embed` and `/api/embeddings`: what a model that answers says to those who want vectors of it."""
+"""`POST /api/embed` and the older `/api/embeddings`: texts as vectors, or what a model says that makes none."""
 
 from __future__ import annotations
 
+import time
+import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
-from tutti.api.ollama.capabilities import lacking
+from tutti.api.ollama.answers import EmbeddingsResponse, EmbedResponse
+from tutti.api.ollama.duration import seconds
 from tutti.api.ollama.fields import read
-from tutti.api.ollama.names import find
-from tutti.errors import InvalidRequest, ModelNotFound
+from tutti.api.ollama.names import lease
+from tutti.api.ollama.options import Options
+from tutti.api.openai.job import json_response
+from tutti.api.pooled import Pooled, pool
+from tutti.errors import ContextOverflow, InvalidRequest, ModelNotFound
+from tutti.gateway.abilities import EMBEDDING, capabilities, lacking
+from tutti.gateway.lease import Lease, Wants
+from tutti.request import PoolingParams, Text
+
+_CUT = -1  # to what the model takes
 
 
-class EmbedFields(msgspec.Struct, kw_only=True):
-    """`POST /api/embed`: a text, or several."""
+class VectorFields(msgspec.Struct, kw_only=True):
+    """The fields that both endpoints have."""
 
     model: str | None = None
+    options: dict[str, Any] | None = None
+    keep_alive: Any = None
+
+    def __post_init__(self) -> None:
+        _ = self.stays  # refuses what is no duration
+
+    @property
+    def name(self) -> str:
+        """What the model was called."""
+        return self.model or ""
+
+    @property
+    def stays(self) -> float | None:
+        """`keep_alive` in seconds. Raises InvalidRequest."""
+        return None if self.keep_alive is None else seconds(self.keep_alive)
+
+
+class EmbedFields(VectorFields, kw_only=True):
+    """`POST /api/embed`: a text, or several. `truncate`, unless it is false, cuts what is too long."""
+
     input: Any = None
+    truncate: bool | None = None
+    dimensions: int | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts; none where there is nothing in `input`. Raises InvalidRequest."""
+        if isinstance(self.input, str):
+            return [self.input] if self.input else []
+        texts = [] if self.input is None else self.input
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise InvalidRequest("invalid input type", param="input")
+        return texts
 
 
-class EmbeddingsFields(msgspec.Struct, kw_only=True):
+class EmbeddingsFields(VectorFields, kw_only=True):
     """`POST /api/embeddings`, the older one: one text."""
 
-    model: str | None = None
     prompt: str | None = None
 
 
 async def embed(call: Call) -> ASGIApp:
-    """Raises InvalidRequest: no model that is served here gives vectors. Raises ModelNotFound."""
+    """A vector of the length 1 for each text. Raises InvalidRequest, ModelNotFound."""
+    started = time.perf_counter_ns()
     fields = read(call.body, EmbedFields)
-    texts = [fields.input] if isinstance(fields.input, str) or fields.input is None else fields.input
-    if not isinstance(texts, list) or not all(isinstance(text, str | None) for text in texts):
-        raise InvalidRequest("invalid input type", param="input")
-    raise _refusal(call, fields.model or "")
+    texts = fields.texts
+    leased = await _lease(call, fields)
+    wishes = PoolingParams(
+        dimensions=fields.dimensions or None,
+        normalize=True,
+        truncate_prompt_tokens=None if fields.truncate is False else _CUT,
+    )
+    found = await _vectors(call, fields, leased, texts, wishes)
+    total = time.perf_counter_ns() - started
+    load = min(total, round(leased.waited * 1e9))
+    return json_response(
+        EmbedResponse(fields.name, [list(vector) for vector in found.vectors], total, load, found.tokens)
+    )
 
 
 async def embeddings(call: Call) -> ASGIApp:
-    """The same, for the older path."""
-    raise _refusal(call, read(call.body, EmbeddingsFields).model or "")
+    """The vector of one text, as long as the model makes it. Raises InvalidRequest, ModelNotFound."""
+    fields = read(call.body, EmbeddingsFields)
+    leased = await _lease(call, fields)
+    wishes = PoolingParams(normalize=False, truncate_prompt_tokens=_CUT)
+    found = await _vectors(call, fields, leased, [fields.prompt] if fields.prompt else [], wishes)
+    return json_response(EmbeddingsResponse(list(found.vectors[0]) if found.vectors else []))
 
 
-def _refusal(call: Call, name: str) -> InvalidRequest:
+async def _vectors(
+    call: Call, fields: VectorFields, leased: Lease, texts: Sequence[str], wishes: PoolingParams
+) -> Pooled:
+    """The vectors of `texts`. Raises InvalidRequest in Ollama's words."""
+    options = Options.of(fields.options)
+    if not texts:
+        return Pooled(0)
+    name = f"ollama-{call.caller.call}-{uuid.uuid4().hex[:8]}"
+    parts = [Text(text) for text in texts]
     try:
-        find(call.gateway, name)
+        return await pool(call, leased, parts, "embedding", wishes, name=name, context=options.context)
+    except ContextOverflow as error:
+        raise ContextOverflow("the input length exceeds the context length", param="input") from error
+
+
+async def _lease(call: Call, fields: VectorFields) -> Lease:
+    """The model, which must make vectors. Raises InvalidRequest, ModelNotFound, and as `Call.lease` does."""
+    name = fields.name
+    try:
+        leased = await lease(call, name, Wants(Options.of(fields.options).context, fields.stays))
     except ModelNotFound as error:
         words = f'model "{name}" not found, try pulling it first' if name else error.message
         raise ModelNotFound(words, param="model") from error
-    return lacking(name, "embeddings")
+    if EMBEDDING not in capabilities(leased.backend, leased.model):
+        raise lacking(name, "embeddings")
+    return leased

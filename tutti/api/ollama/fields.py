@@ -18,7 +18,6 @@ from tutti.request import StructuredOutputs
 T = TypeVar("T")
 
 LEVELS = ("low", "medium", "high", "max")  # of thinking
-_STAYS = 300.0  # seconds: how long Ollama keeps a model that nobody uses
 
 
 class AnswerFields(msgspec.Struct, kw_only=True):
@@ -51,14 +50,9 @@ class AnswerFields(msgspec.Struct, kw_only=True):
         return self.model or ""
 
     @property
-    def stays(self) -> float:
+    def stays(self) -> float | None:
         """`keep_alive` in seconds. Raises InvalidRequest."""
-        return _STAYS if self.keep_alive is None else seconds(self.keep_alive)
-
-    @property
-    def idle(self) -> str:
-        """What a request without a prompt does, as its `done_reason`."""
-        return "unload" if self.stays == 0 else "load"
+        return None if self.keep_alive is None else seconds(self.keep_alive)
 
     @property
     def form(self) -> StructuredOutputs | None:
@@ -123,12 +117,6 @@ class GenerateFields(AnswerFields, kw_only=True):
         super().__post_init__()
         if self.raw and (self.template or self.system or self.context):
             raise InvalidRequest("raw mode does not support template, system, or context", param="raw")
-        if self.template:
-            raise InvalidRequest(
-                "template is not supported by this server: leave it out, the model's own is taken; or send raw: true "
-                "with the whole prompt",
-                param="template",
-            )
 
 
 def read(body: bytes, kind: type[T]) -> T:

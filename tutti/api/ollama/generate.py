@@ -15,31 +15,32 @@ from tutti.api.ollama.answering import Answering, Piece
 from tutti.api.ollama.answers import GenerateResponse, timestamp
 from tutti.api.ollama.fields import GenerateFields, MessageFields, read
 from tutti.api.ollama.history import conversation
-from tutti.api.ollama.job import Job, respond
+from tutti.api.ollama.job import Job, idle, respond
 from tutti.api.ollama.names import full
-from tutti.api.openai.job import json_response
 from tutti.errors import InvalidRequest
-from tutti.request import Chat, Request, Text, Tokens
+from tutti.gateway.abilities import INSERT
+from tutti.request import Chat, Insertion, Request, Text, Tokens
 
 
 async def generate(call: Call) -> ASGIApp:
     """Answer one call, streaming or not."""
     started = time.perf_counter_ns()
     fields = read(call.body, GenerateFields)
-    job = Job.of(call, fields, started, "generate")
-    if fields.suffix:
+    if not fields.prompt and not fields.images and not fields.suffix:
+        return await idle(call, fields, started, "generate", partial(_shape, fields.name, None, ()))
+    job = await Job.of(call, fields, started, "generate")
+    if fields.suffix and not fields.template and INSERT not in job.able:
         raise InvalidRequest(f"{full(fields.name)} does not support insert", param="suffix")
-    if not fields.prompt and not fields.images:
-        shape = partial(_shape, fields.name, None, ())
-        return json_response(shape(Piece(), {"done_reason": fields.idle}))
-    if fields.raw or not job.backend.processor.has_chat_template:
+    if not fields.raw and fields.suffix:
+        request, answering = _inserted(job, fields)
+    elif fields.raw or not (fields.template or job.backend.processor.has_chat_template):
         request, answering = _raw(job, fields)
     else:
         request, answering = await _templated(job, fields)
-    request = await call.gateway.prepare(request)
+    request = await job.fitting(request)
     kept = None if fields.raw or fields.images else answering  # the ids of a picture alone mean nothing
     shape = partial(_shape, fields.name, kept, _ids(request))
-    return await respond(job, answering, call.gateway.generate(request, call.caller), shape)
+    return await respond(job, answering, job.lease.generate(request, call.caller), shape)
 
 
 def _raw(job: Job, fields: GenerateFields) -> tuple[Request, Answering]:
@@ -50,13 +51,26 @@ def _raw(job: Job, fields: GenerateFields) -> tuple[Request, Answering]:
     return job.request((*_before(fields), text), None)
 
 
+def _inserted(job: Job, fields: GenerateFields) -> tuple[Request, Answering]:
+    """What is between the prompt and the suffix. Raises InvalidRequest."""
+    if fields.images:
+        raise InvalidRequest("images cannot go with a suffix: leave one of the two out", param="images")
+    part = Insertion(fields.prompt or "", fields.suffix or "", fields.template or None)
+    return job.request((*_before(fields), part), None)
+
+
 async def _templated(job: Job, fields: GenerateFields) -> tuple[Request, Answering]:
     """A conversation of one turn, behind the earlier turns' tokens. Raises InvalidRequest, FetchError."""
     messages = [MessageFields(role="user", content=fields.prompt, images=fields.images)]
     if fields.system:
         messages.insert(0, MessageFields(role="system", content=fields.system))
     said = await job.gather(conversation(messages))
-    chat = Chat(said.messages, tool_choice="none", template_kwargs=job.template_kwargs)
+    chat = Chat(
+        said.messages,
+        tool_choice="none",
+        go_template=fields.template or None,
+        template_kwargs=job.template_kwargs,
+    )
     request, answering = job.request((chat, *said.media), chat)
     if fields.context:
         request = await _behind(job, fields, request)

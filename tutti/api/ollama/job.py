@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -14,27 +15,31 @@ from starlette.types import ASGIApp
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answering import Answering, Piece
 from tutti.api.ollama.answers import Account
-from tutti.api.ollama.capabilities import (
+from tutti.api.ollama.errors import NDJSON
+from tutti.api.ollama.fields import AnswerFields
+from tutti.api.ollama.history import Conversation
+from tutti.api.ollama.names import lease, looking_for
+from tutti.api.ollama.options import Options
+from tutti.api.openai.attachments import gather
+from tutti.api.openai.job import json_response
+from tutti.api.openai.logprobs import LogprobEncoder
+from tutti.api.stream import EventStream
+from tutti.errors import ContextOverflow
+from tutti.events import Event
+from tutti.gateway.abilities import (
     COMPLETION,
     THINKING,
     capabilities,
     lacking,
     sense_for,
 )
-from tutti.api.ollama.errors import NDJSON
-from tutti.api.ollama.fields import AnswerFields
-from tutti.api.ollama.history import Conversation
-from tutti.api.ollama.names import find
-from tutti.api.ollama.options import Options
-from tutti.api.openai.attachments import gather
-from tutti.api.openai.job import json_response
-from tutti.api.openai.logprobs import LogprobEncoder
-from tutti.api.stream import EventStream
-from tutti.events import Event
 from tutti.gateway.backend import Backend, BackendModel
+from tutti.gateway.lease import Lease, Wants
 from tutti.models.parsers.base import OutputParser
 from tutti.models.processor.messages import Message, modality_of
-from tutti.request import Chat, Part, Request
+from tutti.request import Chat, Media, Part, Request, Tokens
+
+log = logging.getLogger(__name__)
 
 _encoder = msgspec.json.Encoder()
 
@@ -45,28 +50,77 @@ class Job:
 
     call: Call
     fields: AnswerFields
-    model: BackendModel
-    backend: Backend
+    lease: Lease
     options: Options
     able: tuple[str, ...]
     started: int
 
     @classmethod
-    def of(cls, call: Call, fields: AnswerFields, started: int, verb: str) -> Job:
-        """The job of `fields`, whose model must be able to `verb` ("chat"). Raises InvalidRequest, ModelNotFound."""
-        model = find(call.gateway, fields.name)
-        backend = call.gateway.backend(model.name)
-        able = tuple(capabilities(backend, model))
+    async def of(cls, call: Call, fields: AnswerFields, started: int, verb: str) -> Job:
+        """The job of `fields`, whose model must be able to `verb` ("chat").
+
+        Raises InvalidRequest, and as `Call.lease` does.
+        """
+        options = Options.of(fields.options)
+        leased = await lease(call, fields.name, Wants(options.context, fields.stays))
+        backend = leased.backend
+        able = tuple(capabilities(backend, leased.model))
         if COMPLETION not in able or (verb == "chat" and not backend.processor.converses):
             raise lacking(fields.name, verb)
         if fields.think not in (None, False) and THINKING not in able:
             raise lacking(fields.name, "thinking")
-        return cls(call, fields, model, backend, Options.of(fields.options), able, started)
+        return cls(call, fields, leased, options, able, started)
+
+    @property
+    def model(self) -> BackendModel:
+        """The model that is asked."""
+        return self.lease.model
+
+    @property
+    def backend(self) -> Backend:
+        """What answers for it."""
+        return self.lease.backend
 
     @property
     def context(self) -> int:
         """How many tokens prompt and answer may have together."""
         return min(self.options.context or self.model.context, self.model.context)
+
+    @property
+    def shifts(self) -> bool:
+        """Whether an answer goes on in a full context. One of a given form is not: its beginning would be missed."""
+        return self.fields.shift is not False and self.fields.form is None
+
+    @property
+    def keep(self) -> int:
+        """How many of the first tokens stay where the context is full, the one with which a text begins among them."""
+        kept = self.options.keep
+        begins = self.backend.processor.tokenizer.bos_id is not None
+        return self.context if kept is None else kept + begins
+
+    async def fitting(self, request: Request) -> Request:
+        """`request` as tokens; a prompt that does not fit loses the older half of what cannot be kept.
+
+        Raises ContextOverflow where that is not wanted, or not possible: media are not cut.
+        """
+        try:
+            return await self.lease.prepare(request)
+        except ContextOverflow:
+            media = any(isinstance(part, Media) for part in request.parts)
+            if media or False in (self.fields.truncate, self.fields.shift):
+                raise
+        ids = [
+            token
+            for part in (await self.backend.tokenize(request)).parts
+            if isinstance(part, Tokens)
+            for token in part.ids
+        ]
+        keep = min(self.keep, self.context - 2)
+        room = self.context - keep - max((self.context - keep) // 2, 1)
+        log.warning("request %s: %d tokens of its prompt are left out", request.id, len(ids) - keep - room)
+        return await self.lease.prepare(
+            msgspec.structs.replace(request, parts=(Tokens((*ids[:keep], *ids[-room:])),))
+        )
 
     @property
     def thinks(self) -> bool:
@@ -119,9 +173,12 @@ class Job:
             model=self.model.name,
             arrival=time.time(),
             context=self.context,
+            shift=self.keep if self.shifts else None,
         )
         encoder = LogprobEncoder(processor.tokenizer, top or 0)
-        return request, Answering(parser, encoder, self.started, show_thinking=self.thinks)
+        return request, Answering(
+            parser, encoder, self.started, show_thinking=self.thinks, loading=self.lease.waited
+        )
 
 
 async def respond(
@@ -150,3 +207,21 @@ async def _lines(
     async for piece in answering.pieces(events):
         yield _encoder.encode(shape(piece, None)) + b"\n"
     yield _encoder.encode(shape(Piece(), answering.account())) + b"\n"
+
+
+async def idle(
+    call: Call,
+    fields: AnswerFields,
+    started: int,
+    verb: str,
+    shape: Callable[[Piece, dict[str, Any] | None], Account],
+) -> ASGIApp:
+    """The response to a call without a prompt: it has the model loaded, or unloaded with `keep_alive` 0."""
+    reason = "load"
+    if fields.stays == 0:
+        reason = "unload"
+        with looking_for(fields.name):
+            await call.gateway.unload(fields.name)
+    else:
+        await Job.of(call, fields, started, verb)
+    return json_response(shape(Piece(), {"done_reason": reason}))

@@ -1,24 +1,39 @@
-"""Names as Ollama's clients write them: with or without the tag `latest`, in any case."""
+"""Models by the names that Ollama's clients give them, and its words for one that is not there."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tutti.api.endpoint import Call
 from tutti.errors import ModelNotFound
-from tutti.gateway.backend import BackendModel
-from tutti.gateway.gateway import Gateway
+from tutti.gateway.cards import Card
+from tutti.gateway.lease import Lease, Wants
 
 _LATEST = ":latest"
 
 
-def find(gateway: Gateway, name: str) -> BackendModel:
-    """The served model called `name`. Raises ModelNotFound."""
-    models = gateway.models()
-    plain = full(name).casefold()
-    found = next((model for model in models if model.name == name), None)
-    if found is None and name:
-        found = next((model for model in models if full(model.name).casefold() == plain), None)
-    if found is None:
-        raise ModelNotFound(f"model '{name}' not found", param="model")
-    return found
+async def lease(call: Call, name: str, wants: Wants) -> Lease:
+    """The model called `name`, in memory until the call ends. Raises ModelNotFound, and as `Call.lease` does."""
+    with looking_for(name):
+        return await call.lease(name, wants)
+
+
+async def find(call: Call, name: str) -> Card:
+    """What is known of the model called `name`. Raises ModelNotFound."""
+    with looking_for(name):
+        return await call.gateway.card(name)
+
+
+@contextmanager
+def looking_for(name: str) -> Iterator[None]:
+    """Within it, a model that is not found is told in Ollama's words; one without a name is not looked for."""
+    try:
+        if not name:
+            raise ModelNotFound("no name was given")
+        yield
+    except ModelNotFound as error:
+        raise ModelNotFound(f"model '{name}' not found", param="model") from error
 
 
 def full(name: str) -> str:

@@ -43,6 +43,7 @@ _TYPES = {
 _DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 _WINDOW = 64  # `repeat_last_n` where it is not said; 0 turns the penalties off, -1 looks at everything
 _EVERYTHING = 2**31 - 1
+_KEEP = 4  # `num_keep` where it is not said
 _SAME_NAME = ("temperature", "min_p", "presence_penalty", "frequency_penalty")
 
 
@@ -76,6 +77,12 @@ class Options:
         """`num_predict`: how long the answer may be, in tokens; None: until the context is full."""
         count: int = self.given.get("num_predict", -1)
         return count if count > 0 else None
+
+    @property
+    def keep(self) -> int | None:
+        """`num_keep`: how many of the first tokens stay when a full context loses its older half; None: the prompt."""
+        count: int = self.given.get("num_keep", _KEEP)
+        return count if count >= 0 else None
 
     def sampling(
         self,

@@ -195,12 +195,12 @@ class ModelPermission(Struct):
 
 
 class Model(Struct):
-    """One served model."""
+    """One model that can be served; `max_model_len` is None where it is not known yet."""
 
     id: str
     created: int
     root: str
-    max_model_len: int
+    max_model_len: int | None
     permission: list[ModelPermission]
     parent: str | None = None
     object: str = "model"
@@ -218,7 +218,7 @@ class Tokenized(Struct):
     """The answer of `/tokenize`."""
 
     count: int
-    max_model_len: int
+    max_model_len: int | None
     tokens: list[int]
     token_strs: list[str] | None = None
 
@@ -227,3 +227,79 @@ class Detokenized(Struct):
     """The answer of `/detokenize`."""
 
     prompt: str
+
+
+class EmbeddingObject(Struct):
+    """One vector of `/v1/embeddings`: numbers, or base64."""
+
+    index: int
+    embedding: list[float] | str
+    object: str = "embedding"
+
+
+class PooledObject(Struct):
+    """One vector of `/pooling`."""
+
+    index: int
+    data: list[float] | str
+    object: str = "pooling"
+
+
+class VectorList(Struct):
+    """The answer of `/v1/embeddings` and `/pooling`."""
+
+    id: str
+    created: int
+    model: str
+    data: list[EmbeddingObject] | list[PooledObject]
+    usage: Usage
+    object: str = "list"
+
+
+class ScoreObject(Struct):
+    """The score of one pair."""
+
+    index: int
+    score: float
+    object: str = "score"
+
+
+class ScoreList(Struct):
+    """The answer of `/v1/score`."""
+
+    id: str
+    created: int
+    model: str
+    data: list[ScoreObject]
+    usage: Usage
+    object: str = "list"
+
+
+class Document(Struct):
+    """A document that was ranked."""
+
+    text: str
+
+
+class RankedDocument(Struct):
+    """A document's place in the request, and its score."""
+
+    index: int
+    document: Document | UnsetType
+    relevance_score: float
+
+
+class RankingUsage(Struct):
+    """What a ranking cost, in tokens."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Ranking(Struct):
+    """The answer of `/v1/rerank`."""
+
+    id: str
+    model: str
+    usage: RankingUsage
+    results: list[RankedDocument]

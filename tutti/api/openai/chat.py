@@ -32,7 +32,7 @@ from tutti.request import Chat, Request, Tokens
 async def chat_completions(call: Call) -> ASGIApp:
     """Answer one call, streaming or not."""
     fields = parse(call.body, ChatFields)
-    job = ChatJob.of(call, fields)
+    job = await ChatJob.of(call, fields)
     if fields.stream:
         return await EventStream.open(job.stream())
     return json_response(await job.answer())
@@ -53,9 +53,9 @@ class ChatJob:
     spoken: list[SpokenStream] = field(default_factory=list)  # one per choice of a spoken stream
 
     @classmethod
-    def of(cls, call: Call, fields: ChatFields) -> ChatJob:
-        """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
-        job = Job.of(call, fields, "chatcmpl")
+    async def of(cls, call: Call, fields: ChatFields) -> ChatJob:
+        """The job of `fields`. Raises InvalidRequest, and as `Call.lease` does."""
+        job = await Job.of(call, fields, "chatcmpl")
         form = structured_outputs(fields)
         chat = _chat(fields, constrained=form is not None)
         read = reading(
@@ -110,7 +110,7 @@ class ChatJob:
         self.spoken = [] if form is None else [SpokenStream(form.encoding) for _ in messages]
         named = isinstance(self.chat.tool_choice, dict)
         opened = False
-        async with aclosing(self.job.call.gateway.generate(self.request, self.job.call.caller)) as events:
+        async with aclosing(self.job.lease.generate(self.request, self.job.call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
@@ -147,7 +147,7 @@ class ChatJob:
         await self._prepare()
         choices = [_Choice(message) for message in self.messages]
         prompt_logprobs: answers.PromptLogprobs | UnsetType = UNSET
-        async with aclosing(self.job.call.gateway.generate(self.request, self.job.call.caller)) as events:
+        async with aclosing(self.job.lease.generate(self.request, self.job.call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
@@ -185,7 +185,7 @@ class ChatJob:
             chat = msgspec.structs.replace(self.chat, messages=tuple(messages))
             self.request = msgspec.structs.replace(self.request, parts=(chat, *media))
         if self.fields.continuous_usage or self.fields.return_token_ids:
-            self.request = await job.call.gateway.prepare(self.request)
+            self.request = await job.lease.prepare(self.request)
             ids = [token for part in self.request.parts if isinstance(part, Tokens) for token in part.ids]
             self.tally.prompts[0] = len(ids)
             if self.fields.return_token_ids:

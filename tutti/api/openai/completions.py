@@ -21,7 +21,7 @@ from tutti.api.openai.sampling import sampling_params, structured_outputs
 from tutti.api.stream import DONE, EventStream, sse
 from tutti.errors import InvalidRequest
 from tutti.events import Done, Event, Failed, PromptLogprobs, TextDelta, TokenLogprob, Usage
-from tutti.request import Request, SamplingParams, Text, Tokens
+from tutti.request import Insertion, Request, SamplingParams, Text, Tokens
 
 DEFAULT_MAX_TOKENS = 16  # OpenAI's
 
@@ -76,7 +76,7 @@ class CompletionJob:
     @classmethod
     async def of(cls, call: Call, fields: CompletionFields) -> CompletionJob:
         """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
-        job = Job.of(call, fields, "cmpl")
+        job = await Job.of(call, fields, "cmpl")
         silent = bool(fields.echo) and fields.max_tokens == 0
         n = 1 if fields.n is None else fields.n
         arrival = time.time()
@@ -91,7 +91,7 @@ class CompletionJob:
                 priority=fields.priority or 0,
                 arrival=arrival,
             )
-            for part in _parts(fields)
+            for part in _insertions(_parts(fields), fields.suffix)
         ]
         encoder = LogprobEncoder(
             job.processor.tokenizer, fields.logprobs or 0, bool(fields.return_tokens_as_token_ids)
@@ -166,7 +166,7 @@ class CompletionJob:
     async def _events(self) -> AsyncGenerator[tuple[int, Event], None]:
         """(which prompt, event). Raises the error of one that failed."""
         requests = [prompt.request for prompt in self.prompts]
-        async with aclosing(self.job.call.gateway.generate_all(requests, self.job.call.caller)) as events:
+        async with aclosing(self.job.lease.generate_all(requests, self.job.call.caller)) as events:
             async for index, event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
@@ -176,14 +176,16 @@ class CompletionJob:
         """Tokenize a prompt now: its tokens or its text are to be shown."""
         prompt = self.prompts[index]
         (part,) = prompt.request.parts
-        prompt.request = await self.job.call.gateway.prepare(prompt.request)
+        prompt.request = await self.job.lease.prepare(prompt.request)
         prompt.ids = [
             token for part in prompt.request.parts if isinstance(part, Tokens) for token in part.ids
         ]
         self.tally.prompts[index] = len(prompt.ids)
         if self.fields.echo:
             prompt.text = (
-                part.text if isinstance(part, Text) else self.job.processor.tokenizer.decode(prompt.ids)
+                _text(part)
+                if isinstance(part, Text | Insertion)
+                else self.job.processor.tokenizer.decode(prompt.ids)
             )
 
     def _count(self, prompt: int, choice: int, usage: Usage) -> None:
@@ -247,6 +249,21 @@ def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParam
         structured_outputs=structured_outputs(fields),
         **changes,
     )
+
+
+def _insertions(
+    parts: list[Text | Tokens], suffix: str | None
+) -> list[Text | Tokens] | list[Text | Tokens | Insertion]:
+    """The prompts before a suffix, where there is one. Raises InvalidRequest."""
+    if not suffix:
+        return parts
+    if any(isinstance(part, Tokens) for part in parts):
+        raise InvalidRequest("a suffix goes with prompts of text, not of token ids.", param="suffix")
+    return [Insertion(part.text, suffix) for part in parts if isinstance(part, Text)]
+
+
+def _text(part: Text | Insertion) -> str:
+    return part.text if isinstance(part, Text) else part.prefix
 
 
 def _parts(fields: CompletionFields) -> list[Text | Tokens]:

@@ -205,10 +205,6 @@ class CompletionFields(SamplingFields, kw_only=True):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.suffix:
-            raise InvalidRequest(
-                "suffix is not supported: this model continues text, it does not fill in.", param="suffix"
-            )
         at_most("best_of", self.best_of, MAX_OUTPUTS)
         n = 1 if self.n is None else self.n
         if self.best_of is not None and self.best_of < n:

@@ -20,6 +20,7 @@ from tutti.api.openai.parse import parse
 from tutti.api.stream import EventStream, named_sse
 from tutti.errors import InvalidRequest
 from tutti.events import Event, Failed, ImageDone, Progress
+from tutti.gateway.lease import Lease
 from tutti.request import Drawing, Request
 
 _MOST = 10  # pictures of one request, as OpenAI has it
@@ -95,15 +96,17 @@ class ImageJob:
     """The pictures of one call; `request` is complete: its size and its seed are known."""
 
     call: Call
+    lease: Lease
     fields: ImageFields
     request: Request
 
     @classmethod
     async def of(cls, call: Call, fields: ImageFields) -> ImageJob:
-        """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
+        """The job of `fields`. Raises InvalidRequest, and as `Call.lease` does."""
         from tutti.models.processor.drawer import drawing_request
 
-        model = call.gateway.model(fields.model or "")
+        lease = await call.lease(fields.model)
+        model = lease.model
         if "image" not in model.outputs:
             gives = ", ".join(model.outputs)
             raise InvalidRequest(f"The model {model.name} does not draw: it gives {gives}.", param="model")
@@ -117,7 +120,7 @@ class ImageJob:
             seed=fields.seed,
             priority=fields.priority or 0,
         )
-        return cls(call, fields, await call.gateway.prepare(request))
+        return cls(call, lease, fields, await lease.prepare(request))
 
     @property
     def about(self) -> dict[str, Any]:
@@ -160,7 +163,7 @@ class ImageJob:
                     yield named_sse(kind, value)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
-        async with aclosing(self.call.gateway.generate(self.request, self.call.caller)) as events:
+        async with aclosing(self.lease.generate(self.request, self.call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()

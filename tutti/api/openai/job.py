@@ -16,6 +16,7 @@ from tutti.api.openai import answers
 from tutti.api.openai.fields import SamplingFields
 from tutti.events import Usage
 from tutti.gateway.backend import BackendModel
+from tutti.gateway.lease import Lease
 
 if TYPE_CHECKING:
     from tutti.models.processor import Processor
@@ -33,19 +34,25 @@ class Job:
     """One call's identity. `id` is what the caller sees; the engine's requests have ids of their own."""
 
     call: Call
-    model: BackendModel
-    processor: Processor
+    lease: Lease
     id: str
     created: int
 
     @classmethod
-    def of(cls, call: Call, fields: SamplingFields, prefix: str) -> Job:
-        """The job of `fields`. Raises ModelNotFound."""
-        model = call.gateway.model(fields.model or "")
-        processor = call.gateway.backend(model.name).processor
-        return cls(
-            call, model, processor, f"{prefix}-{fields.request_id or call.caller.call}", int(time.time())
-        )
+    async def of(cls, call: Call, fields: SamplingFields, prefix: str) -> Job:
+        """The job of `fields`. Raises as `Call.lease` does."""
+        lease = await call.lease(fields.model)
+        return cls(call, lease, f"{prefix}-{fields.request_id or call.caller.call}", int(time.time()))
+
+    @property
+    def model(self) -> BackendModel:
+        """The model that is asked."""
+        return self.lease.model
+
+    @property
+    def processor(self) -> Processor:
+        """Its tokenizer, templates and parsers."""
+        return self.lease.backend.processor
 
     def request_id(self) -> str:
         """A fresh id for a request of this job."""

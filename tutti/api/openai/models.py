@@ -7,19 +7,20 @@ from starlette.types import ASGIApp
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers
 from tutti.api.openai.job import json_response
-from tutti.gateway.backend import BackendModel
+from tutti.gateway.cards import Card
 
 
 async def list_models(call: Call) -> ASGIApp:
-    """Every name that is served."""
-    return json_response(answers.ModelList([_card(model) for model in call.gateway.models()]))
+    """Every model that can be served, in memory or not."""
+    return json_response(answers.ModelList([_card(card) for card in await call.gateway.cards()]))
 
 
 async def get_model(call: Call) -> ASGIApp:
     """One of them. Raises ModelNotFound."""
-    return json_response(_card(call.gateway.model(call.path["model"])))
+    return json_response(_card(await call.gateway.card(call.path["model"])))
 
 
-def _card(model: BackendModel) -> answers.Model:
-    permission = answers.ModelPermission(f"modelperm-{model.name}", model.created)
-    return answers.Model(model.name, model.created, model.root, model.context, [permission])
+def _card(card: Card) -> answers.Model:
+    created = int(card.created)
+    permission = answers.ModelPermission(f"modelperm-{card.name}", created)
+    return answers.Model(card.name, created, card.root, card.context or None, [permission])

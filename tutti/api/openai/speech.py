@@ -21,6 +21,7 @@ from tutti.api.stream import ByteStream, EventStream, sse
 from tutti.errors import InvalidRequest
 from tutti.events import AudioDelta, Event, Failed, Usage
 from tutti.gateway.backend import BackendModel
+from tutti.gateway.lease import Lease
 from tutti.request import Request, SamplingParams, Script
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class SpeechJob:
     """One text that is spoken: `requests` speak its pieces one after the other, into `file`."""
 
     call: Call
+    lease: Lease
     fields: SpeechFields
     requests: list[Request]
     file: SpokenFile
@@ -96,15 +98,16 @@ class SpeechJob:
         """The job of `fields`. Raises InvalidRequest, ModelNotFound."""
         from tutti.media.spoken import SpokenFile
 
-        model = call.gateway.model(fields.model or "")
+        lease = await call.lease(fields.model)
+        model = lease.model
         file = SpokenFile(fields.response_format, fields.speed)
-        processor = call.gateway.backend(model.name).processor
+        processor = lease.backend.processor
         if "audio" not in model.outputs:
             gives = ", ".join(model.outputs)
             raise InvalidRequest(f"The model {model.name} does not speak: it gives {gives}.", param="model")
         request = _request(fields, model)
         requests = await asyncio.to_thread(processor.readings, request, model.context)
-        return cls(call, fields, requests, file)
+        return cls(call, lease, fields, requests, file)
 
     async def pieces(self) -> AsyncGenerator[bytes, None]:
         """The file as it is made. Raises what ends it early."""
@@ -120,7 +123,7 @@ class SpeechJob:
         from tutti.media.spoken import whole_file
 
         sounds: list[list[AudioDelta]] = [[] for _ in self.requests]
-        async with aclosing(self.call.gateway.generate_all(self.requests, self.call.caller)) as events:
+        async with aclosing(self.lease.generate_all(self.requests, self.call.caller)) as events:
             async for number, event in events:
                 sounds[number] += self._taken(event)
         joined = [sound for piece in sounds for sound in piece]
@@ -142,7 +145,7 @@ class SpeechJob:
 
     async def _sounds(self) -> AsyncGenerator[AudioDelta, None]:
         for request in self.requests:
-            async with aclosing(self.call.gateway.generate(request, self.call.caller)) as events:
+            async with aclosing(self.lease.generate(request, self.call.caller)) as events:
                 async for event in events:
                     for sound in self._taken(event):
                         yield sound

@@ -40,8 +40,8 @@ class DetokenizeFields(msgspec.Struct, kw_only=True):
 async def tokenize(call: Call) -> ASGIApp:
     """Text or a conversation to token ids, however long."""
     fields = parse(call.body, TokenizeFields)
-    model = call.gateway.model(fields.model or "")
-    backend = call.gateway.backend(model.name)
+    lease = await call.lease(fields.model)
+    model, backend = lease.model, lease.backend
     request = Request(id="tokenize", parts=(_part(fields),), model=model.name)
     request = await backend.tokenize(request)
     ids = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
@@ -52,8 +52,8 @@ async def tokenize(call: Call) -> ASGIApp:
 async def detokenize(call: Call) -> ASGIApp:
     """Token ids to text, special tokens shown."""
     fields = parse(call.body, DetokenizeFields)
-    backend = call.gateway.backend(fields.model or "")
-    text = backend.processor.tokenizer.decode(fields.tokens, skip_special_tokens=False)
+    lease = await call.lease(fields.model)
+    text = lease.backend.processor.tokenizer.decode(fields.tokens, skip_special_tokens=False)
     return json_response(answers.Detokenized(text))
 
 

@@ -21,6 +21,7 @@ from tutti.api.openai.subtitles import srt, verbose, vtt
 from tutti.api.stream import DONE, EventStream, sse
 from tutti.errors import InvalidRequest
 from tutti.events import Event
+from tutti.gateway.lease import Lease
 from tutti.models.processor import Processor
 from tutti.models.processor.speech import Segment, Task, Transcriber, Transcription, joined, transcribe
 from tutti.request import Request
@@ -55,7 +56,7 @@ class _Work:
     """One recording, and what is asked of it."""
 
     call: Call
-    model: str
+    lease: Lease
     processor: Processor
     transcriber: Transcriber
     samples: np.ndarray
@@ -65,11 +66,13 @@ class _Work:
     @classmethod
     async def of(cls, call: Call, form: Form, name: str) -> _Work:
         """The work that `form` asks for. Raises InvalidRequest, InvalidMedia, ModelNotFound."""
-        model = call.gateway.model(form.value("model")).name
-        processor = call.gateway.backend(model).processor
+        lease = await call.lease(form.value("model"))
+        processor = lease.backend.processor
         transcriber = processor.transcriber
         if transcriber is None:
-            raise InvalidRequest(f"The model {model} does not write down recordings.", param="model")
+            raise InvalidRequest(
+                f"The model {lease.model.name} does not write down recordings.", param="model"
+            )
         format = form.value("response_format", "json")
         if format not in _FORMATS:
             raise InvalidRequest(
@@ -88,7 +91,7 @@ class _Work:
         from tutti.media.audio import read_audio  # NumPy: who sends text alone never waits for it
 
         samples = await asyncio.to_thread(read_audio, form.files["file"], transcriber.rate)
-        work = cls(call, model, processor, transcriber, samples, task, format)
+        work = cls(call, lease, processor, transcriber, samples, task, format)
         if task.language is None:
             language = await transcriber.detect_language(processor, work.generate, samples)
             work = replace(work, task=replace(task, language=language))
@@ -96,8 +99,8 @@ class _Work:
 
     def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """Have the model answer `request`."""
-        named = msgspec.structs.replace(request, model=self.model)
-        return self.call.gateway.generate(named, self.call.caller)
+        named = msgspec.structs.replace(request, model=self.lease.model.name)
+        return self.lease.generate(named, self.call.caller)
 
     async def whole(self) -> Transcription:
         """All of it."""

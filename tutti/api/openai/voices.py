@@ -14,7 +14,7 @@ async def list_voices(call: Call) -> ASGIApp:
         {
             "voices": [
                 {"id": voice, "name": voice, "model": model.name}
-                for model in call.gateway.models()
+                for model in await call.gateway.cards()
                 for voice in model.voices
             ]
         }
@@ -23,5 +23,5 @@ async def list_voices(call: Call) -> ASGIApp:
 
 async def list_speaking_models(call: Call) -> ASGIApp:
     """Every model that speaks."""
-    speaking = [model.name for model in call.gateway.models() if "audio" in model.outputs]
+    speaking = [model.name for model in await call.gateway.cards() if "audio" in model.outputs]
     return json_response({"models": [{"id": name, "name": name} for name in speaking]})

@@ -13,13 +13,11 @@ from tutti.models.processor import Processor
 from tutti.request import SamplingParams
 
 
-def first_settings(gateway: Gateway, name: str, *, transcribes: bool) -> SessionConfig:
-    """What a session with the model `name` begins with. Raises ModelNotFound.
+def first_settings(model: BackendModel, processor: Processor, *, transcribes: bool) -> SessionConfig:
+    """What a session with `model` begins with.
 
     It only transcribes if that is asked, or if that is what the model is for.
     """
-    model = gateway.model(name)
-    processor = gateway.backend(name).processor
     modality: Modality = "audio" if "audio" in model.outputs else "text"
     if transcribes or (processor.transcriber is not None and not processor.converses):
         transcription: dict[str, Any] = {"audio": {"input": {"transcription": {"model": model.name}}}}
@@ -27,13 +25,18 @@ def first_settings(gateway: Gateway, name: str, *, transcribes: bool) -> Session
     return SessionConfig(model=model.name, output_modalities=(modality,))
 
 
-def check(config: SessionConfig, gateway: Gateway, known: SessionConfig, within: str = "session") -> None:
+async def check(
+    config: SessionConfig,
+    gateway: Gateway,
+    model: BackendModel,
+    processor: Processor,
+    within: str = "session",
+) -> None:
     """Raises InvalidRequest, which names the field within `within`, where `config` asks for what is not there.
 
-    `known` are the settings before.
+    `model` and `processor` are the session's. Another model that is to transcribe is loaded if it must be.
     """
-    model = gateway.model(config.model)
-    if config.model != known.model:
+    if config.model != model.name:
         raise _wrong(f"{within}.model", "the model of a session stays the same: open another session")
     if config.include:
         raise _wrong(
@@ -42,19 +45,21 @@ def check(config: SessionConfig, gateway: Gateway, known: SessionConfig, within:
     if config.type == "realtime":
         _check_output(config, model, within)
         _check_tools(config.tools, config.tool_choice, within)
-    _check_sampling(config, gateway.backend(config.model).processor, within)
+    _check_sampling(config, processor, within)
     if config.audio.input.transcription is not None:
         wanted = config.audio.input.transcription.model
         name = f"{within}.audio.input.transcription.model"
-        hears(gateway, config.model if wanted is None else wanted, name)
+        if wanted is None or wanted == model.name:
+            hears(processor, model.name, name)
+        else:
+            async with gateway.lease(wanted) as lease:
+                hears(lease.backend.processor, wanted, name)
 
 
-def hears(gateway: Gateway, name: str, param: str) -> Processor:
-    """The processor of the model `name`, which can write down what is said. Raises ModelNotFound, InvalidRequest."""
-    processor = gateway.backend(name).processor
+def hears(processor: Processor, name: str, param: str) -> None:
+    """Raises InvalidRequest where the model `name` cannot write down what is said."""
     if processor.transcriber is None and "audio" not in processor.modalities:
-        raise _wrong(param, f"the model {name!r} does not hear; served are {_names(gateway)}")
-    return processor
+        raise _wrong(param, f"the model {name!r} does not hear; name one that does")
 
 
 def _check_output(config: SessionConfig, model: BackendModel, within: str) -> None:
@@ -108,7 +113,3 @@ def sampling(
 
 def _wrong(param: str, message: str) -> InvalidRequest:
     return InvalidRequest(f"{param}: {message}.", param=param)
-
-
-def _names(gateway: Gateway) -> str:
-    return ", ".join(model.name for model in gateway.models())

@@ -11,15 +11,15 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
 from tutti.api.endpoint import bearer, header
-from tutti.api.errors import error_response
+from tutti.api.errors import error_response, said
 from tutti.api.realtime.limits import RealtimeLimits
 from tutti.api.realtime.outbox import Outbox, TooSlow
-from tutti.errors import Busy, TuttiError, Unauthorized
+from tutti.errors import Busy, TuttiError
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
 from tutti.media.fetch import FetchLimits
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 PROTOCOL = "realtime"
 _KEY = "openai-insecure-api-key."  # a browser cannot set headers, so its key is in the name of a protocol
 _NORMAL, _POLICY, _INTERNAL, _GOING = 1000, 1008, 1011, 1001
-_OWN = ("localhost", "127.0.0.1", "::1")  # where a page of this machine comes from
+_REASON = 100  # characters of the reason that a socket is closed with; the protocol has room for 123 bytes
 _FAREWELL = 2.0  # seconds that closing a socket may take
 
 
@@ -57,10 +57,9 @@ class RealtimeDoor:
         }
         try:
             caller = self._gateway.authorize(bearer(scope) or _key(scope["subprotocols"]))
-            _check_origin(scope, caller)
             parent = header(scope, b"traceparent")
             caller = replace(caller, traceparent=None if parent is None else parent.decode("latin-1"))
-            model = self._gateway.model(query.get("model", "")).name
+            model = (await self._gateway.card(query.get("model", ""))).name
             if self._open >= self._limits.sessions:
                 raise Busy(f"{self._open} sessions are open, and that is the most.", retry_after=10.0)
         except TuttiError as error:
@@ -79,6 +78,13 @@ class RealtimeDoor:
     ) -> None:
         from tutti.api.realtime.session import Session
 
+        try:
+            async with self._gateway.lease(model) as lease:
+                opened, processor = lease.model, lease.backend.processor
+        except TuttiError as error:  # it is there, but cannot be loaded
+            log.error("a session could not begin: %s", error)
+            await _close(send, _INTERNAL, said(error).partition("\n")[0][:_REASON])
+            return
         outbox = Outbox(self._limits)
         session = Session(
             self._gateway,
@@ -86,7 +92,8 @@ class RealtimeDoor:
             outbox,
             self._limits,
             self._fetching,
-            model=model,
+            model=opened,
+            processor=processor,
             transcribes=transcribes,
         )
 
@@ -149,22 +156,6 @@ async def _close(send: Send, code: int, reason: str) -> None:
             await send({"type": "websocket.close", "code": code, "reason": reason})
     except (TimeoutError, OSError):
         log.debug("a client was gone before its socket was closed")
-
-
-def _check_origin(scope: Scope, caller: Caller) -> None:
-    """Raises Unauthorized for a page of another site where no keys are asked for.
-
-    Browsers let any page open a socket to any server, this machine's own included, and read what it says.
-    """
-    origin, host = header(scope, b"origin"), header(scope, b"host")
-    if origin is None or caller.key is not None:
-        return
-    site = urlsplit(origin.decode("latin-1"))
-    if site.netloc.encode("latin-1") != host and site.hostname not in _OWN:
-        raise Unauthorized(
-            f"A page of {origin.decode('latin-1')!r} may not open sessions here: serve with --api-key, "
-            "and send the key."
-        )
 
 
 def _key(protocols: list[str]) -> str | None:

@@ -17,7 +17,7 @@ from tutti.api.realtime.config import Retention, SessionConfig, Tool, ToolChoice
 from tutti.api.realtime.items import Item, as_chat
 from tutti.errors import ContextOverflow
 from tutti.events import Usage
-from tutti.gateway.gateway import Gateway
+from tutti.gateway.lease import Lease
 from tutti.models.parsers.base import OutputParser
 from tutti.request import Chat, MediaInput, Request, Tokens
 
@@ -85,7 +85,7 @@ class Prompt:
 
 
 async def make_prompt(
-    gateway: Gateway,
+    lease: Lease,
     config: SessionConfig,
     items: Callable[[], list[Item]],
     forget: Callable[[float], bool] | None,
@@ -98,15 +98,14 @@ async def make_prompt(
     ratio = config.truncation.retention_ratio if isinstance(config.truncation, Retention) else _KEPT
     while True:
         try:
-            return await _fitting(gateway, config, items())
+            return await _fitting(lease, config, items())
         except ContextOverflow:
             if forget is None or config.truncation == "disabled" or not forget(ratio):
                 raise
 
 
-async def _fitting(gateway: Gateway, config: SessionConfig, items: list[Item]) -> Prompt:
-    model = gateway.model(config.model)
-    processor = gateway.backend(config.model).processor
+async def _fitting(lease: Lease, config: SessionConfig, items: list[Item]) -> Prompt:
+    model, processor = lease.model, lease.backend.processor
     messages, media = as_chat(items)
     if config.instructions:
         messages.insert(0, {"role": "system", "content": config.instructions})
@@ -134,7 +133,7 @@ async def _fitting(gateway: Gateway, config: SessionConfig, items: list[Item]) -
         voice=config.audio.output.speaker,
         model=model.name,
     )
-    prompt = Prompt(await gateway.prepare(request), parser)
+    prompt = Prompt(await lease.prepare(request), parser)
     if config.max_output_tokens == "inf" and prompt.tokens > model.context - model.context // _ROOM:
         raise ContextOverflow(
             f"The conversation has {prompt.tokens} tokens, and the model's context is {model.context} tokens, an "

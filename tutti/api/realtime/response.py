@@ -24,6 +24,7 @@ from tutti.api.realtime.prompt import Prompt, make_prompt
 from tutti.events import AudioDelta, Done, Failed, TextDelta, Usage
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
+from tutti.gateway.lease import Lease
 from tutti.request import Request
 
 
@@ -90,22 +91,23 @@ class Response:
     async def _answer(self) -> str:
         """Tell the answer; OpenAI's reason if it is cut short, else "". Raises TuttiError."""
         wish, conversation = self.wish, self._conversation
-        if wish.items is None:
-            prompt = await make_prompt(
-                self._gateway, wish.config, lambda: conversation.remembered, conversation.forget
-            )
-        else:
-            given = list(wish.items)
-            prompt = await make_prompt(self._gateway, wish.config, lambda: given, None)
-        self._prompt = prompt
-        request: Request | None = prompt.request
-        while request is not None:
-            request = await self._tell(request, prompt)
+        async with self._gateway.lease(wish.config.model) as lease:
+            if wish.items is None:
+                prompt = await make_prompt(
+                    lease, wish.config, lambda: conversation.remembered, conversation.forget
+                )
+            else:
+                given = list(wish.items)
+                prompt = await make_prompt(lease, wish.config, lambda: given, None)
+            self._prompt = prompt
+            request: Request | None = prompt.request
+            while request is not None:
+                request = await self._tell(lease, request, prompt)
         return self._limit
 
-    async def _tell(self, request: Request, prompt: Prompt) -> Request | None:
+    async def _tell(self, lease: Lease, request: Request, prompt: Prompt) -> Request | None:
         """Tell what answers `request`; the request that goes on with it in silence, if it turns out to be a call."""
-        async with aclosing(self._gateway.generate(request, self._caller)) as events:
+        async with aclosing(lease.generate(request, self._caller)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     self._generated += event.tokens

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from functools import partial
 from typing import assert_never
 
 import msgspec
@@ -43,9 +44,11 @@ from tutti.api.realtime.response import Response, Wish
 from tutti.api.realtime.sound import Sound
 from tutti.api.realtime.transcripts import Scribe
 from tutti.errors import TuttiError
+from tutti.gateway.backend import BackendModel
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
 from tutti.media.fetch import FetchLimits
+from tutti.models.processor import Processor
 
 _LIFE = 3600  # seconds of a session that clients are told; it may live longer
 
@@ -61,10 +64,11 @@ class Session:
         limits: RealtimeLimits,
         fetching: FetchLimits,
         *,
-        model: str,
+        model: BackendModel,
+        processor: Processor,
         transcribes: bool,
     ) -> None:
-        """Begins with the model's settings. Raises ModelNotFound."""
+        """Begins with the model's settings. The model is in memory while it answers, not longer."""
         self._gateway = gateway
         self._caller = caller
         self._outbox = outbox
@@ -72,8 +76,9 @@ class Session:
         self._fetching = fetching
         self._id = new_id("sess")
         self._expires = int(time.time()) + _LIFE
-        self._config = first_settings(gateway, model, transcribes=transcribes)
-        self._takes = gateway.backend(model).processor.modalities
+        self._config = first_settings(model, processor, transcribes=transcribes)
+        self._check = partial(check, gateway=gateway, model=model, processor=processor)
+        self._takes = processor.modalities
         self._conversation = Conversation(limits)
         self._buffer = InputBuffer(self._config.audio.input.format, limits.buffered)
         self._coming = new_id("item")  # the id of the message that the waiting sound will be
@@ -117,7 +122,7 @@ class Session:
     async def _follow(self, event: AnyClientEvent) -> None:
         match event:
             case SessionUpdate():
-                self._update(event)
+                await self._update(event)
             case AudioAppend():
                 await self._append(event)
             case AudioCommit():
@@ -148,9 +153,9 @@ class Session:
 
     # Settings
 
-    def _update(self, event: SessionUpdate) -> None:
+    async def _update(self, event: SessionUpdate) -> None:
         config = self._config.updated(event.session)
-        check(config, self._gateway, self._config)
+        await self._check(config)
         before, after = self._config.audio.output.speaker, config.audio.output.speaker
         if self._spoke and before != after:
             raise Refusal(
@@ -256,7 +261,7 @@ class Session:
         fields = convert({name: given[name] for name in OF_ANSWERS & given.keys()}, AnswerFields, "response")
         changes = {name: given[name] for name in OF_SESSIONS & given.keys()}
         config = self._config.updated(changes, "response")
-        check(config, self._gateway, self._config, "response")
+        await self._check(config, within="response")
         apart = fields.conversation == "none"
         items = None if fields.input is None else await self._read_input(fields)
         self._respond(Wish(config, items, apart, fields.metadata))

@@ -20,6 +20,7 @@ from tutti.api.realtime.sound import Sound
 from tutti.events import Event, Failed, TextDelta, Usage
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
+from tutti.gateway.lease import Lease
 from tutti.media.audio import read_audio
 from tutti.models.processor.speech import Task, Transcriber
 from tutti.request import Chat, Media, Request, SamplingParams
@@ -44,7 +45,11 @@ class Scribe:
         named = replace(self, caller=replace(self.caller, call=item_id))  # the name it has in traces
         pieces: list[str] = []
         try:
-            async with self.turns, aclosing(named._pieces(name, part.sound, settings)) as found:
+            async with (
+                self.turns,
+                self.gateway.lease(name) as lease,
+                aclosing(named._pieces(lease, part.sound, settings)) as found,
+            ):
                 usage: dict[str, Any] = {"type": "duration", "seconds": round(part.sound.seconds, 3)}
                 async for piece in found:
                     if isinstance(piece, Usage):
@@ -60,21 +65,24 @@ class Scribe:
         part.transcript = "".join(pieces).strip()
         self.outbox.put(f"{_EVENT}.completed", **place, transcript=part.transcript, usage=usage)
 
-    def _pieces(self, name: str, sound: Sound, settings: Transcription) -> AsyncGenerator[str | Usage, None]:
-        processor = hears(self.gateway, name, "session.audio.input.transcription.model")
+    def _pieces(
+        self, lease: Lease, sound: Sound, settings: Transcription
+    ) -> AsyncGenerator[str | Usage, None]:
+        processor = lease.backend.processor
+        hears(processor, lease.model.name, "session.audio.input.transcription.model")
         if processor.transcriber is not None:
-            return self._transcribed(name, processor.transcriber, sound, settings)
-        return self._asked(name, sound, settings)
+            return self._transcribed(lease, processor.transcriber, sound, settings)
+        return self._asked(lease, sound, settings)
 
     async def _transcribed(
-        self, name: str, transcriber: Transcriber, sound: Sound, settings: Transcription
+        self, lease: Lease, transcriber: Transcriber, sound: Sound, settings: Transcription
     ) -> AsyncGenerator[str | Usage, None]:
         """By a model made for it."""
 
         def generate(request: Request) -> AsyncGenerator[Event, None]:
-            return self.gateway.generate(msgspec.structs.replace(request, model=name), self.caller)
+            return lease.generate(msgspec.structs.replace(request, model=lease.model.name), self.caller)
 
-        processor = self.gateway.backend(name).processor
+        processor = lease.backend.processor
         samples = await asyncio.to_thread(read_audio, sound.wav(), transcriber.rate)
         task = Task(settings.language, prompt=settings.prompt)
         if task.language is None:
@@ -86,7 +94,7 @@ class Scribe:
                 first = False
 
     async def _asked(
-        self, name: str, sound: Sound, settings: Transcription
+        self, lease: Lease, sound: Sound, settings: Transcription
     ) -> AsyncGenerator[str | Usage, None]:
         """By a model that hears: it is asked to."""
         words = [_ASK, f"The language is {settings.language}." if settings.language else "", settings.prompt]
@@ -96,9 +104,9 @@ class Scribe:
             id=f"transcript-{uuid.uuid4().hex}",
             parts=(chat, Media("audio", sound.wav())),
             sampling=SamplingParams(temperature=0.0, max_tokens=64 + int(16 * sound.seconds)),
-            model=name,
+            model=lease.model.name,
         )
-        async with aclosing(self.gateway.generate(request, self.caller)) as events:
+        async with aclosing(lease.generate(request, self.caller)) as events:
             async for event in events:
                 if isinstance(event, TextDelta):
                     yield event.text

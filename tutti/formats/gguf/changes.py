@@ -28,16 +28,20 @@ class Piece:
 
 
 class Change(Protocol):
-    """What is done to the pieces; `dtype` is torch's name of what comes out, None for that of the pieces."""
+    """What is done to the pieces; `dtype` is torch's name of what comes out, None for that of the pieces.
+
+    `moves` says that rows are moved and nothing else: `rows` has where.
+    """
 
     dtype: ClassVar[str | None]
+    moves: ClassVar[bool]
 
     def shape(self, shapes: tuple[Shape, ...]) -> Shape:
         """The shape of what comes out. Raises CheckpointError when the pieces are not what they should be."""
         ...
 
     def rows(self, count: int) -> Tensor | None:
-        """Of one piece with `count` rows: where in it each row of the result is, int64; None: see `values`."""
+        """Where in the pieces, one after the other, each of the result's `count` rows is, int64; None: see `values`."""
         ...
 
     def values(self, pieces: list[Tensor]) -> Tensor:
@@ -47,10 +51,14 @@ class Change(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A tensor made of `pieces`; without a change it is the one there is."""
+    """A tensor made of `pieces`; without a change it is the one there is.
+
+    `floats`: the model takes the matrix apart, so that it cannot stay quantized.
+    """
 
     pieces: tuple[Piece, ...]
     change: Change | None = None
+    floats: bool = False
 
     @property
     def shape(self) -> Shape:
@@ -64,11 +72,14 @@ class _Rows:
 
     __slots__ = ()
     dtype: ClassVar[str | None] = None
+    moves: ClassVar[bool] = True
 
     def values(self, pieces: list[Tensor]) -> Tensor:
         """See `Change.values`."""
-        order = self.rows(pieces[0].shape[0])
-        return pieces[0][order]
+        import torch
+
+        whole = torch.cat(pieces)
+        return whole[self.rows(len(whole))]
 
     def rows(self, count: int) -> Tensor:
         """See `Change.rows`."""
@@ -80,6 +91,7 @@ class _Values:
 
     __slots__ = ()
     dtype: ClassVar[str | None] = None
+    moves: ClassVar[bool] = False
 
     def rows(self, count: int) -> Tensor | None:
         """See `Change.rows`."""
@@ -134,6 +146,21 @@ class Regrouped(_Rows):
 
 
 @dataclass(frozen=True, slots=True)
+class Alternated(_Rows):
+    """Rows of the first and the second piece in turn."""
+
+    def shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """See `Change.shape`."""
+        return (2 * shapes[0][0], *shapes[0][1:])
+
+    def rows(self, count: int) -> Tensor:
+        """See `Change.rows`."""
+        import torch
+
+        return torch.arange(count).view(2, -1).T.flatten()
+
+
+@dataclass(frozen=True, slots=True)
 class Shifted(_Values):
     """Every value plus `by`."""
 
@@ -147,21 +174,6 @@ class Shifted(_Values):
     def values(self, pieces: list[Tensor]) -> Tensor:
         """See `Change.values`."""
         return pieces[0].float() + self.by
-
-
-@dataclass(frozen=True, slots=True)
-class Alternated(_Values):
-    """Rows of the first and the second piece in turn."""
-
-    def shape(self, shapes: tuple[Shape, ...]) -> Shape:
-        """See `Change.shape`."""
-        return (2 * shapes[0][0], *shapes[0][1:])
-
-    def values(self, pieces: list[Tensor]) -> Tensor:
-        """See `Change.values`."""
-        import torch
-
-        return torch.stack(pieces, dim=1).flatten(0, 1)
 
 
 @dataclass(frozen=True, slots=True)

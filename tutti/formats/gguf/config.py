@@ -30,10 +30,6 @@ def read_config(file: GGUFFile) -> Config:
             f"{file.path}: the architecture is {what}, which is not supported as GGUF; "
             f"supported: {', '.join(sorted(ARCHITECTURES))}"
         )
-    if (keys.whole("split.count") or 1) > 1:
-        raise CheckpointError(
-            f"{file.path} is one part of {keys.whole('split.count')}; join them first (llama-gguf-split --merge)"
-        )
     if not _has_layers(keys):
         raise CheckpointError(
             f"{file.path}: {keys.name('.block_count')} says {keys.whole('.block_count')} layers, which are not the "
@@ -77,6 +73,8 @@ def _common(keys: Keys, architecture: str, model_type: str) -> Config:
         "bos_token_id": keys.whole("tokenizer.ggml.bos_token_id"),
         "eos_token_id": end_ids(keys),
     }
+    if keys.whole(".pooling_type") in (1, 2, 3):  # it makes vectors
+        config["pooling"] = {"kind": POOLINGS[keys.whole(".pooling_type")]}
     return {key: value for key, value in config.items() if value is not None}
 
 
@@ -336,6 +334,46 @@ def _deepseek2(keys: Keys) -> Config:
     return config
 
 
+def _bert(keys: Keys) -> Config:
+    """An encoder of text; files are in float16 to be small, and computed in float32."""
+    kinds = keys.file.tensors.get("token_types.weight")
+    config = _common(keys, "BertModel", "bert") | {
+        "dtype": "float32",
+        "layer_norm_eps": keys.number(".attention.layer_norm_epsilon") or 1e-12,
+        "type_vocab_size": 1 if kinds is None else kinds.shape[0],
+        "hidden_act": "gelu",
+        "pooling": {"kind": _pooling(keys)},
+    }
+    if keys.text("tokenizer.ggml.model") == "bert":
+        return config
+    # Their positions begin at 0 in the file: the converter leaves out the rows that a RoBERTa never uses.
+    raise CheckpointError(
+        f"{keys.file.path}: an encoder whose tokenizer is no WordPiece is not supported as GGUF; take its safetensors"
+    )
+
+
+def _nomic_bert(keys: Keys) -> Config:
+    """The same with rotary positions."""
+    config = _bert(keys)
+    return config | {
+        "architectures": ["NomicBertModel"],
+        "model_type": "nomic_bert",
+        "rotary_emb_base": keys.number(".rope.freq_base") or 1000.0,
+    }
+
+
+def _pooling(keys: Keys) -> str:
+    """How vectors are made of hidden states, in `models.processor.pooling`'s words. Raises CheckpointError."""
+    found = keys.whole(".pooling_type")
+    if found not in POOLINGS:
+        raise CheckpointError(
+            f"{keys.file.path}: {keys.name('.pooling_type')} is {found}, which is not supported"
+        )
+    return POOLINGS[found]
+
+
+POOLINGS = {None: "mean", 1: "mean", 2: "cls", 3: "lasttoken"}
+
 # The names that files give architectures; converters do not agree on all of them.
 ARCHITECTURES: dict[str, Callable[[Keys], Config]] = {
     "llama": _llama,
@@ -350,4 +388,6 @@ ARCHITECTURES: dict[str, Callable[[Keys], Config]] = {
     "gpt-oss": _gpt_oss,
     "gptoss": _gpt_oss,
     "deepseek2": _deepseek2,
+    "bert": _bert,
+    "nomic-bert": _nomic_bert,
 }

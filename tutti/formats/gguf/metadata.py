@@ -12,6 +12,45 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+# llama.cpp's numbers of file types (its enum llama_ftype); those that are missing were removed.
+FILE_TYPES = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4_MOE",
+    39: "NVFP4",
+    40: "Q1_0",
+}
+
 
 class ValueType(IntEnum):
     """The number of a value's type in the file."""
@@ -110,3 +149,8 @@ def _packed(kind: ValueType, values: Sequence[Any]) -> bytes:
     if kind is ValueType.STRING:
         return b"".join(map(packed_text, values))
     return struct.pack(f"<{len(values)}{_FORMATS[kind]}", *values)
+
+
+def file_type(number: object) -> str:
+    """The name of the quantization that `general.file_type` numbers: Q4_K_M, F16, ...; "" for one that is not known."""
+    return FILE_TYPES.get(number, "") if isinstance(number, int) else ""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.changes import Alternated, Latent, Made, Piece, Regrouped, Shifted, Straightened
 from tutti.formats.gguf.reader import GGUFFile, Place
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Config = dict[str, Any]
 
@@ -86,6 +89,25 @@ def read_tensors(file: GGUFFile, config: Config) -> dict[str, Made]:
                 raise CheckpointError(f"{file.path}: {name} and {found[new].pieces[0].tensor} are both {new}")
             found[new] = made
     return found
+
+
+def original(name: str, shape: tuple[int, ...], file: GGUFFile, config: Config) -> tuple[str, Tensor | None]:
+    """The module that the matrix `name` of this shape belonged to before it was converted, and the order of its rows.
+
+    The order is None where they stand as they were. Raises CheckpointError for what is not a matrix of one module.
+    """
+    scheme = SCHEMES.get(str(config.get("model_type")))
+    if scheme is None:
+        raise CheckpointError(f"{file.path}: names of tensors are not known for {config.get('model_type')}")
+    first = next(iter(file.tensors.values()))
+    made = list(_translate(name, replace(first, name=name, shape=shape), scheme(config, file)))
+    if len(made) != 1 or not made[0][0].endswith(".weight"):
+        raise CheckpointError(f"{file.path}: {name!r} is not a matrix of one module of this model")
+    (new, one), *_ = made
+    order = None if one.change is None else one.change.rows(shape[0])
+    if one.change is not None and order is None:
+        raise CheckpointError(f"{file.path}: {name!r} was changed in a way that is not undone here")
+    return new.removesuffix(".weight"), order
 
 
 def _translate(name: str, place: Place, scheme: Scheme) -> Iterator[tuple[str, Made]]:
@@ -236,6 +258,9 @@ def _deepseek(config: Config, file: GGUFFile) -> Scheme:
         pieces = (Piece(place.name, place.shape), Piece(values.name, values.shape))
         yield f"self_attn.kv_b_proj.{suffix}", Made(pieces, Latent())
 
+    def joined(suffix: str, place: Place) -> Iterator[tuple[str, Made]]:
+        yield f"self_attn.kv_b_proj.{suffix}", Made((Piece(place.name, place.shape),), floats=True)
+
     def nothing(suffix: str, place: Place) -> Iterator[tuple[str, Made]]:
         yield from ()
 
@@ -245,12 +270,46 @@ def _deepseek(config: Config, file: GGUFFile) -> Scheme:
         "attn_q_b": "self_attn.q_b_proj",
         "attn_kv_a_mqa": "self_attn.kv_a_proj_with_mqa",
         "attn_kv_a_norm": "self_attn.kv_a_layernorm",
-        "attn_kv_b": "self_attn.kv_b_proj",
     }
     rules: dict[str, Rule] = {base: _apart(new) for base, new in EXPERTS.items()}
     both = "blk.0.attn_kv_b.weight" in file.tensors  # then the halves are copies
-    rules |= {"attn_k_b": nothing if both else latent, "attn_v_b": nothing}
+    rules |= {"attn_kv_b": joined, "attn_k_b": nothing if both else latent, "attn_v_b": nothing}
     return Scheme(ATTENTION | FEED_FORWARD | SHARED | names, rules=rules)
+
+
+ENCODER_WHOLE = {
+    "token_embd": "embeddings.word_embeddings",
+    "token_types": "embeddings.token_type_embeddings",
+    "position_embd": "embeddings.position_embeddings",
+    "token_embd_norm": "embeddings.LayerNorm",
+}
+
+
+def _bert(config: Config, file: GGUFFile) -> Scheme:
+    names = {
+        "attn_q": "attention.self.query",
+        "attn_k": "attention.self.key",
+        "attn_v": "attention.self.value",
+        "attn_output": "attention.output.dense",
+        "attn_output_norm": "attention.output.LayerNorm",
+        "ffn_up": "intermediate.dense",
+        "ffn_down": "output.dense",
+        "layer_output_norm": "output.LayerNorm",
+    }
+    return Scheme(names, ENCODER_WHOLE, "encoder.layer")
+
+
+def _nomic_bert(config: Config, file: GGUFFile) -> Scheme:
+    names = {
+        "attn_qkv": "attn.Wqkv",
+        "attn_output": "attn.out_proj",
+        "attn_output_norm": "norm1",
+        "ffn_up": "mlp.fc11",
+        "ffn_gate": "mlp.fc12",
+        "ffn_down": "mlp.fc2",
+        "layer_output_norm": "norm2",
+    }
+    return Scheme(names, ENCODER_WHOLE | {"token_embd_norm": "emb_ln"}, "encoder.layers")
 
 
 SCHEMES: dict[str, Callable[[Config, GGUFFile], Scheme]] = {
@@ -266,4 +325,6 @@ SCHEMES: dict[str, Callable[[Config, GGUFFile], Scheme]] = {
     "falcon": _falcon,
     "gpt_oss": _gpt_oss,
     "deepseek_v2": _deepseek,
+    "bert": _bert,
+    "nomic_bert": _nomic_bert,
 }

@@ -17,7 +17,7 @@ import math
 import mmap
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +62,14 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a tensor lies: `shape` with the slowest extent first, `offset` in bytes from the start of the file."""
+    """Where a tensor lies: `shape` with the slowest extent first, `offset` in bytes from the start of `file`."""
 
     name: str
     shape: tuple[int, ...]
     type: BlockType
     offset: int
     nbytes: int
+    file: Path
 
     @property
     def row_bytes(self) -> int:
@@ -151,10 +152,7 @@ class GGUFFile:
                 raise CheckpointError(f"{self.path}: the tensor {place.name!r} is there twice")
             found[place.name] = place
         start = -(-cursor.position // self.alignment) * self.alignment
-        placed = {
-            name: Place(name, place.shape, place.type, start + place.offset, place.nbytes)
-            for name, place in found.items()
-        }
+        placed = {name: replace(place, offset=start + place.offset) for name, place in found.items()}
         self._check_places(placed)
         return placed
 
@@ -232,7 +230,7 @@ def _read_place(cursor: _Cursor) -> Place:
             f"{cursor.path}: rows of {name!r} have {shape[-1]} elements, no multiple of {kind.name}'s blocks of "
             f"{kind.elements}"
         )
-    return Place(name, shape, kind, offset, math.prod(shape) // kind.elements * kind.nbytes)
+    return Place(name, shape, kind, offset, math.prod(shape) // kind.elements * kind.nbytes, cursor.path)
 
 
 class _Cursor:

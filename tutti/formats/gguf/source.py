@@ -9,17 +9,19 @@ from typing import Any
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.blocks.kinds import BlockType
 from tutti.formats.gguf.metadata import Field, Metadata, ValueType
-from tutti.formats.gguf.reader import Array, read_gguf
+from tutti.formats.gguf.parts import read_model
+from tutti.formats.gguf.reader import Array
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """A tensor of a file: `shape` [..., row] as torch has it, `offset` in bytes from the start of the file."""
+    """A tensor of a file: `shape` [..., row] as torch has it, `offset` in bytes from the start of `file`."""
 
     name: str
     kind: BlockType
     shape: tuple[int, ...]
     offset: int
+    file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,12 @@ class Contents:
 
 
 def read_contents(path: Path) -> Contents:
-    """The metadata of the file and where its tensors lie. Raises as `read_gguf` does."""
-    file = read_gguf(path)
+    """The metadata of the file and where its tensors lie. Raises as `read_model` does."""
+    file = read_model(path)
     metadata = {key: _field(ValueType(file.kinds[key]), value) for key, value in file.metadata.items()}
     tensors = tuple(
-        StoredTensor(place.name, place.type, place.shape, place.offset) for place in file.tensors.values()
+        StoredTensor(place.name, place.type, place.shape, place.offset, place.file)
+        for place in file.tensors.values()
     )
     return Contents(metadata, tensors)
 

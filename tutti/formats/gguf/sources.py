@@ -139,11 +139,6 @@ def _place(tensor: SourceTensor) -> tuple[int, str]:
 
 def _from_gguf(file: Path) -> Source:
     contents = read_contents(file)
-    split = contents.metadata.get("split.count")
-    if split is not None and split.value > 1:
-        raise CheckpointError(
-            f"{file} is one of {split.value} parts of a model; join them first (llama-gguf-split)"
-        )
     outline = _gguf_outline(file, contents)
     infos = {
         tensor.name: TensorInfo(
@@ -153,7 +148,7 @@ def _from_gguf(file: Path) -> Source:
                 tensor.kind.row_bytes(tensor.shape[-1]),
             ),
             tensor.kind.nbytes_of(tensor.shape),
-            file,
+            tensor.file,
             tensor.offset,
         )
         for tensor in contents.tensors

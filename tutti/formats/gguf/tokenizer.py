@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file, as the tokenizer.json that the `tokenizers` library reads. No torch.
 
-Two kinds are known: byte-level BPE ("gpt2"), whose merges the file has, and SentencePiece's BPE ("llama"), whose merges
-follow from the tokens' scores.
+Three kinds are known: byte-level BPE ("gpt2"), whose merges the file has, SentencePiece's BPE ("llama"), whose merges
+follow from the tokens' scores, and WordPiece ("bert"; see `wordpiece`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tutti.formats.gguf.tokens import (
     Vocabulary,
     read_vocabulary,
 )
+from tutti.formats.gguf.wordpiece import word_piece
 
 Json = dict[str, Any]
 SPACE = "▁"
@@ -36,9 +37,12 @@ def read_tokenizer(keys: Keys) -> Json:
         case "llama":
             made = _sentence_piece(keys, vocabulary)
             begins = True
+        case "bert":
+            return word_piece(keys, vocabulary, _added(vocabulary))
         case _:
             raise CheckpointError(
-                f"{keys.file.path}: the tokenizer is of the kind {kind!r}, which is not supported; known: gpt2, llama. "
+                f"{keys.file.path}: the tokenizer is of the kind {kind!r}, which is not supported; known: gpt2, llama, "
+                "bert. "
                 "Name another with --tokenizer"
             )
     return {

@@ -20,7 +20,7 @@ from tutti.gateway.composed.backend import ComposedBackend
 from tutti.gateway.composed.part import Part, naming
 from tutti.gateway.composed.wiring import Abilities, wire
 from tutti.gateway.local import LocalBackend
-from tutti.gateway.opening import processor_of, start_engine
+from tutti.gateway.opening import processor_of, start_engine, stored_options
 from tutti.hub.composition import Composition, PartSpec, read_composition
 from tutti.hub.resolve import outline_model, resolve_model
 from tutti.models.processor import Processor
@@ -88,7 +88,7 @@ def part_options(
                 given["tokenizer"] = str(resolve_model(given["tokenizer"]))
             found[part.name] = msgspec.structs.replace(
                 defaults,
-                **{"memory": None, **given, "model": str(find(part.model))},
+                **{"memory": None, **stored_options(part.model), **given, "model": str(find(part.model))},
                 served_model_name=(part.name,),
             )
         except TuttiError as error:
@@ -105,7 +105,7 @@ def question(
 
 def abilities(options: EngineOptions, processor: Processor) -> Abilities:
     """What a part's model can do."""
-    graph = find_graph(read_json(Path(options.model) / "config.json"))
+    graph = find_graph(read_json(Path(options.model) / "config.json"), Path(options.model))
     transcribes = processor.transcriber is not None
     takes = graph.inputs & (processor.modalities | {"text"})
     return Abilities(

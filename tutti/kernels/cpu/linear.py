@@ -49,6 +49,43 @@ class NativeLinear:
         return out
 
 
+class NativeGrouped(NativeLinear):
+    """A matrix that stays quantized; a tile of it at a time becomes floats of the activations' type."""
+
+    def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
+        """See `linear.ReadsRows.rows`."""
+        index = index.contiguous()
+        if index.dtype != torch.int64:
+            raise TypeError(f"rows are named by int64, not {index.dtype}")
+        if index.numel() and not 0 <= int(index.min()) <= int(index.max()) < self.out_features:
+            raise IndexError(f"rows are 0 to {self.out_features - 1}")
+        out = torch.empty(index.numel(), self.in_features)
+        self._matrix.read(index.data_ptr(), index.numel(), out.data_ptr(), torch.get_num_threads())
+        return out.to(dtype)
+
+
+_NUMBERS = (torch.float32, torch.bfloat16, torch.float16, torch.int8, torch.uint8)  # enum Number of grouped.h
+_FORMS = {(8, 0), (4, 0), (4, 1), (4, 2), (2, 0), (2, 1)}  # bits of a code in `q` and in `high`
+
+
+def is_grouped(weight: Quantized) -> bool:
+    """Whether the kernels multiply `weight` as it is: groups of whole sixteens, one zero for all codes."""
+    scales = (weight.scale, weight.coarse, weight.shift, weight.coarse_shift)
+    inputs = weight.shape[1]
+    return (
+        (weight.bits, weight.high_bits) in _FORMS
+        and (weight.zero is None or (weight.zero.dim() == 0 and float(weight.zero).is_integer()))
+        and (weight.shift is None or (weight.coarse is None) == (weight.coarse_shift is None))
+        and (weight.table is None or (weight.bits, weight.high_bits) == (4, 0))
+        and inputs % 32 == 0
+        and weight.group_size % 16 == 0
+        and all(
+            one is None or (one.dtype in _NUMBERS and one.shape[1] > 0 and inputs % one.shape[1] == 0)
+            for one in scales
+        )
+    )
+
+
 class NativePacker:
     """Packs weights for the kernels of `module`."""
 
@@ -80,3 +117,35 @@ class NativePacker:
         threads = torch.get_num_threads()
         matrix = self.module.Int8Matrix(codes.data_ptr(), scale.data_ptr(), outputs, inputs, threads)
         return NativeLinear(matrix, (outputs, inputs), bias)
+
+    def grouped(
+        self, weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
+    ) -> NativeGrouped:
+        """A matrix of codes in groups, for activations of `dtype`, float32 or bfloat16. See `is_grouped`."""
+        assert isinstance(weight, Quantized)
+        outputs, inputs = weight.shape
+        zero = 0.0 if weight.zero is None else float(weight.zero)
+        table = None if weight.table is None else weight.table.float()
+        if table is None and (weight.bits, weight.high_bits) == (4, 0):
+            table = torch.arange(16).float() - zero
+        codes = weight.q
+        if codes.dtype == torch.int8 and weight.bits == 8:  # as if unsigned
+            codes, zero = codes.view(torch.uint8) ^ 128, zero + 128
+        kept = [None if one is None else one.contiguous() for one in (codes, weight.high)]
+        words = [(0, 0, 0) if one is None else (one.data_ptr(), 0, one.shape[1] // 4) for one in kept]
+        scales = [
+            None if one is None else one.contiguous()
+            for one in (weight.scale, weight.coarse, weight.shift, weight.coarse_shift)
+        ]
+        form = (
+            self.module.Float32GroupedMatrix if dtype == torch.float32 else self.module.BFloat16GroupedMatrix
+        )
+        numbers = [
+            (0, 0, 0) if one is None else (one.data_ptr(), _NUMBERS.index(one.dtype), one.shape[1])
+            for one in scales
+        ]
+        matrix = form(
+            words[0], weight.bits, words[1], weight.high_bits, zero, 0 if table is None else table.data_ptr(),
+            *numbers, outputs, inputs, torch.get_num_threads(),
+        )  # fmt: skip
+        return NativeGrouped(matrix, (outputs, inputs), bias)

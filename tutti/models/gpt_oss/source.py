@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from tutti.errors import CheckpointError
 from tutti.formats import mxfp4
 from tutti.formats.checkpoint import Checkpoint
-from tutti.formats.shapes import quantization_method, weight_shapes
+from tutti.formats.shapes import weight_shapes
 from tutti.kernels.weights import Dense, Weight
 from tutti.models.weights import Shape
 
@@ -35,7 +35,7 @@ class ExpertSource:
 
     def __init__(self, checkpoint: Checkpoint, *, columns_first: bool = True) -> None:
         """`columns_first`: matrices that are not packed are stored as [experts, inputs, outputs]."""
-        method = quantization_method(checkpoint)
+        method = checkpoint.quantization if checkpoint.config.get("quantization_config") else None
         if method not in (None, "mxfp4"):
             raise CheckpointError(
                 f"{checkpoint.path}: its weights are quantized ({method}), which is not supported for this model; "
@@ -64,7 +64,7 @@ class ExpertSource:
         """See `WeightSource.weight`."""
         part = self._parts.get(name)
         if part is None:
-            return Dense(self._checkpoint.tensor(name))
+            return self._checkpoint.weight(name)
         if self._packed(part.name):
             blocks, scales = (self._checkpoint.tensor(stored) for stored in self._stored(part.name))
             return mxfp4.unpack(blocks[part.index], scales[part.index])

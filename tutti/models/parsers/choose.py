@@ -17,6 +17,7 @@ from tutti.models.parsers.hermes import HermesParser
 from tutti.models.parsers.llama3_json import Llama3JsonParser
 from tutti.models.parsers.mistral import ARGS, CALLS, MistralParser, new_mistral_id
 from tutti.models.parsers.plain import PlainParser
+from tutti.models.parsers.tagged_json import TaggedJsonParser
 from tutti.models.parsers.thinking import (
     CLOSE,
     OPEN,
@@ -31,6 +32,7 @@ TOOL_PARSERS = {
     "hermes": "hermes",
     "llama3_json": "llama3_json",
     "llama4_json": "llama3_json",
+    "json": "json",
     "mistral": "mistral",
     "openai": "harmony",
     "harmony": "harmony",
@@ -48,13 +50,28 @@ REASONING_PARSERS = {
 
 
 @dataclass(frozen=True, slots=True)
+class TemplateTraits:
+    """What a template of Ollama's says of answers: whether they hold thoughts, and what tool calls begin with.
+
+    `call_tag` is "" where that is the call's JSON, None where the template knows of no tools.
+    """
+
+    thinks: bool
+    call_tag: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ParserChoice:
-    """The parsers of one model. `special_tokens` are the tokens that decoding skips unless told not to."""
+    """The parsers of one model. `special_tokens` are the tokens that decoding skips unless told not to.
+
+    `call_tag` is what stands before calls that only the template tells of ("json").
+    """
 
     tool: str
     reasoning: str
     special_tokens: frozenset[str] = frozenset()
     template: str = ""
+    call_tag: str = ""
 
     @property
     def reads_prompt(self) -> bool:
@@ -90,6 +107,8 @@ class ParserChoice:
             return grammar.structural_tag(grammar.harmony_calls(functions, several))
         if self.tool == "llama3_json":
             calls = grammar.llama3_calls(functions, several)
+        elif self.tool == "json":
+            calls = grammar.tagged_calls(functions, self.call_tag, several)
         elif self.tool == "mistral":
             calls = self._mistral_form()(functions, several)
         else:
@@ -116,6 +135,8 @@ class ParserChoice:
             return Llama3JsonParser(_names(chat), needs_special_tokens=special)
         if self.tool == "mistral":
             return MistralParser(new_mistral_id, needs_special_tokens=self._special(MistralParser.marks))
+        if self.tool == "json":
+            return TaggedJsonParser(_names(chat), self.call_tag, self.special_tokens)
         if self.tool == "hermes":
             return HermesParser(needs_special_tokens=self._special(HermesParser.marks))
         return PlainParser()
@@ -135,14 +156,21 @@ def choose_parsers(
     *,
     special_tokens: frozenset[str] = frozenset(),
     known_tokens: Callable[[str], bool] = lambda name: False,
+    traits: TemplateTraits | None = None,
     tool: str | None = None,
     reasoning: str | None = None,
 ) -> ParserChoice:
     """The parsers for a model with this chat template; `known_tokens` says whether its vocabulary has a token.
 
-    Raises ConfigError on a name that is not known, with those that are.
+    `traits` are those of a template of Ollama's: it says itself whether there are thoughts, and a syntax of calls that
+    no parser is made for is read as JSON behind its tag. Raises ConfigError on a name that is not known, with those
+    that are.
     """
     seen_tool, seen_reasoning = _recognize(template, known_tokens)
+    if traits is not None and "harmony" not in (seen_tool, seen_reasoning):
+        seen_reasoning = "thinking" if traits.thinks else NONE
+        if seen_tool == "hermes" and traits.call_tag not in (None, HermesParser.marks[0]):
+            seen_tool = "json"
     return ParserChoice(
         tool=seen_tool if tool is None else _named(tool, TOOL_PARSERS, "--tool-call-parser"),
         reasoning=seen_reasoning
@@ -150,6 +178,7 @@ def choose_parsers(
         else _named(reasoning, REASONING_PARSERS, "--reasoning-parser"),
         special_tokens=special_tokens,
         template=template,
+        call_tag=(traits and traits.call_tag) or "",
     )
 
 

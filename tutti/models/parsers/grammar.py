@@ -94,6 +94,13 @@ def llama3_calls(functions: Sequence[dict[str, Any]], several: bool) -> Format:
     )
 
 
+def tagged_calls(functions: Sequence[dict[str, Any]], tag: str, several: bool) -> Format:
+    """Calls as `tagged_json` reads them, each behind the tag."""
+    return _calls(
+        _tags(functions, lambda name: f'{tag}{{"name": {json.dumps(name)}, "arguments": ', "}"), "\n", several
+    )
+
+
 def mistral_list_calls(functions: Sequence[dict[str, Any]], several: bool) -> Format:
     """Calls as `mistral` reads them, as a list."""
     tags = _tags(functions, lambda name: f'{{"name": {json.dumps(name)}, "arguments": ', "}")

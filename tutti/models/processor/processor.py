@@ -18,8 +18,10 @@ from tutti.hub.gguf import is_gguf
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import NONE, ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
+from tutti.models.processor.insertion import InsertionMarks, find_marks
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
+from tutti.models.processor.pooling import Preparer, read_pooling
 from tutti.models.processor.recent import RecentMedia
 from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
@@ -27,9 +29,12 @@ from tutti.models.processor.template import ChatTemplates, load_templates
 from tutti.models.processor.tokenizer import Tokenizer, load_tokenizer
 from tutti.models.registry import find_graph
 from tutti.request import (
+    POOLED,
     Chat,
+    Insertion,
     Media,
     MediaInput,
+    Pair,
     Request,
     SamplingParams,
     Script,
@@ -66,6 +71,7 @@ class Processor:
     vocab_size: int
     media: MediaReader | None = None
     narrator: Narrator | None = None
+    pooling: Preparer | None = None
     recent: RecentMedia = field(default_factory=RecentMedia)
 
     @property
@@ -82,7 +88,7 @@ class Processor:
     @property
     def converses(self) -> bool:
         """Whether the model continues conversations; one that writes down recordings does nothing else."""
-        return self.has_chat_template and self.transcriber is None
+        return self.has_chat_template and self.transcriber is None and self.pooling is None
 
     @property
     def kind(self) -> dict[str, str]:
@@ -94,6 +100,11 @@ class Processor:
         """Whether conversations can be rendered; a base model without a template completes text only."""
         return bool(self.templates.named)
 
+    @property
+    def marks(self) -> InsertionMarks | None:
+        """The tokens between which the model inserts, if its vocabulary has any."""
+        return find_marks(lambda name: self.tokenizer.token_id(name) is not None)
+
     def prepare(self, request: Request, *, context: int | None = None) -> Request:
         """`request` with its parts turned into one `Tokens` part and a `MediaInput` for each medium.
 
@@ -101,12 +112,14 @@ class Processor:
         Works long on long text and on media: not for an event loop. With `context`, text that cannot fit in so many
         tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
+        if request.pooled:
+            return self._pooled(request, context)
         request = self._staged(request, context)
         ids: list[int] = []
         media = [part for part in request.parts if isinstance(part, Media)]
         self._check_media(media)
         for part in request.parts:
-            if isinstance(part, Text | Tokens | Chat):
+            if isinstance(part, Text | Tokens | Chat | Insertion):
                 ids += self._tokenize(part, context)
         if not ids:
             raise InvalidRequest("the prompt is empty: it must have at least one token", param="prompt")
@@ -115,6 +128,19 @@ class Processor:
             assert self.media is not None
             ids, inputs = self.media.insert(ids, [self.recent.read(self.media, one) for one in media])
         return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
+
+    def _pooled(self, request: Request, context: int | None) -> Request:
+        """`request` with the tokens that a vector or a score is made of."""
+        (part,) = request.parts
+        if self.pooling is None or not isinstance(part, Text | Pair | Tokens):
+            raise InvalidRequest("this model does not support embeddings", param="model")
+        if isinstance(part, Tokens):
+            self._tokenize(part, None)
+        elif request.pooling.truncate_prompt_tokens is None and context is not None:
+            for text in (part.text,) if isinstance(part, Text) else (part.first, part.second):
+                self.tokenizer.check_length(text, context)
+        tokens = self.pooling.prepare(part, request.pooling, context)
+        return msgspec.structs.replace(request, parts=(tokens,))
 
     def _staged(self, request: Request, context: int | None) -> Request:
         """`request` with its script, if it has one, as the narrator has it read."""
@@ -159,7 +185,7 @@ class Processor:
                     param="mm_processor_kwargs",
                 )
 
-    def _tokenize(self, part: Text | Tokens | Chat, context: int | None) -> Sequence[int]:
+    def _tokenize(self, part: Text | Tokens | Chat | Insertion, context: int | None) -> Sequence[int]:
         if isinstance(part, Tokens):
             for token in part.ids:
                 if not 0 <= token < self.vocab_size:
@@ -168,15 +194,43 @@ class Processor:
                         param="prompt",
                     )
             return part.ids
-        text = self.render(part) if isinstance(part, Chat) else part.text
+        if isinstance(part, Chat):
+            template = self.templates.choose(part)
+            text = template.render(part)
+            begins = not template.writes_begin and not self._begun(text)
+        elif isinstance(part, Insertion):
+            text = self.insert(part)
+            begins = not self._begun(text)
+        else:
+            text, begins = part.text, part.add_special_tokens
         if context is not None:
             self.tokenizer.check_length(text, context)
-        # A template writes the begin token itself.
-        return self.tokenizer.encode(text, isinstance(part, Text) and part.add_special_tokens)
+        return self.tokenizer.encode(text, begins)
+
+    def _begun(self, text: str) -> bool:
+        """Whether a prompt has the token already with which a text begins."""
+        begin = self.tokenizer.special_tokens.get("bos_token")
+        return bool(begin) and text.startswith(begin)
 
     def render(self, chat: Chat) -> str:
         """The prompt text of `chat`. Raises InvalidRequest."""
         return self.templates.render(chat)
+
+    @property
+    def inserts(self) -> bool:
+        """Whether the model writes a text between two others."""
+        return self.templates.inserts or self.marks is not None
+
+    def insert(self, part: Insertion) -> str:
+        """The prompt text of an insertion: by Ollama's template, else by the marks. Raises InvalidRequest."""
+        template = self.templates.ollama if part.go_template is None else self.templates.go(part.go_template)
+        if template is not None and template.inserts:
+            return template.insert(part)
+        if self.marks is None or part.go_template is not None:
+            raise InvalidRequest(
+                "this model does not write between two texts: leave suffix out", param="suffix"
+            )
+        return self.marks.prompt(part)
 
     def stream(self, sampling: SamplingParams, prompt_ids: Sequence[int] = ()) -> TextStream:
         """The text of one answer to `prompt_ids`, token by token."""
@@ -205,13 +259,15 @@ def load_processor(
     *,
     tokenizer: str | Path | None = None,
     chat_template: str | None = None,
+    template: str | None = None,
     tool_call_parser: str | None = None,
     reasoning_parser: str | None = None,
     generation_config: str = "auto",
 ) -> Processor:
     """The processor of the checkpoint folder `path`; the keywords are the command line's.
 
-    `tokenizer` is another folder to take tokenizer and templates from; `chat_template` a file or Jinja text; parsers
+    `tokenizer` is another folder to take tokenizer and templates from; `chat_template` a file or Jinja text, `template`
+    Ollama's, which counts before the checkpoint's; parsers
     are chosen by the template unless named ("none" turns one off); `generation_config` is "auto" (the checkpoint's),
     "vllm" (neutral) or a folder. Raises CheckpointError, ConfigError.
     """
@@ -222,12 +278,13 @@ def load_processor(
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
     graph = (
-        find_graph(config) if config.get("architectures") else None
+        find_graph(config, folder) if config.get("architectures") else None
     )  # None: a folder with a tokenizer only
     media = None if graph is None or graph.media is None else resolve(graph.media)(folder, config)
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
+    pools = graph is not None and not graph.outputs.isdisjoint(POOLED)
     modalities = frozenset() if media is None else media.modalities
-    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities)
+    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities, template)
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
     return Processor(
         tokenizer=loaded,
@@ -236,6 +293,7 @@ def load_processor(
             templates.source,
             special_tokens=frozenset(loaded.token(token) for token in loaded.special_ids),
             known_tokens=lambda name: loaded.token_id(name) is not None,
+            traits=None if templates.ollama is None else templates.ollama.traits,
             tool=tool_call_parser,
             reasoning=reasoning_parser,
         ),
@@ -243,6 +301,7 @@ def load_processor(
         vocab_size=max(size for size in sizes if isinstance(size, int)),
         media=media,
         narrator=narrator,
+        pooling=Preparer(loaded, read_pooling(folder, config)) if pools else None,
     )
 
 

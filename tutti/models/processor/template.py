@@ -1,32 +1,37 @@
 """Chat templates: a conversation to the text of a prompt, as transformers' `apply_chat_template` renders it.
 
 Owns where templates are found, which one a conversation takes, and how failures in them are told. The messages'
-forms are in `messages`, the Jinja environment in `sandbox`.
+forms are in `messages`, the Jinja environment in `sandbox`; templates of Ollama's, which stand in the place of a
+checkpoint's own where a model of the store has one, are in `ollama`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutti.errors import CheckpointError, ConfigError, InvalidRequest
 from tutti.models.processor.files import read_json, read_text
 from tutti.models.processor.messages import Accepts, Message, normalize
+from tutti.models.processor.ollama import OllamaTemplate
 from tutti.models.processor.tools import with_tools
 from tutti.request import Chat
 
 if TYPE_CHECKING:
     import jinja2
 
-_PROBE = "tutti-probe"
+_PROBE, _BEHIND = "tutti-probe", "tutti-behind"
 _CUT = "TUTTI_CONTINUES_HERE "  # the trailing space tells whether the template trims what it is given
 _KEPT = 16  # templates of callers that stay compiled
 
 
 class ChatTemplate:
     """One template. Raises InvalidRequest when `source` is not Jinja."""
+
+    writes_begin = True  # the token with which a text begins is the template's to write
+    inserts = False
 
     def __init__(
         self, source: str, special_tokens: Mapping[str, str], media: frozenset[str] = frozenset()
@@ -71,6 +76,13 @@ class ChatTemplate:
         opening = {"role": "system", "content": _PROBE}
         return _PROBE in self._probe(normalize([opening, {"role": "user", "content": "x"}], self.accepts))
 
+    def placeholder(self, modality: str) -> str | None:
+        """What the template writes where a medium is; None where it takes none."""
+        parts = [{"type": "text", "text": _PROBE}, {"type": modality}, {"type": "text", "text": _BEHIND}]
+        text = self._probe([{"role": "user", "content": parts}]) if self.accepts.parts else ""
+        _, found, after = text.partition(_PROBE)
+        return after.partition(_BEHIND)[0].strip() if found and _BEHIND in after else None
+
     def render(self, chat: Chat) -> str:
         """The prompt of `chat`. Raises InvalidRequest with the template's own words when it refuses."""
         messages = normalize(chat.messages, self.accepts)
@@ -85,8 +97,8 @@ class ChatTemplate:
                 "set add_generation_prompt to false",
                 param="continue_final_message",
             )
-        final = _marked(messages[-1])
-        return _cut(self._render([*messages[:-1], final], chat, tools))
+        final = marked(messages[-1])
+        return cut(self._render([*messages[:-1], final], chat, tools))
 
     def _render(self, messages: list[Message], chat: Chat, tools: list[dict[str, Any]]) -> str:
         variables = {"documents": None} | dict(self._special_tokens) | chat.template_kwargs
@@ -117,6 +129,9 @@ class ChatTemplate:
             return ""
 
 
+Template = ChatTemplate | OllamaTemplate
+
+
 class ChatTemplates:
     """The templates of one model by name; `named` is empty for a model that has none (a base model)."""
 
@@ -125,11 +140,16 @@ class ChatTemplates:
         sources: Mapping[str, str],
         special_tokens: Mapping[str, str],
         media: frozenset[str] = frozenset(),
+        ollama: str | None = None,
     ) -> None:
+        """`ollama`, a Go template, stands in the place of `sources`. Raises InvalidRequest."""
         self._special_tokens = special_tokens
         self._media = media
-        self.named = {name: ChatTemplate(source, special_tokens, media) for name, source in sources.items()}
-        self._given: dict[str, ChatTemplate] = {}
+        jinja = {name: ChatTemplate(source, special_tokens, media) for name, source in sources.items()}
+        self._placeholders = partial(_placeholders, jinja.get("default"), media)
+        self.ollama = None if ollama is None else OllamaTemplate(ollama, self._placeholders())
+        self.named: Mapping[str, Template] = jinja if self.ollama is None else {"default": self.ollama}
+        self._given: dict[tuple[bool, str], Template] = {}
 
     @property
     def source(self) -> str:
@@ -143,10 +163,17 @@ class ChatTemplates:
         template = self.named.get("tool_use") or self.named.get("default")
         return template is not None and template.knows_tools
 
-    def choose(self, chat: Chat) -> ChatTemplate:
-        """The template for `chat`: its own (a name or Jinja text), else the model's. Raises InvalidRequest."""
+    @property
+    def inserts(self) -> bool:
+        """Whether the model's template has a text written between two others."""
+        return self.ollama is not None and self.ollama.inserts
+
+    def choose(self, chat: Chat) -> Template:
+        """The template for `chat`: its own (Go's, a name, Jinja text), else the model's. Raises InvalidRequest."""
+        if chat.go_template is not None:
+            return self.go(chat.go_template)
         if chat.template is not None:
-            return self.named.get(chat.template) or self._compile(chat.template)
+            return self.named.get(chat.template) or self._kept(False, chat.template)
         if chat.tools and chat.tool_choice != "none" and "tool_use" in self.named:
             return self.named["tool_use"]
         if "default" in self.named:
@@ -166,9 +193,19 @@ class ChatTemplates:
         """The prompt of `chat`. Raises InvalidRequest."""
         return self.choose(chat).render(chat)
 
-    def _compile(self, source: str) -> ChatTemplate:
-        template = self._given.pop(source, None) or ChatTemplate(source, self._special_tokens, self._media)
-        self._given[source] = template  # the last used is the last dropped
+    def go(self, source: str) -> OllamaTemplate:
+        """A caller's template of Ollama's. Raises InvalidRequest."""
+        template = self._kept(True, source)
+        assert isinstance(template, OllamaTemplate)
+        return template
+
+    def _kept(self, go: bool, source: str) -> Template:
+        template = self._given.pop((go, source), None)
+        if template is None and go:
+            template = OllamaTemplate(source, self._placeholders())
+        elif template is None:
+            template = ChatTemplate(source, self._special_tokens, self._media)
+        self._given[go, source] = template  # the last used is the last dropped
         while len(self._given) > _KEPT:
             del self._given[next(iter(self._given))]
         return template
@@ -179,18 +216,26 @@ def load_templates(
     given: str | None,
     special_tokens: Mapping[str, str],
     media: frozenset[str] = frozenset(),
+    ollama: str | None = None,
 ) -> ChatTemplates:
     """The templates of the checkpoint in `folder`, or the one `given` (a file's path, or Jinja text).
 
-    Raises ConfigError when `given` cannot be used, CheckpointError when a template of the checkpoint is broken.
+    `ollama`, the TEMPLATE of a model of the store, counts before the checkpoint's. Raises ConfigError when `given`
+    cannot be used, CheckpointError when a template of the checkpoint or of the store is broken.
     """
     sources = _sources(folder) if given is None else {"default": _read_given(given)}
     try:
-        return ChatTemplates(sources, special_tokens, media)
+        return ChatTemplates(sources, special_tokens, media, ollama if given is None else None)
     except InvalidRequest as error:
         if given is not None:
             raise ConfigError(f"--chat-template: {error.message}", param="chat_template") from error
         raise CheckpointError(f"{folder}: {error.message}; override it with --chat-template") from error
+
+
+def _placeholders(template: ChatTemplate | None, media: frozenset[str]) -> dict[str, str]:
+    """What the checkpoint's own template writes for each medium: a template of Ollama's has no word for it."""
+    found = {} if template is None else {modality: template.placeholder(modality) for modality in media}
+    return {modality: text for modality, text in found.items() if text}
 
 
 def _read_given(given: str) -> str:
@@ -227,7 +272,7 @@ def _sources(folder: Path) -> dict[str, str]:
     return {}
 
 
-def _marked(message: Message) -> Message:
+def marked(message: Message) -> Message:
     """The final message with a mark behind its text, where the prompt will be cut."""
     content = message.get("content")
     if isinstance(content, list) and content:
@@ -238,7 +283,8 @@ def _marked(message: Message) -> Message:
     return {**message, "content": content + _CUT}
 
 
-def _cut(rendered: str) -> str:
+def cut(rendered: str) -> str:
+    """The prompt up to the mark. Raises InvalidRequest where the template left it out."""
     place = rendered.rfind(_CUT.strip())
     if place < 0:
         raise InvalidRequest(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from tutti.kernels import activate
 from tutti.layers.modules import Embedding, Linear
 from tutti.models.qwen2_5_omni.voiceprint import SpeakerEncoder
 from tutti.models.reading import Config
@@ -98,9 +99,9 @@ class FlowNetwork(nn.Module):
         return Moment(tuple(layers), (shift, 1 + scale))
 
     def known(self, codes: Tensor, voice: Tensor) -> Tensor:
-        """What is known of a window's frames, with guidance and without: float32 [2, frames, width].
+        """What is known of windows' frames, with guidance and then without: float32 [2 * windows, frames, width].
 
-        `codes` int64 [1, codes]; `voice`: what `voice` makes of a speaker.
+        `codes` int64 [windows, codes]; `voice` [2 * windows, 1, width]: what `voice` makes of their speakers.
         """
         said = self.text_embed(torch.cat([codes, torch.zeros_like(codes)]))
         return F.linear(said, self.input_embed.columns.code) + voice
@@ -116,12 +117,11 @@ class FlowNetwork(nn.Module):
         given = F.linear(heard, columns.voice, enter.bias) + F.linear(speaker, columns.speaker)
         return given[:, None]
 
-    def rotation(self, frames: int) -> tuple[Tensor, Tensor]:
-        """cos and sin of every frame's position, float32 [frames, head_dim / 2], on the weights' device."""
-        device = self.proj_out.weight.device
-        exponents = torch.arange(0, self.head_dim, 2, device=device).float() / self.head_dim
-        angles = torch.arange(frames, device=device)[:, None] * (1.0 / self.base**exponents)
-        return angles.cos(), angles.sin()
+    def rotation(self, positions: Tensor) -> Tensor:
+        """What turns pairs of dimensions at `positions` int64 [...]: complex64 [..., head_dim / 2] of length 1."""
+        exponents = torch.arange(0, self.head_dim, 2, device=positions.device).float() / self.head_dim
+        angles = positions[..., None] * (1.0 / self.base**exponents)
+        return torch.polar(torch.ones_like(angles), angles)
 
 
 class AdaptiveNorm(nn.Module):
@@ -165,14 +165,14 @@ class Attention(nn.Module):
 class _FeedForward(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        unused = nn.Identity()  # dropout, in training
-        self.ff = nn.Sequential(
-            Linear(width, inner), nn.GELU(approximate="tanh"), unused, Linear(inner, width)
-        )
+        unused = nn.Identity(), nn.Identity()  # places of the activation and, in training, of dropout
+        self.ff = nn.Sequential(Linear(width, inner), *unused, Linear(inner, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.ff(x)
-        return out
+        """[frames, width] -> the same shape."""
+        into, *_, out = self.ff
+        made: Tensor = out(activate(into(x), "gelu_tanh"))
+        return made
 
 
 class _TimeEmbedding(nn.Module):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,118 +19,135 @@ from torch.nn import functional as F
 from tutti.models.qwen2_5_omni.dit import Block, FlowNetwork, modulated
 
 STEPS, GUIDANCE, SWAY = 10, 0.5, -1.0
+_GROUP = 16  # keys: CPUs are slower at attention with what fills no vector
 
 
-Looked = tuple[Tensor, Tensor]  # keys and values [2, heads, block, dim]
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Past:
-    """What layers that look back see of the last block before the next window, by the slope's number and the layer's.
+    """What layers that look back see of the last of the `blocks` before an answer's next window.
 
-    `blocks` are all the blocks before that window.
+    `seen` are their keys and values in the order of the walk, [looks, 2, block, 2, heads, dim]: with guidance and
+    without, keys and values. None: nothing was before.
     """
 
     blocks: int = 0
-    seen: dict[tuple[int, int], Looked] = field(default_factory=dict)
+    seen: Tensor | None = None
 
 
 class Flow:
-    """The slope for one window: with the codes and the voice, and without, for guidance (Ho and Salimans 2022)."""
+    """The slope for windows of one shape: with codes and voices, and without, for guidance (Ho and Salimans 2022).
 
-    def __init__(self, network: FlowNetwork, codes: Tensor, voice: Tensor, past: Past, new: int) -> None:
-        """`codes` int64 [1, codes]; `voice`: what the network's `voice` makes of the speaker.
+    Inside, all frames are one dimension: the windows with guidance, one behind the other in whole blocks, and then the
+    same without. So what is beside a block lies beside it in memory, and most layers see it there.
+    """
 
-        The window begins behind `past`; while its slopes are computed, its first `new` blocks become past.
+    def __init__(
+        self, network: FlowNetwork, codes: Tensor, voices: Sequence[Tensor], pasts: Sequence[Past], new: int
+    ) -> None:
+        """`codes` int64 [windows, codes]; of each window what the network's `voice` makes of its speaker, and its past.
+
+        Either all windows have something before them, or none. Their first `new` blocks are kept for what follows.
         """
         self.network = network
         self.frames = codes.shape[1] * network.repeats
-        self._past, self._new = past, new
-        self._slopes = 0  # computed so far
+        self._windows, self._new = len(codes), new
+        self._pasts = [past.blocks for past in pasts]
+        size = network.block
+        self._blocks = -(-self.frames // size)
+        self._missing = self._blocks * size - self.frames
         self._enter = network.input_embed.columns.state
-        self._known = network.known(codes, voice)
-        first = past.blocks * network.block
-        self._cos, self._sin = (turns[first:] for turns in network.rotation(first + self.frames))
-        self._masks: dict[tuple[int, int], Tensor | None] = {}
+        known = network.known(codes, torch.stack(list(voices), dim=1).flatten(0, 1))
+        self._known = F.pad(known, (0, 0, 0, self._missing)).unflatten(0, (2, -1))
+        before = torch.tensor(self._pasts, device=codes.device)[:, None] * size
+        frames = torch.arange(self._blocks * size, device=codes.device)
+        self._turns = network.rotation(before + frames)[:, :, None]
+        # Queries, keys and values of a layer, and behind them room for what the last block looks at in vain.
+        rows = 2 * self._windows * len(frames) + self._keys(0, 1) - size
+        self._made = known.new_zeros(rows, 3 * network.heads * network.head_dim, dtype=network.dtype)
+        self._masks: dict[tuple[int, int], Tensor] = {}
+        seen = [past.seen for past in pasts if past.seen is not None]
+        self._seen = torch.stack(seen, dim=2).flatten(1, 2) if seen else None
+        self._looked: list[Tensor] = []
 
     def slope(self, time: float, x: Tensor) -> Tensor:
-        """dx/dt of `x` float32 [1, frames, bands] at `time` (0 to 1), guided."""
+        """dx/dt of `x` float32 [windows, frames, bands] at `time` (0 to 1), guided."""
         network = self.network
         moment = network.moment(time)
-        hidden = (F.linear(x, self._enter) + self._known).to(network.dtype)
+        entered = F.linear(F.pad(x, (0, 0, 0, self._missing)), self._enter)
+        hidden = (entered + self._known).to(network.dtype).flatten(0, 2)
         for number, layer in enumerate(network.transformer_blocks):
             assert isinstance(layer, Block)
             shift, scale, gate, shift_ff, scale_ff, gate_ff = moment.layers[number]
-            attended = self._attend(layer, modulated(hidden, scale, shift), number)
-            hidden = torch.addcmul(hidden, gate, attended)
-            hidden = torch.addcmul(hidden, gate_ff, layer.ff(modulated(hidden, scale_ff, shift_ff)))
-        self._slopes += 1
+            hidden.addcmul_(gate, self._attend(layer, modulated(hidden, scale, shift)))
+            hidden.addcmul_(gate_ff, layer.ff(modulated(hidden, scale_ff, shift_ff)))
         shift, scale = moment.last
-        guided, free = network.proj_out(modulated(hidden, scale, shift)).float().chunk(2)
+        out = network.proj_out(modulated(hidden, scale, shift)).float()
+        guided, free = out.unflatten(0, (2, self._windows, -1))[:, :, : self.frames].unbind()
         return guided + (guided - free) * GUIDANCE
 
-    def _attend(self, layer: Block, x: Tensor, number: int) -> Tensor:
-        """Attention of layer `number` within blocks of frames, and to the one before and behind if it looks there."""
-        back, ahead = layer.back, layer.ahead
-        parts = layer.attn.to_qkv(x).unflatten(2, (3, self.network.heads, -1))
-        q, k, v = (part.transpose(1, 2) for part in parts.unbind(2))
-        queries, keys, values = self._blocks(self._rotate(q)), self._blocks(self._rotate(k)), self._blocks(v)
-        before = self._look_back(number, keys, values) if back else (None, None)
-        attended = F.scaled_dot_product_attention(
-            queries.flatten(1, 2),
-            _beside(keys, before[0], ahead).flatten(1, 2),
-            _beside(values, before[1], ahead).flatten(1, 2),
-            self._mask(back, ahead),
-        )
-        in_blocks = attended.unflatten(1, (self.network.heads, -1))
-        joined = in_blocks.flatten(2, 3)[:, :, : self.frames].transpose(1, 2).flatten(2)
-        out: Tensor = layer.attn.to_out(joined)
+    def pasts(self) -> list[Past]:
+        """What the windows behind these need, once all slopes are computed."""
+        seen = torch.stack(self._looked).unflatten(1, (2, -1)) if self._looked else None
+        return [
+            Past(blocks + self._new, None if seen is None else seen[:, :, row].clone())
+            for row, blocks in enumerate(self._pasts)
+        ]
+
+    def _attend(self, layer: Block, x: Tensor) -> Tensor:
+        """Attention within blocks of frames, and to the one before and behind if the layer looks there."""
+        network, into = self.network, layer.attn.to_qkv
+        made = torch.addmm(into.bias, x, into.weight.t(), out=self._made[: len(x)])
+        parts = made.unflatten(1, (3, network.heads, -1))
+        self._turn(parts[:, :2, 0].unflatten(0, (2, self._windows, -1)))
+        queries = parts[:, 0].unflatten(0, (-1, network.block))
+        keys, values = self._beside(layer.back, layer.ahead).unbind(2)
+        q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
+        attended = F.scaled_dot_product_attention(q, k, v, self._mask(layer.back, layer.ahead))
+        out: Tensor = layer.attn.to_out(attended.transpose(1, 2).flatten(0, 1).flatten(1))
         return out
 
-    def _look_back(self, number: int, keys: Tensor, values: Tensor) -> Looked:
-        """Layer `number`'s keys and values of the block before the window, which its last new one replaces."""
-        place, last = (self._slopes, number), self._new - 1
-        before = self._past.seen.get(place) or (torch.zeros_like(keys[:, :, 0]),) * 2
-        self._past.seen[place] = keys[:, :, last].clone(), values[:, :, last].clone()
-        return before
+    def _turn(self, first: Tensor) -> None:
+        """Positions, which only the first head has (so it was trained), in place: neighbours turn together.
 
-    def _rotate(self, x: Tensor) -> Tensor:
-        """Positions, which only the first head has (so it was trained), in place: neighbours turn together."""
-        first = x[:, :1]
-        even, odd = first[..., 0::2], first[..., 1::2]
-        turned = torch.cat([even * self._cos - odd * self._sin, odd * self._cos + even * self._sin], dim=-1)
-        first.copy_(turned)
-        return x
+        `first` [2, windows, frames, 2, dim]: its queries and keys.
+        """
+        turned = torch.view_as_complex(first.float().unflatten(-1, (-1, 2))) * self._turns
+        first.copy_(torch.view_as_real(turned).flatten(-2))
 
-    def _blocks(self, x: Tensor) -> Tensor:
-        """[2, heads, frames, dim] -> [2, heads, blocks, block, dim], zeros behind the last frame."""
-        size = self.network.block
-        return F.pad(x, (0, 0, 0, -self.frames % size)).unflatten(2, (-1, size))
+    def _keys(self, back: int, ahead: int) -> int:
+        """How many keys a block is shown: those beside it, and what fills up the last group, which the mask hides."""
+        return -(-(back + 1 + ahead) * self.network.block // _GROUP) * _GROUP
 
-    def _mask(self, back: int, ahead: int) -> Tensor | None:
-        """Which of the keys beside each block are frames, bool [1, heads * blocks, 1, keys]; None: all of them."""
+    def _beside(self, back: int, ahead: int) -> Tensor:
+        """Keys and values that each block is shown, [blocks, keys, 2, heads, dim]: overlapping views if they can be.
+
+        A layer that looks back is shown what was kept of the window before, and leaves the last new block's.
+        """
+        size, count = self.network.block, 2 * self._windows * self._blocks
+        keys = self._keys(back, ahead)
+        made = self._made.unflatten(1, (3, self.network.heads, -1))[:, 1:]
+        if not back:
+            return made.unfold(0, keys, size)[:count].movedim(-1, 1)
+        rows = made[: count * size].unflatten(0, (2 * self._windows, -1))
+        wide = F.pad(rows, (0, 0, 0, 0, 0, 0, size, keys - 2 * size))
+        if self._seen is not None:
+            wide[:, :size] = self._seen[len(self._looked)]
+        self._looked.append(rows[:, : self._new * size][:, -size:].clone())
+        return wide.unfold(1, keys, size).movedim(-1, 2).flatten(0, 1)
+
+    def _mask(self, back: int, ahead: int) -> Tensor:
+        """What is added to the scores of the keys that each block is shown, [blocks, 1, block, keys]."""
         if (back, ahead) not in self._masks:
-            size = self.network.block
-            blocks = -(-self.frames // size)
-            starts = torch.arange(blocks, device=self._known.device)[:, None] * size
-            at = starts + torch.arange(-back * size, (1 + ahead) * size, device=starts.device)
-            real = (at >= -self._past.blocks * size) & (at < self.frames)
-            everywhere = real[:, None].repeat(self.network.heads, 1, 1)[None]
-            self._masks[back, ahead] = None if bool(real.all()) else everywhere
+            size, device = self.network.block, self._made.device
+            beside = torch.arange(self._keys(back, ahead), device=device) - back * size
+            at = torch.arange(self._blocks, device=device)[:, None] * size + beside
+            real = (beside < (1 + ahead) * size) & (at < self.frames)
+            if self._seen is None:
+                real &= at >= 0
+            hidden = self._made.new_zeros(real.shape).masked_fill_(~real, -math.inf)
+            everywhere = hidden.repeat(2 * self._windows, 1)[:, None, None]
+            self._masks[back, ahead] = everywhere.expand(-1, -1, size, -1)
         return self._masks[back, ahead]
-
-
-def _beside(x: Tensor, before: Tensor | None, ahead: int) -> Tensor:
-    """Each block of `x` [2, heads, blocks, block, dim] together with the one before it and the one behind it.
-
-    `before` [2, heads, block, dim] is the one before the first; None: none is looked at.
-    """
-    parts = [x]
-    if before is not None:
-        parts.insert(0, torch.cat([before[:, :, None], x[:, :, :-1]], dim=2))
-    if ahead:
-        parts.append(F.pad(x, (0, 0, 0, 0, 0, 1))[:, :, 1:])
-    return torch.cat(parts, dim=3) if len(parts) > 1 else x
 
 
 def follow(slope: Callable[[float, Tensor], Tensor], noise: Tensor) -> Tensor:

@@ -29,7 +29,11 @@ from tutti.models.towers import fill_tower
 FLOW, VOCODER = "token2wav.code2wav_dit_model.", "token2wav.code2wav_bigvgan_model."
 RATE = 24_000
 SEED = 0  # of the noise: the same codes give the same sound
-SIZES = ((0, 24), (24, 48), (72, 96))  # from which code on how many are sounded at a time, 50 a second
+# From which code on how many are sounded at a time, 50 a second. A window is made while the one before plays: at 0.5 s
+# of work for a second and 0.2 s for a window, one that is half again as long is just in time and one of twice the
+# length is not. 192 come when such a listener has some seconds in hand.
+SIZES = ((0, 24), (24, 36), (60, 48), (156, 72), (228, 96), (612, 192))
+ON_CPU = 16  # times that a frame's cost counts there: 125 codes at once are as fast a code as more, and sooner done
 BEHIND = 12  # codes that go with them: a block
 CONTEXT = 24  # frames of the spectrogram before new ones that the vocoder hears again
 
@@ -38,15 +42,17 @@ CONTEXT = 24  # frames of the spectrogram before new ones that the vocoder hears
 class Heard:
     """What an answer's next window needs of the last one. `mel` float32 [1, bands, frames]: `CONTEXT`, or less."""
 
+    codes: int = 0  # sounded so far
     past: Past = field(default_factory=Past)
     mel: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Window:
-    """Codes of an answer behind what was `heard` of it, of which the first `new` are wanted."""
+    """Codes of an answer from its code `first` on, of which the first `new` are wanted; the others come again."""
 
     codes: tuple[int, ...]
+    first: int
     new: int
     speaker: Speaker
     heard: Heard
@@ -67,39 +73,49 @@ class Token2Wav:
         raise StageFailed("token2wav takes no part of a request")
 
     def cost(self, item: Window) -> int:
-        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance."""
-        return 4 * len(item.codes)
+        """See `OnceModel.cost`: frames of the spectrogram, with and without guidance; see `ON_CPU`."""
+        frames = 2 * self.flow.repeats * len(item.codes)
+        return frames * ON_CPU if self.device.type == "cpu" else frames
 
     def bucket(self, item: Window) -> Hashable:
-        """See `OnceModel.bucket`: one window at a time."""
-        return item
+        """See `OnceModel.bucket`: windows of one size, of answers that all begin or all go on; each in its turn."""
+        if item.first != item.heard.codes:
+            return item
+        return len(item.codes), item.new, item.heard.mel is None or item.heard.mel.shape
 
     def run(self, items: list[Window]) -> list[Sound]:
-        """One `Sound` per item; no codes are no sound."""
-        return [self._sound(item) for item in items]
+        """One `Sound` per item; no codes are no sound. What was heard of answers changes only when all went well."""
+        new = items[0].new * self.flow.repeats
+        if not new:
+            return [Sound(torch.zeros(0), RATE) for _ in items]
+        mel, pasts = self._mel(items)
+        known = [item.heard.mel for item in items if item.heard.mel is not None]
+        before = known[0].shape[2] if known else 0
+        mel = torch.cat([torch.cat(known), mel], dim=2) if known else mel
+        together = 1 if self.device.type == "cpu" else len(items)  # a CPU's cache holds the waves of one
+        samples = torch.cat([self.vocoder(part) for part in mel.split(together)]).cpu()
+        a_frame = samples.shape[1] // mel.shape[2]
+        for row, (item, past) in enumerate(zip(items, pasts, strict=True)):
+            item.heard.codes, item.heard.past = item.first + item.new, past
+            item.heard.mel = mel[row : row + 1, :, : before + new][:, :, -CONTEXT:].clone()
+        return [Sound(row, RATE) for row in samples[:, before * a_frame :][:, : new * a_frame]]
 
-    def _sound(self, item: Window) -> Sound:
-        if not item.new:
-            return Sound(torch.zeros(0), RATE)
-        heard, new = item.heard, item.new * self.flow.repeats
-        mel = self._mel(item)
-        before = mel[:, :, :0] if heard.mel is None else heard.mel
-        samples: Tensor = self.vocoder(torch.cat([before, mel], dim=2)).cpu()
-        heard.mel = torch.cat([before, mel[:, :, :new]], dim=2)[:, :, -CONTEXT:]
-        a_frame = len(samples) // (before.shape[2] + mel.shape[2])
-        return Sound(samples[before.shape[2] * a_frame :][: new * a_frame], RATE)
+    def _mel(self, items: list[Window]) -> tuple[Tensor, list[Past]]:
+        """The spectrograms [windows, bands, frames] of the windows' codes, and what those behind them need."""
+        network = self.flow
+        noise = [
+            self._noise(item.first * network.repeats, len(item.codes) * network.repeats) for item in items
+        ]
+        codes = torch.tensor([item.codes for item in items], device=self.device)
+        voices, pasts = [self._voice(item.speaker) for item in items], [item.heard.past for item in items]
+        flow = Flow(network, codes, voices, pasts, -(-items[0].new * network.repeats // network.block))
+        mel = follow(flow.slope, torch.cat(noise).to(self.device))
+        return mel.permute(0, 2, 1), flow.pasts()
 
-    def _mel(self, item: Window) -> Tensor:
-        """The spectrogram [1, bands, frames] of the window's codes; its new blocks become past."""
-        flow, past = self.flow, item.heard.past
-        first, frames = past.blocks * flow.block, len(item.codes) * flow.repeats
+    def _noise(self, first: int, frames: int) -> Tensor:
+        """The part [1, frames, bands] of the noise for a whole answer."""
         generator = torch.Generator().manual_seed(SEED)
-        noise = torch.randn(1, first + frames, flow.bands, generator=generator)[:, first:].to(self.device)
-        codes = torch.tensor([item.codes], device=self.device)
-        new = -(-item.new * flow.repeats // flow.block)
-        mel = follow(Flow(flow, codes, self._voice(item.speaker), past, new).slope, noise)
-        past.blocks += new
-        return mel.permute(0, 2, 1)
+        return torch.randn(1, first + frames, self.flow.bands, generator=generator)[:, first:]
 
     def _voice(self, speaker: Speaker) -> Tensor:
         known = self._voices.get(speaker)
@@ -126,7 +142,7 @@ def collect(source: Checkpoint, token2wav: Token2Wav) -> Callable[[Chunk, dict[s
                 return None
         state["done"] = until
         known, heard = tuple(codes[done : until + BEHIND]), state.setdefault("heard", Heard())
-        window = Window(known, until - done, choose(speakers, request.voice), heard)
+        window = Window(known, done, until - done, choose(speakers, request.voice), heard)
         return Chunk(chunk.request, chunk.stage, window, chunk.final)
 
     return bridge

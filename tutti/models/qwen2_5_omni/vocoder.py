@@ -49,13 +49,13 @@ class Vocoder(nn.Module):
         self.conv_post = Conv1d(channels, 1, 7, padding=3, bias=False)
 
     def forward(self, mel: Tensor) -> Tensor:
-        """`mel` float32 [1, bands, frames] (natural logarithms of amplitudes) -> samples [samples] in [-1, 1]."""
+        """`mel` float32 [answers, bands, frames] (logarithms of amplitudes) -> [answers, samples] in [-1, 1]."""
         x = self.conv_pre(_normalized(mel))
         for stage, up in enumerate(self.ups):
             x = up(x)
             blocks = self.resblocks[stage * self.blocks : (stage + 1) * self.blocks]
             x = sum((block(x) for block in blocks[1:]), blocks[0](x)) / self.blocks
-        samples: Tensor = self.conv_post(self.activation_post(x)).flatten()
+        samples: Tensor = self.conv_post(self.activation_post(x))[:, 0]
         return samples.clamp(-1, 1)
 
 
@@ -97,7 +97,7 @@ class _Activation(nn.Module):
         self.act = _Snake(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[1, channels, samples] -> the same shape."""
+        """[answers, channels, samples] -> the same shape."""
         reach = _TAPS // 4
         wide = F.pad(x, (reach, reach), mode="replicate")
         first = self.act(_filtered(wide[..., :-1], _EVEN_TAPS, 2))

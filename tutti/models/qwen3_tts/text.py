@@ -19,7 +19,7 @@ from tutti.models.qwen3_tts.config import text_width
 from tutti.models.qwen3_tts.prompt import SIGNS
 from tutti.models.qwen3_tts.talker import Talker
 from tutti.models.reading import require
-from tutti.models.weights import DenseSource, load
+from tutti.models.weights import PlainSource, load
 from tutti.request import Tokens
 
 OTHERS = (r"talker\.(?!model\.text_embedding|text_projection).*", r"speaker_encoder\..*")
@@ -88,5 +88,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> Text:
     signs = [int(require(config, f"tts_{name}_token_id")) for name in SIGNS]
     text = Text(embed, Projection(width, shape), signs, device)
     loading = LoadOptions(device, getattr(torch, options.dtype))
-    load(text.parameters(), _TABLE, DenseSource(checkpoint), loading, OTHERS)
+    load(text.parameters(), _TABLE, PlainSource(checkpoint), loading, OTHERS)
     return text

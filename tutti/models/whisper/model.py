@@ -25,7 +25,7 @@ from tutti.layers.linear import Linear
 from tutti.layers.norm import LayerNorm
 from tutti.layers.parameters import LoadOptions, Named, Vector, prefixed
 from tutti.models.protocols import ForwardInputs
-from tutti.models.weights import DenseSource, load
+from tutti.models.weights import PlainSource, load
 from tutti.models.whisper.config import SpeechDecoderConfig, decoder_config
 from tutti.models.whisper.rules import shape_logits
 from tutti.models.whisper.tokens import SpeechTokens, alignment_heads, read_tokens
@@ -235,7 +235,7 @@ class SpeechDecoder:
         return sum(parameter.nbytes for _, parameter in self.parameters())
 
 
-class _Source(DenseSource):
+class _Source(PlainSource):
     """The checkpoint's tensors, and zeros for the biases that keys do not have."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:

@@ -38,7 +38,7 @@ class Responses:
 
     async def create(self, call: Call) -> ASGIApp:
         """Answer one call, streaming or not."""
-        job = ResponseJob.of(call, parse(call.body, ResponseFields), self._store)
+        job = await ResponseJob.of(call, parse(call.body, ResponseFields), self._store)
         if job.fields.stream:
             return await EventStream.open(job.stream(), replace(SSE, error=job.failed))
         return json_response(await job.answer())
@@ -69,8 +69,8 @@ class ResponseJob:
     told: int = 0  # events of the stream
 
     @classmethod
-    def of(cls, call: Call, fields: ResponseFields, store: ResponseStore) -> ResponseJob:
-        """The job of `fields`. Raises InvalidRequest, NotFound (of the model, or of what it follows)."""
+    async def of(cls, call: Call, fields: ResponseFields, store: ResponseStore) -> ResponseJob:
+        """The job of `fields`. Raises InvalidRequest, NotFound (of what it follows), and as `Call.lease` does."""
         owner = call.caller.key
         named = fields.previous_response_id
         before = None if named is None else store.get(owner, named, "previous_response_id")
@@ -79,7 +79,8 @@ class ResponseJob:
         if before is not None:
             reader.read((f"previous item {index}", item) for index, item in enumerate(before.conversation))
         reader.read((f"input[{index}]", item) for index, item in enumerate(given))
-        turn = Turn(call, _ask(fields, reader), f"resp_{uuid.uuid4().hex}")
+        ask = _ask(fields, reader)
+        turn = Turn(call, await call.lease(fields.model), ask, f"resp_{uuid.uuid4().hex}")
         return cls(turn, fields, given, before, store, owner, int(time.time()))
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
@@ -192,7 +193,6 @@ def _ask(fields: ResponseFields, reader: ItemReader) -> Ask:
     )
     given = {"temperature": fields.temperature, "top_p": fields.top_p}
     return Ask(
-        fields.model or "",
         chat,
         reader.names,
         {name: value for name, value in given.items() if value is not None},

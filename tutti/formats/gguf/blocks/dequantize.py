@@ -15,7 +15,7 @@ from tutti.errors import CheckpointError
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.blocks.kinds import PLAIN, BlockType
 from tutti.formats.gguf.blocks.unpack import UNPACK, Codes
-from tutti.kernels.weights import Dense, Quantized, Weight
+from tutti.kernels.weights import Dense, Quantized, stack
 
 SLICE = 1 << 20  # elements worked on at once
 
@@ -39,45 +39,54 @@ def dequantize(data: Tensor, kind: BlockType, dtype: torch.dtype = torch.float32
     return values.view(*data.shape[:-1], elements)
 
 
-def canonical(data: Tensor, kind: BlockType) -> Weight:
+def canonical(data: Tensor, kind: BlockType) -> Dense | Quantized:
     """The canonical form of a matrix, `data` uint8 [rows, bytes of a row].
 
-    Codes stay codes, packed where they have at most four bits; `weights.dequantize` of the form equals `dequantize`
-    here. Plain types are `Dense` views. Of the types with tables (IQ1 to IQ3) nothing but values can be kept: a `Dense`
-    of bfloat16. Raises CheckpointError as `dequantize` does.
+    Codes stay codes, packed as tightly as in the file or nearly so (`kinds.KEPT`); `weights.dequantize` of the form
+    equals `dequantize` here. Plain types are `Dense` views. Of the types with tables of lattice points (IQ1 to IQ3)
+    nothing but values can be kept: a `Dense` of bfloat16. Raises CheckpointError as `dequantize` does.
     """
     elements = _elements(data, kind)
     if kind in PLAIN:
         return Dense(data.contiguous().view(getattr(torch, PLAIN[kind])))
     if kind not in UNPACK:
         return Dense(dequantize(data, kind, torch.bfloat16))
-    parts = [_form(data[part], kind, elements) for part in _slices(len(data), elements)]
-    zeros, shifts = ([form.zero for form in parts], [form.shift for form in parts])
-    return Quantized(
-        torch.cat([form.q for form in parts]),
-        torch.cat([form.scale for form in parts]),
-        torch.cat([zero for zero in zeros if zero is not None]) if zeros[0] is not None else None,
-        parts[0].group_size,
-        parts[0].bits,
-        shift=torch.cat([shift for shift in shifts if shift is not None]) if shifts[0] is not None else None,
-    )
+    forms = [_form(data[part], kind, elements) for part in _slices(len(data), elements)]
+    joined = stack(forms, torch.float32)
+    assert isinstance(joined, Quantized)
+    return joined
 
 
 def _form(rows: Tensor, kind: BlockType, elements: int) -> Quantized:
     """The canonical form of a few rows."""
     parts: Codes = UNPACK[kind](rows.reshape(-1, kind.nbytes))
-    count = len(rows)
-    codes, scale = parts.codes.reshape(count, elements), parts.scale.reshape(count, -1)
-    shift = None if parts.shift is None else parts.shift.reshape(count, -1)
-    group = elements // scale.shape[1]
-    if parts.bits > 4:  # a byte each, the zero in them
-        signed = codes.to(torch.int8) - parts.zero if parts.zero else codes
-        return Quantized(signed, scale, None, group, shift=shift)
-    bits = 2 if parts.bits <= 2 else 4
+
+    def by_rows(tensor: Tensor | None) -> Tensor | None:
+        return None if tensor is None else tensor.reshape(len(rows), -1)
+
+    codes, scale = parts.codes.reshape(len(rows), elements), parts.scale.reshape(len(rows), -1)
+    bits = 2 if parts.bits < 4 else min(parts.bits // 4 * 4, 8)
+    high = parts.bits - bits if parts.bits > 2 else 0
+    return Quantized(
+        codes if bits == 8 else _packed(codes & (2**bits - 1), bits),
+        scale,
+        torch.tensor(parts.zero, dtype=torch.uint8, device=codes.device) if parts.zero else None,
+        elements // scale.shape[1],
+        bits,
+        shift=by_rows(parts.shift),
+        high=_packed(codes >> bits, high) if high else None,
+        table=None
+        if parts.table is None
+        else torch.tensor(parts.table, dtype=torch.int8, device=codes.device),
+        coarse=by_rows(parts.coarse),
+        coarse_shift=by_rows(parts.coarse_shift),
+    )
+
+
+def _packed(codes: Tensor, bits: int) -> Tensor:
+    """Codes of `bits` bits, one a byte -> uint8 [rows, elements * bits / 8], the first in the lowest bits."""
     shifts = torch.arange(0, 8, bits, dtype=torch.uint8, device=codes.device)
-    packed = (codes.unflatten(1, (-1, 8 // bits)) << shifts).sum(-1, dtype=torch.uint8)
-    zero = torch.full(scale.shape, parts.zero, dtype=torch.uint8, device=scale.device) if parts.zero else None
-    return Quantized(packed, scale, zero, group, bits, shift=shift)
+    return (codes.unflatten(1, (-1, 8 // bits)) << shifts).sum(-1, dtype=torch.uint8)
 
 
 def _elements(data: Tensor, kind: BlockType) -> int:

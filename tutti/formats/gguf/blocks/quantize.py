@@ -44,7 +44,8 @@ def _packed(part: Tensor, kind: BlockType) -> Tensor:
         scales, packed = values, values.view(torch.uint8).view(len(part), kind.nbytes)
     else:
         packed = PACK[kind](part)
-        scales = UNPACK[kind](packed).scale
+        parts = UNPACK[kind](packed)
+        scales = parts.scale if parts.coarse is None else parts.coarse
     if not scales.isfinite().all():
         raise CheckpointError(
             f"values up to {part.abs().max().item():.3g} are too large for the type {kind.name}; use bf16 or f32"

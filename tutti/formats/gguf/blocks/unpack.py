@@ -2,7 +2,8 @@
 
     value = (code - zero) * scale + shift      in float32, each operation rounded by itself
 
-with `scale` and `shift` for groups of consecutive elements. The layouts are ggml's, as the `gguf` package reads them
+with `scale` and `shift` for groups of consecutive elements; in super-blocks these are whole numbers times a coarse
+factor of the block. The layouts are ggml's, as the `gguf` package reads them
 (https://github.com/ggml-org/llama.cpp/tree/master/gguf-py).
 """
 
@@ -17,19 +18,19 @@ from torch import Tensor
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.blocks.bits import halves, scales_6bit, spread
 from tutti.formats.gguf.blocks.kinds import BlockType
+from tutti.formats.mxfp4 import TWICE, half_power
 
 # The values of the codes of IQ4_NL and IQ4_XS, closer together around zero.
 NONLINEAR = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
-# Twice the values of MXFP4's codes (E2M1).
-TWICE_E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
     """Blocks taken apart.
 
-    `codes` uint8 or int8 [blocks, elements], which need `bits` bits; `scale` and `shift` (None: 0) float16 or float32
-    [blocks, groups]; `zero` is subtracted from each code.
+    `codes` uint8 or int8 [blocks, elements], which need `bits` bits; `scale` and `shift` (None: 0) [blocks, groups],
+    whole numbers where `coarse` and `coarse_shift` [blocks, 1] multiply them, else floating. `zero` is subtracted from
+    each code, or, where they are no numbers themselves, `table` int8 [2**bits] has what they stand for.
     """
 
     codes: Tensor
@@ -37,17 +38,24 @@ class Codes:
     shift: Tensor | None = None
     zero: int = 0
     bits: int = 8
+    table: tuple[int, ...] | None = None
+    coarse: Tensor | None = None
+    coarse_shift: Tensor | None = None
 
     def values(self) -> Tensor:
         """float32 [blocks, elements]."""
         groups = self.scale.shape[1]
-        values = self.codes.float()
+        values = (self.codes if self.table is None else _looked_up(self.table, self.codes)).float()
         if self.zero:
             values.sub_(self.zero)
-        values = values.unflatten(1, (groups, -1)).mul_(self.scale.float()[..., None])
+        values = values.unflatten(1, (groups, -1)).mul_(_product(self.scale, self.coarse)[..., None])
         if self.shift is not None:
-            values.add_(self.shift.float()[..., None])
+            values.add_(_product(self.shift, self.coarse_shift)[..., None])
         return values.flatten(1)
+
+
+def _product(fine: Tensor, coarse: Tensor | None) -> Tensor:
+    return fine.float() if coarse is None else coarse.float() * fine.float()
 
 
 def _q4_0(blocks: Tensor) -> Codes:
@@ -73,57 +81,53 @@ def _q8_0(blocks: Tensor) -> Codes:
 
 
 def _q2_k(blocks: Tensor) -> Codes:
-    scales = blocks[:, :16]
-    coarse = halves(blocks[:, 80:84]).float()
-    shift = coarse[:, 1:] * (scales >> 4).float()
-    return Codes(spread(blocks[:, 16:80], 32, 2), coarse[:, :1] * (scales & 15).float(), -shift, bits=2)
+    scales, coarse = blocks[:, :16], halves(blocks[:, 80:84])
+    codes = spread(blocks[:, 16:80], 32, 2)
+    return Codes(codes, scales & 15, scales >> 4, bits=2, coarse=coarse[:, :1], coarse_shift=-coarse[:, 1:])
 
 
 def _q3_k(blocks: Tensor) -> Codes:
     high, scales = blocks[:, :32], blocks[:, 96:108]
     factors = (spread(scales[:, :8], 8, 4) | (spread(scales[:, 8:], 4, 2) << 4)).to(torch.int8) - 32
     codes = spread(blocks[:, 32:96], 32, 2) | (spread(high, 32, 1) << 2)
-    return Codes(codes, halves(blocks[:, 108:]).float() * factors.float(), zero=4, bits=3)
+    return Codes(codes, factors, zero=4, bits=3, coarse=halves(blocks[:, 108:]))
 
 
 def _q4_k(blocks: Tensor) -> Codes:
-    return Codes(spread(blocks[:, 16:], 32, 4), *_scale_and_shift(blocks), bits=4)
+    return _with_minima(spread(blocks[:, 16:], 32, 4), blocks, 4)
 
 
 def _q5_k(blocks: Tensor) -> Codes:
     codes = spread(blocks[:, 48:], 32, 4) | (spread(blocks[:, 16:48], 32, 1) << 4)
-    return Codes(codes, *_scale_and_shift(blocks), bits=5)
+    return _with_minima(codes, blocks, 5)
 
 
-def _scale_and_shift(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Of Q4_K and Q5_K: float16 scale and minimum, then eight scales and minima of six bits."""
-    coarse = halves(blocks[:, :4]).float()
+def _with_minima(codes: Tensor, blocks: Tensor, bits: int) -> Codes:
+    """Q4_K and Q5_K begin with a float16 scale and minimum, then eight scales and minima of six bits."""
+    coarse = halves(blocks[:, :4])
     scales, minima = scales_6bit(blocks[:, 4:16])
-    return coarse[:, :1] * scales.float(), -(coarse[:, 1:] * minima.float())
+    return Codes(codes, scales, minima, bits=bits, coarse=coarse[:, :1], coarse_shift=-coarse[:, 1:])
 
 
 def _q6_k(blocks: Tensor) -> Codes:
     codes = spread(blocks[:, :128], 64, 4) | (spread(blocks[:, 128:192], 32, 2) << 4)
-    factors = blocks[:, 192:208].view(torch.int8).float()
-    return Codes(codes, halves(blocks[:, 208:]).float() * factors, zero=32, bits=6)
+    factors = blocks[:, 192:208].view(torch.int8)
+    return Codes(codes, factors, zero=32, bits=6, coarse=halves(blocks[:, 208:]))
 
 
 def _iq4_nl(blocks: Tensor) -> Codes:
-    return Codes(_looked_up(NONLINEAR, spread(blocks[:, 2:], 16, 4)), halves(blocks[:, :2]))
+    return Codes(spread(blocks[:, 2:], 16, 4), halves(blocks[:, :2]), bits=4, table=NONLINEAR)
 
 
 def _iq4_xs(blocks: Tensor) -> Codes:
     low, high = spread(blocks[:, 4:8], 1, 4), spread(blocks[:, 2:4], 1, 2)
     factors = (low | (high << 4)).to(torch.int8) - 32
-    codes = _looked_up(NONLINEAR, spread(blocks[:, 8:], 16, 4))
-    return Codes(codes, halves(blocks[:, :2]).float() * factors.float())
+    codes = spread(blocks[:, 8:], 16, 4)
+    return Codes(codes, factors, bits=4, table=NONLINEAR, coarse=halves(blocks[:, :2]))
 
 
 def _mxfp4(blocks: Tensor) -> Codes:
-    """The scale is half of 2 ** (exponent - 127), of which the first two are subnormal numbers."""
-    exponent = blocks[:, :1].int()
-    bits = torch.where(exponent < 2, 0x00200000 << exponent.clamp(max=1), (exponent - 1) << 23)
-    return Codes(_looked_up(TWICE_E2M1, spread(blocks[:, 1:], 16, 4)), bits.view(torch.float32))
+    return Codes(spread(blocks[:, 1:], 16, 4), half_power(blocks[:, :1]), bits=4, table=TWICE)
 
 
 def _tq1_0(blocks: Tensor) -> Codes:

@@ -29,7 +29,12 @@ class Packed {
   template <class Source>
   Packed(const Source* from, size_t stride, int outputs, int inputs, int threads);
 
-  const int32_t* panel(int index) const { return words_.get() + size_t(index) * steps * PANEL; }
+  // See `panels.h`. So many steps of a panel stay in the second-level cache.
+  static constexpr int AT_ONCE = (256 << 10) / (PANEL * 4), SCRATCH = 0;
+  static constexpr bool AHEAD = true;
+  const int32_t* tile(int panel, int step, int, int32_t*) const {
+    return words_.get() + (size_t(panel) * steps + step) * PANEL;
+  }
   size_t bytes() const { return size_t(panels) * steps * PANEL * 4; }
 
   const int outputs, inputs;

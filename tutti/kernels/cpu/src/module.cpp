@@ -3,8 +3,10 @@
 // Tensors cross as `data_ptr()` integers with their strides; whoever calls has checked shapes and types (`cpu.ops`,
 // `cpu.linear`) and keeps the tensors alive. The lock of the interpreter is released while a kernel runs.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/tuple.h>
 
 #include "attention.h"
+#include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
 
@@ -41,6 +43,36 @@ void define_float_matrix(nb::module_& module, const char* name) {
              new (self) Matrix(at<void>(weight), Type(type), stride, outputs, inputs, threads);
            })
       .def("multiply", &multiply<Matrix>, Release())
+      .def_prop_ro("bytes", &Matrix::bytes);
+}
+
+// (address, type, numbers of a row): a tensor of scales.
+using Tensor = std::tuple<uintptr_t, int, int>;
+
+Numbers numbers(const Tensor& tensor) {
+  const auto& [address, type, count] = tensor;
+  return {at<void>(address), Number(type), count};
+}
+
+template <class Matrix>
+void define_grouped_matrix(nb::module_& module, const char* name) {
+  nb::class_<Matrix>(module, name)
+      .def("__init__",
+           [](Matrix* self, const Tensor& low, int low_bits, const Tensor& high, int high_bits, float zero,
+              uintptr_t table, const Tensor& scale, const Tensor& coarse, const Tensor& shift,
+              const Tensor& coarse_shift, int outputs, int inputs, int threads) {
+             nb::gil_scoped_release release;
+             new (self) Matrix({numbers(low), numbers(high), low_bits, high_bits, zero, at<float>(table),
+                                numbers(scale), numbers(coarse), numbers(shift), numbers(coarse_shift), outputs,
+                                inputs},
+                               threads);
+           })
+      .def("multiply", &multiply<Matrix>, Release())
+      .def("read",
+           [](const Matrix& self, uintptr_t rows, int count, uintptr_t out, int threads) {
+             self.read(at<int64_t>(rows), count, at<float>(out), threads);
+           },
+           Release())
       .def_prop_ro("bytes", &Matrix::bytes);
 }
 
@@ -82,6 +114,8 @@ NB_MODULE(TUTTI_MODULE, module) {
   module.attr("sources") = TUTTI_SOURCES;
   define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
   define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
+  define_grouped_matrix<GroupedMatrix<Float32>>(module, "Float32GroupedMatrix");
+  define_grouped_matrix<GroupedMatrix<BFloat16>>(module, "BFloat16GroupedMatrix");
   nb::class_<Int8Matrix>(module, "Int8Matrix")
       .def("__init__",
            [](Int8Matrix* self, uintptr_t codes, uintptr_t scale, int outputs, int inputs, int threads) {

@@ -7,16 +7,19 @@ from tutti.gateway.backend import Backend, BackendModel
 from tutti.models.parsers.choose import NONE
 
 COMPLETION, TOOLS, THINKING, VISION, AUDIO = "completion", "tools", "thinking", "vision", "audio"
+EMBEDDING, INSERT = "embedding", "insert"
 _SENSES = {"image": VISION, "video": VISION, "audio": AUDIO}
 
 
 def capabilities(backend: Backend, model: BackendModel) -> list[str]:
     """What `model` can do here: its own template presents tools, its own syntax tells thoughts."""
     processor = backend.processor
-    found = []
+    found = [EMBEDDING] if "embedding" in model.outputs else []
     if "text" in model.outputs and (processor.converses or processor.transcriber is None):
         found.append(COMPLETION)
     found += [sense for sense in (VISION, AUDIO) if sense in map(_SENSES.get, processor.modalities)]
+    if COMPLETION in found and processor.inserts:
+        found.append(INSERT)
     if processor.converses and processor.parsers.tool != NONE and processor.templates.knows_tools:
         found.append(TOOLS)
     if processor.converses and processor.parsers.reasoning != NONE:

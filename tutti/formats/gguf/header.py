@@ -1,4 +1,4 @@
-"""What a GGUF file says of itself: metadata and the tensors' shapes, for `show` and for what is created of one."""
+"""What a GGUF file says of itself: metadata and the tensors' shapes, to be shown, and for what is created of one."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tutti.formats.gguf.metadata import ValueType
+from tutti.formats.gguf.blocks.kinds import ALL, KEPT
+from tutti.formats.gguf.metadata import ValueType, file_type
+from tutti.formats.gguf.parts import read_model
 from tutti.formats.gguf.reader import Array as FileArray
-from tutti.formats.gguf.reader import read_gguf
 from tutti.hub.create import Facts
 
 
@@ -50,15 +51,15 @@ class Header:
         return sum(tensor.elements for tensor in self.tensors)
 
     @property
+    def dequantized(self) -> list[str]:
+        """The types whose tensors become floats when the model is loaded."""
+        kinds = {tensor.kind for tensor in self.tensors}
+        return sorted(kind.name for kind in ALL if kind.name in kinds and kind.quantized and kind not in KEPT)
+
+    @property
     def file_type(self) -> str:
         """The quantization: Q4_K_M, F16, ...; empty where the file does not say."""
-        from gguf import LlamaFileType
-
-        try:
-            kind = LlamaFileType(self.metadata["general.file_type"])
-        except (KeyError, ValueError):
-            return ""
-        return kind.name.removeprefix("MOSTLY_").removeprefix("ALL_")
+        return file_type(self.metadata.get("general.file_type"))
 
     def of_architecture(self, key: str) -> Any:
         """`<architecture>.<key>`; None where it is absent."""
@@ -69,8 +70,8 @@ _SHORT = 64  # elements of an array that is read
 
 
 def read_header(path: Path) -> Header:
-    """The header of the GGUF file at `path`. Raises as `read_gguf` does."""
-    file = read_gguf(path)
+    """The header of the GGUF file at `path`. Raises as `read_model` does."""
+    file = read_model(path)
     metadata = {key: _value(value) for key, value in file.metadata.items()}
     tensors = tuple(
         Tensor(place.name, place.type.name, place.shape[::-1], math.prod(place.shape))

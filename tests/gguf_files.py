@@ -1,4 +1,4 @@
-"""Small GGUF files, written by the `gguf` package."""
+"""GGUF files written by the `gguf` package: what all tests share. Tiny models of families are in `tests.models`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ def write_gguf(
     numbers = numpy.random.default_rng(seed)
     writer.add_tensor("token_embd.weight", numbers.random((64, 32), dtype=numpy.float32))
     writer.add_tensor("output_norm.weight", numbers.random((64,), dtype=numpy.float32))
+    finish(writer)
+    return path
+
+
+def finish(writer: gguf.GGUFWriter) -> None:
+    """Puts on disk what the writer has been given."""
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return path

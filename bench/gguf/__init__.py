@@ -1,0 +1,1 @@
+"""Logits of the same GGUF file here and in llama.cpp."""
