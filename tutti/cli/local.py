@@ -270,8 +270,8 @@ def _cost(usage: Usage, total: float, load: float) -> Cost:
 
 def _card(session: LocalSession, stored: StoredModel | None) -> Card:
     """What the engine and the store say of the model."""
-    from tutti.api.ollama.capabilities import capabilities
     from tutti.cli.show import literal, modelfile_of
+    from tutti.gateway.abilities import capabilities
     from tutti.hub.create import format_count
     from tutti.hub.model import parameter_lines
 

@@ -16,13 +16,16 @@ from pathlib import Path
 from tutti.cli.card import Card
 from tutti.cli.client import Client
 from tutti.cli.flags import EngineFlags
-from tutti.cli.remote import shown
+from tutti.cli.remote import IMAGE, shown
 from tutti.errors import ServerError, ServerNotFound
 from tutti.hub.composition import is_composition
 from tutti.hub.progress import Progress
 from tutti.hub.resolve import PACKAGED
 
 _HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+_FILE = "a picture goes into a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ async def choose(
         return Place(why=reason)
     card = await shown(client, model)
     if card is not None:
-        return Place(card)
+        return _behind(card)
     if model in PACKAGED or _is_downloaded(model):
         return Place(why=f"the server has no {model}")
     try:
@@ -56,7 +59,12 @@ async def choose(
             return Place(why=f"no registry has {model}")
         raise
     card = await shown(client, model)
-    return Place(card, "" if card else f"the server pulled {model}, and does not serve it")
+    return _behind(card) if card else Place(why=f"the server pulled {model}, and does not serve it")
+
+
+def _behind(card: Card) -> Place:
+    """The place for a model that the server has: what draws does so here, since the picture goes into a file."""
+    return Place(why=_FILE) if IMAGE in card.capabilities else Place(card)
 
 
 def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> str:
@@ -71,7 +79,7 @@ def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> 
         return f"{', '.join(given)} would have to be the server's flags"
     if speaks:
         return "--speak writes what the engine says"
-    return "a picture goes into a file" if draws else ""
+    return _FILE if draws else ""
 
 
 def _is_downloaded(model: str) -> bool:

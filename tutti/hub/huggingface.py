@@ -7,7 +7,7 @@ its errors mean to the person who typed the name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -75,9 +75,8 @@ def _snapshot(repo: str, revision: str | None, cache: Path | None, **how: Any) -
             )
         )
 
-    if (fetch([PIPELINE], []) / PIPELINE).is_file():
-        return fetch(PIPELINE_WANTED, PIPELINE_UNWANTED)
-    return fetch(WANTED, UNWANTED)
+    begun = fetch([PIPELINE], [])
+    return fetch(*patterns([PIPELINE] if (begun / PIPELINE).is_file() else []))
 
 
 def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -> Path:
@@ -92,7 +91,7 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
         api = HfApi(endpoint=_endpoint(settings), token=settings.hf_token)
         info = api.model_info(repo, revision=revision or "main")  # what follows is of this one commit
         names = [file.rfilename for file in info.siblings or ()]
-        wanted, unwanted = (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
+        wanted, unwanted = patterns(names)
         small = [pattern for pattern in wanted if not pattern.endswith("*.safetensors")]
         snapshot_download(
             repo,
@@ -103,12 +102,26 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
             allow_patterns=small,
             ignore_patterns=list(unwanted),
         )
-        for name in names:
-            wished = name.endswith(".safetensors") and any(fnmatch(name, pattern) for pattern in wanted)
-            if wished and not any(fnmatch(name, pattern) for pattern in unwanted):
+        for name in checkpoint_files(names):
+            if name.endswith(".safetensors"):
                 (folder / name).parent.mkdir(exist_ok=True)
                 _fetch_header(repo, name, str(info.sha), settings, folder)
     return folder
+
+
+def patterns(names: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Which files of a repository of these are wanted, and which of them are not."""
+    return (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
+
+
+def checkpoint_files(names: Collection[str]) -> list[str]:
+    """Those of the files that a checkpoint is made of, sorted."""
+    wanted, unwanted = patterns(names)
+    return sorted(
+        name
+        for name in names
+        if any(fnmatch(name, one) for one in wanted) and not any(fnmatch(name, one) for one in unwanted)
+    )
 
 
 def _fetch_header(repo: str, name: str, revision: str, settings: Settings, folder: Path) -> None:
