@@ -12,6 +12,10 @@ import pytest
 
 from tests.cli.ollama_server import OllamaServer, ollama_server, show
 from tests.cli.terminal import Terminal, tutti
+from tutti.cli.client import Client
+from tutti.cli.flags import EngineFlags
+from tutti.cli.place import choose
+from tutti.settings import parse_address
 
 ANSWER: list[dict[str, Any]] = [
     {"message": {"role": "assistant", "thinking": "A greeting."}, "done": False},
@@ -200,6 +204,25 @@ def test_a_conversation_loads_and_saves_models(server: OllamaServer, tmp_path: P
     assert (last["model"], last["messages"]) == ("toad", [{"role": "user", "content": "/bye"}])
     assert [body["model"] for body in server.bodies("/api/generate")] == ["mario", "toad"]
     assert not (tmp_path / "history").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "speaks", "why"),
+    [
+        ("pico", EngineFlags(), False, "the server has no pico"),
+        ("./mario", EngineFlags(), False, "./mario is a path"),
+        ("band.yaml", EngineFlags(), False, "band.yaml is a graph by file"),
+        ("mario", EngineFlags(memory=10**9), False, "--memory would have to be the server's flags"),
+        ("mario", EngineFlags(), True, "--speak writes what the engine says"),
+        ("some/body", EngineFlags(), False, "no registry has some/body"),
+    ],
+)
+async def test_what_only_this_process_can_do_is_done_here(
+    server: OllamaServer, model: str, flags: EngineFlags, speaks: bool, why: str
+) -> None:
+    async with Client(parse_address(f":{server.port}")) as client:
+        place = await choose(client, model, flags, speaks=speaks, insecure=False)
+    assert (place.card, place.why) == (None, why)
 
 
 def test_a_schema_goes_out_as_an_object(server: OllamaServer) -> None:

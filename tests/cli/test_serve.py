@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import ollama
 import openai
 import psutil
@@ -75,6 +76,15 @@ def test_the_openai_sdk_talks_to_it_under_every_name(server: Server) -> None:
         assert answer.usage.completion_tokens <= 5
 
 
+def test_the_store_is_behind_its_doors_and_foreign_pages_are_not_let_in(server: Server) -> None:
+    url, body = server.url.replace("/v1", "/api/copy"), {"source": "nosuch-model", "destination": "x"}
+    key = {"Authorization": "Bearer secret"}
+    answer = httpx.post(url, json=body, headers=key, timeout=60)
+    assert (answer.status_code, answer.json()) == (404, {"error": 'model "nosuch-model" not found'})
+    foreign = {"Origin": "https://evil.example"}
+    assert httpx.post(url, json=body, headers=key | foreign, timeout=60).status_code == 403
+
+
 def test_without_the_key_nobody_gets_in(server: Server) -> None:
     with pytest.raises(openai.AuthenticationError):
         openai.OpenAI(base_url=server.url, api_key="wrong").models.list()
@@ -137,7 +147,7 @@ def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Pat
     )
     try:
         assert "serves every model of the store at" in running.said
-        client = ollama.Client(running.url.removesuffix("/v1"), timeout=120)
+        client = ollama.Client(running.url.removesuffix("/v1"), timeout=280)
         assert {model.model for model in client.list().models} >= {"small:latest", "packed:latest"}
         engines = psutil.Process(running.process.pid)
         assert not engines.children(recursive=True)
@@ -147,7 +157,7 @@ def test_without_a_model_it_serves_the_store_and_leaves_no_process(tmp_path: Pat
         assert (model.expires_at.year > 2200, model.context_length) == (True, 1024)
         client.generate("packed", keep_alive=0)
         (engine,) = engines.children(recursive=True)
-        with openai.OpenAI(base_url=running.url, api_key="none") as told:
+        with openai.OpenAI(base_url=running.url, api_key="none", timeout=280) as told:
             assert told.completions.create(model="packed", prompt="a", max_tokens=2).usage is not None
         client.generate("small", keep_alive=0)
         until(lambda: not engine.is_running())

@@ -157,7 +157,11 @@ def test_a_directory_is_its_gguf_file_or_its_safetensors(store: Store, folder: P
         ("FROM ./lora.gguf", ModelfileError, "is an adapter"),
         ("FROM ./mmproj.gguf", ModelfileError, "no FROM line names a model"),
         ("FROM ./tiny.gguf\nADAPTER ./nosuch", ModelfileError, r"\(line 2\): there is no file"),
-        ("FROM ./tiny.gguf\nADAPTER ./empty", ModelfileError, "is no file; an adapter is a GGUF file"),
+        (
+            "FROM ./tiny.gguf\nADAPTER ./empty",
+            ModelfileError,
+            "is no adapter of PEFT's: it has no adapter_config.json",
+        ),
         ("FROM ./cut.gguf", CheckpointError, "is cut short, or damaged"),
         ("FROM ./tiny.gguf\nPARAMETER heat 1", ModelfileError, "unknown parameter 'heat'"),
         ("FROM @sha256:../../x", ModelfileError, "invalid digest format"),

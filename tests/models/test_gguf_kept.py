@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from tutti.cli.gguf_header import read_header
 
 from bench.gguf.models import write_model
 from tests.formats.gguf_files import written
@@ -19,6 +18,7 @@ from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.convert import convert
+from tutti.formats.gguf.header import read_header
 from tutti.formats.gguf.mixes import find_mix
 from tutti.kernels.weights import Quantized
 
@@ -64,8 +64,8 @@ def test_projections_of_one_input_may_have_different_types(tmp_path: Path) -> No
 
 
 def test_weights_take_about_the_files_size_and_what_the_plan_counts(tmp_path: Path) -> None:
-    tied = write_model(tmp_path / "tied.gguf", "Q4_K", M, tied=True)
-    for file in (written("wide", "q4_K_M"), tied):
+    for tied in (False, True):
+        file = write_model(tmp_path / "kept.gguf", "Q4_K", M, tied=tied)
         checkpoint = open_checkpoint(file)
         model = driver.load_model(file, dtype="bfloat16")
         assert checkpoint.nbytes <= model.weight_bytes() <= 1.08 * checkpoint.nbytes
@@ -75,8 +75,9 @@ def test_weights_take_about_the_files_size_and_what_the_plan_counts(tmp_path: Pa
         assert planned < 0.35 * floats
 
 
-def test_the_form_of_a_file_has_its_name() -> None:
-    assert open_checkpoint(written("wide", "q4_K_M")).quantization == "Q4_K_M"
+def test_the_form_of_a_file_has_its_name(tmp_path: Path) -> None:
+    assert open_checkpoint(written("qwen3", "q4_K_M")).quantization == "Q4_K_M"
+    assert open_checkpoint(write_model(tmp_path / "kept.gguf", "Q4_K", M)).quantization == "Q4_K"
     assert open_checkpoint(gguf_files.cached("qwen3", gguf_files.F16)).quantization is None
 
 
@@ -98,7 +99,7 @@ def test_types_with_tables_of_points_become_floats_and_this_is_said_once(
         "small.gguf: tensors of type IQ2_XS become floats while they are loaded and take the memory of floats"
     ]
     assert read_header(file).dequantized == ["IQ2_XS"]
-    assert read_header(written("wide", "q4_K_M")).dequantized == []
+    assert read_header(write_model(file, "Q4_K", M)).dequantized == []
 
 
 @pytest.fixture

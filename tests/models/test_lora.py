@@ -186,7 +186,7 @@ async def test_an_adapter_of_a_modelfile_is_served(
     uniform: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUTTI_MODELS", str(tmp_path / "models"))
-    from tutti.cli.gguf_header import describe
+    from tutti.formats.gguf.header import describe
 
     folder, file = uniform
     text = f"FROM {checkpoints.cached('llama')}\nADAPTER {folder}\nADAPTER {file}\n"

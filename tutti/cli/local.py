@@ -143,7 +143,7 @@ class LocalSession:
 
     async def save(self, name: str, messages: Sequence[Message], manner: Manner) -> None:
         """See `Session`. Parameters that a Modelfile does not know are left out."""
-        from tutti.cli.gguf_header import describe
+        from tutti.formats.gguf.header import describe
         from tutti.hub.create import create
         from tutti.hub.model import parameter_lines
         from tutti.hub.modelfile import Command, Modelfile

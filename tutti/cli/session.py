@@ -88,7 +88,7 @@ class Session(Protocol):
 
 def message_of(text: str, session: Session) -> Message:
     """What a person typed, with the files it names, which are told. Raises InvalidRequest on those it cannot take."""
-    message = {"role": "user", "content": content_of(text, session.modalities)}
+    message: Message = {"role": "user", "content": content_of(text, session.modalities)}
     for part in message["content"] if media_in([message]) else ():
         if "media" in part:
             print(f"Added {part['type']} '{part['path']}'", file=sys.stderr)

@@ -16,7 +16,7 @@ from tutti.engine.placement import main_stage
 from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound, StoreError, TuttiError
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.formats.gguf.header import Array, Header, read_header
-from tutti.formats.shapes import quantization_method, weight_shapes
+from tutti.formats.shapes import weight_shapes
 from tutti.gateway.abilities import EMBEDDING, IMAGE
 from tutti.gateway.cards import Card, Sheet, Tensor, modelfile, type_name
 from tutti.graph import Graph, resolve
@@ -60,9 +60,7 @@ class _Folder:
     @property
     def quantization(self) -> str:
         config = self.checkpoint.config
-        kind = quantization_method(self.checkpoint) or str(
-            config.get("dtype") or config.get("torch_dtype") or ""
-        )
+        kind = self.checkpoint.quantization or str(config.get("dtype") or config.get("torch_dtype") or "")
         return type_name(kind)
 
     @property

@@ -20,7 +20,7 @@ from tutti.graph import Graph, Kind, Stage
 @functools.cache
 def graphs() -> tuple[Graph, ...]:
     """Every family's graph, by the folder's name."""
-    found = []
+    found: list[Graph] = []
     for root in tutti.models.__path__:
         for module in pkgutil.iter_modules([root]):
             if (Path(root) / module.name / "config.py").exists():

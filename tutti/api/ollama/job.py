@@ -95,7 +95,8 @@ class Job:
     def keep(self) -> int:
         """How many of the first tokens stay where the context is full, the one with which a text begins among them."""
         kept = self.options.keep
-        begins = self.backend.processor.tokenizer.bos_id is not None
+        tokenizer = self.backend.processor.tokenizer
+        begins = tokenizer.encode("", True)[:1] == [tokenizer.bos_id]
         return self.context if kept is None else kept + begins
 
     async def fitting(self, request: Request) -> Request:

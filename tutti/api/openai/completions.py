@@ -251,9 +251,7 @@ def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParam
     )
 
 
-def _insertions(
-    parts: list[Text | Tokens], suffix: str | None
-) -> list[Text | Tokens] | list[Text | Tokens | Insertion]:
+def _insertions(parts: list[Text | Tokens], suffix: str | None) -> Sequence[Text | Tokens | Insertion]:
     """The prompts before a suffix, where there is one. Raises InvalidRequest."""
     if not suffix:
         return parts

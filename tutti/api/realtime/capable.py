@@ -37,6 +37,7 @@ async def check(
     `model` and `processor` are the session's. Another model that is to transcribe is loaded if it must be.
     """
     if config.model != model.name:
+        await gateway.card(config.model)  # tells the name of one that does not exist
         raise _wrong(f"{within}.model", "the model of a session stays the same: open another session")
     if config.include:
         raise _wrong(

@@ -131,7 +131,9 @@ class OllamaTemplate:
         texts = []
         for number, values in enumerate(rounds, 1):
             last = number == len(rounds)
-            texts.append(self._run(self.syntax.before_answer if last else self.syntax, values | thinking, 1))
+            texts.append(
+                self._run(self.syntax.before_answer if last else self.syntax, {**values, **thinking}, 1)
+            )
         return "".join(texts)
 
     def _run(self, syntax: Syntax, values: Mapping[str, Any], things: int) -> str:

@@ -210,7 +210,7 @@ class Processor:
     def _begun(self, text: str) -> bool:
         """Whether a prompt has the token already with which a text begins."""
         begin = self.tokenizer.special_tokens.get("bos_token")
-        return bool(begin) and text.startswith(begin)
+        return text.startswith(begin) if begin else False
 
     def render(self, chat: Chat) -> str:
         """The prompt text of `chat`. Raises InvalidRequest."""
