@@ -7,8 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
-from tests.hub.gguf_file import write_gguf
-
+from tests.gguf_files import write_gguf
 from tests.models.checkpoints import cached
 from tutti.formats.gguf.convert import convert
 from tutti.formats.gguf.header import describe
