@@ -6,14 +6,19 @@ import base64
 import io
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
+import ollama
 import openai
 import pytest
 from PIL import Image
 
-from tests.api.serving import Serving, serving, until
+from tests.api.serving import Serving, managing, serving, until
+from tests.api.stocked import add
 from tests.models.pipelines import pipeline
+from tutti.gateway.catalog import Catalog
+from tutti.hub.store import Store
 from tutti.media.image import read_note
 
 SMALL = {"size": "16x16", "num_inference_steps": 2, "guidance_scale": 2.0, "seed": 3}
@@ -142,3 +147,17 @@ def test_a_model_that_writes_does_not_draw(server: Serving) -> None:
         pytest.raises(openai.BadRequestError, match="does not draw: it gives text"),
     ):
         writer.images.generate(model="tiny", prompt="a cat")
+
+
+def test_a_model_of_the_store_is_loaded_when_somebody_has_it_draw(tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+    add(store, "painter", f"FROM {pipeline('z_image')[1]}\n")
+    with managing(Catalog(store), memory=4_000_000_000) as served, served.client() as client:
+        door = ollama.Client(served.url, timeout=60)
+        assert door.show("painter").capabilities == ["image"] and not door.ps().models
+        with pytest.raises(ollama.ResponseError, match="does not support chat"):
+            door.chat("painter", [{"role": "user", "content": "hi"}])
+        answer = client.images.generate(model="painter", prompt="a cat", extra_body=SMALL)
+        assert answer.data is not None and opened(answer.data[0].b64_json).size == (16, 16)
+        assert [model.model for model in door.ps().models] == ["painter:latest"]
+        served.everything_is_returned()

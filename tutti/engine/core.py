@@ -126,13 +126,11 @@ class Engine:
         self.encoders = [self._builder.once(stage) for stage in encoders]
 
     @property
-    def _reach(self) -> tuple[int, int]:
-        """The context of the main stage, in tokens, and the size of its vocabulary; a denoiser has neither."""
-        if isinstance(self.runner, Denoise):
-            return 0, 0
-        model = self.runner.model
-        assert isinstance(self.runner, Autoregress) or isinstance(model, Pools)
-        return min(self.plan.context, model.context), model.vocab_size
+    def _reader(self) -> CausalModel | Pools | None:
+        """The main stage's model, where it reads tokens."""
+        if isinstance(self.runner, Autoregress):
+            return self.runner.model
+        return self.runner.model if isinstance(self.runner.model, Pools) else None
 
     @property
     def writers(self) -> list[Autoregress]:
@@ -170,15 +168,15 @@ class Engine:
     def info(self) -> EngineInfo:
         """What is being served."""
         names = self.options.served_model_name or (Path(self.options.model).name,)
-        context, vocabulary = self._reach
+        reader = self._reader
         return EngineInfo(
             model=names[0],
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
-            context=context,
-            vocab_size=vocabulary,
+            context=min(self.plan.context, reader.context) if reader else 0,
+            vocab_size=reader.vocab_size if reader else 0,
             dtype=self.plan.dtype,
             device=str(self.device),
             max_num_seqs=self.writers[0].scheduler.max_sequences
