@@ -64,10 +64,10 @@ class Graph:
     `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
     `models.processor.media`); None for a model that takes text only. `narrator` names
     `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
-    None for a model that does not speak. `drawer` names `(folder: Path, config: dict) -> Drawer`, which says what may
-    be asked of a model that draws (see `models.processor.drawer`). `folders` are those beside config.json with weights
-    that stages open. `switch` is a key of config.json: where that is false, the checkpoint has what text needs and no
-    more.
+    None for a model that does not speak. `drawer` names `(name: str, config: dict) -> Drawer`, which says what may be
+    asked of a model that draws and is called so (see `models.processor.drawer`). `folders` are those beside config.json
+    with weights that stages open. `switch` is a key of config.json: where that is false, the checkpoint has what text
+    needs and no more.
     """
 
     name: str

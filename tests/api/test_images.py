@@ -151,13 +151,18 @@ def test_a_model_that_writes_does_not_draw(server: Serving) -> None:
 
 def test_a_model_of_the_store_is_loaded_when_somebody_has_it_draw(tmp_path: Path) -> None:
     store = Store(tmp_path / "models")
-    add(store, "painter", f"FROM {pipeline('z_image')[1]}\n")
+    add(store, "painter-turbo", f"FROM {pipeline('z_image')[1]}\n")
     with managing(Catalog(store), memory=4_000_000_000) as served, served.client() as client:
         door = ollama.Client(served.url, timeout=60)
-        assert door.show("painter").capabilities == ["image"] and not door.ps().models
+        assert door.show("painter-turbo").capabilities == ["image"] and not door.ps().models
         with pytest.raises(ollama.ResponseError, match="does not support chat"):
-            door.chat("painter", [{"role": "user", "content": "hi"}])
-        answer = client.images.generate(model="painter", prompt="a cat", extra_body=SMALL)
+            door.chat("painter-turbo", [{"role": "user", "content": "hi"}])
+        answer = client.images.generate(model="painter-turbo", prompt="a cat", extra_body={"size": "16x16"})
         assert answer.data is not None and opened(answer.data[0].b64_json).size == (16, 16)
-        assert [model.model for model in door.ps().models] == ["painter:latest"]
+        assert [model.model for model in door.ps().models] == ["painter-turbo:latest"]
+        note = json.loads(read_note(base64.b64decode(answer.data[0].b64_json or "")))
+        assert (note["num_inference_steps"], note["guidance_scale"]) == (
+            9,
+            0,
+        )  # its name says that it is distilled
         served.everything_is_returned()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tutti.graph import StageShape
@@ -43,7 +42,7 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
     return describe.vae_shape(config)
 
 
-def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked."""
     told = told_guidance(config)
     return Drawer(

@@ -263,17 +263,18 @@ def load_processor(
     tool_call_parser: str | None = None,
     reasoning_parser: str | None = None,
     generation_config: str = "auto",
+    names: Sequence[str] = (),
 ) -> Processor:
     """The processor of the checkpoint folder `path`; the keywords are the command line's.
 
     `tokenizer` is another folder to take tokenizer and templates from; `chat_template` a file or Jinja text, `template`
-    Ollama's, which counts before the checkpoint's; parsers
-    are chosen by the template unless named ("none" turns one off); `generation_config` is "auto" (the checkpoint's),
-    "vllm" (neutral) or a folder. Raises CheckpointError, ConfigError.
+    Ollama's, which counts before the checkpoint's; parsers are chosen by the template unless named ("none" turns one
+    off); `generation_config` is "auto" (the checkpoint's), "vllm" (neutral) or a folder; `names` are those that the
+    model is served by, which tell of one that draws what its files do not. Raises CheckpointError, ConfigError.
     """
     folder = Path(path)
     if (folder / "model_index.json").is_file():
-        return _drawing_processor(folder)
+        return _drawing_processor(folder, names)
     tokens_folder = Path(tokenizer) if tokenizer is not None else folder
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
@@ -305,7 +306,7 @@ def load_processor(
     )
 
 
-def _drawing_processor(folder: Path) -> Processor:
+def _drawing_processor(folder: Path, names: Sequence[str]) -> Processor:
     """The processor of a pipeline's folder: it has no language of its own, only a model that draws."""
     import tokenizers
 
@@ -322,7 +323,7 @@ def _drawing_processor(folder: Path) -> Processor:
         parsers=ParserChoice(tool=NONE, reasoning=NONE),
         generation_defaults={},
         vocab_size=0,
-        drawer=resolve(graph.drawer)(folder, config),
+        drawer=resolve(graph.drawer)(" ".join((str(folder), *names)), config),
     )
 
 

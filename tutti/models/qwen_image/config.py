@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tutti.graph import StageShape
@@ -34,7 +33,7 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
     return describe.vae_shape(config, widths="base_dim")
 
 
-def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked. The model is meant to be guided away from an empty text, which is a space."""
     return Drawer(
         multiple=PATCH * describe.vae_pixels(config),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tutti.graph import StageShape
@@ -41,9 +40,9 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
     return describe.vae_shape(config)
 
 
-def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked. A distilled model (Turbo) takes few steps and no guidance: no file says so, its name does."""
-    turbo = "turbo" in str(folder).lower()
+    turbo = "turbo" in name.lower()
     multiple = PATCH * describe.vae_pixels(config)
     return Drawer(
         multiple=multiple,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from tutti.graph import StageShape
@@ -30,9 +29,9 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
     return describe.vae_shape(config)
 
 
-def drawer(folder: Path, config: dict[str, Any]) -> Drawer:
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked. A distilled model (Turbo) takes few steps and no guidance: no file says so, its name does."""
-    turbo = "turbo" in str(folder).lower()
+    turbo = "turbo" in name.lower()
     longest = min(value(config, "transformer", "axes_lens")[1:])  # positions, in patches
     multiple = PATCH * describe.vae_pixels(config)
     return Drawer(
