@@ -213,7 +213,7 @@ class Chat(msgspec.Struct, frozen=True, tag="chat"):
     """A conversation, rendered by the model's chat template.
 
     `messages` are OpenAI's message objects, `tools` OpenAI's tool definitions; `template` (Jinja) or `go_template`
-    (Ollama's) overrides the model's own.
+    (Ollama's) overrides the model's own. `begins`: what the model was made with (`Preset`) is said before it.
     """
 
     messages: tuple[dict[str, Any], ...]
@@ -224,6 +224,7 @@ class Chat(msgspec.Struct, frozen=True, tag="chat"):
     template_kwargs: dict[str, Any] = msgspec.field(default_factory=dict)
     add_generation_prompt: bool = True
     continue_final_message: bool = False
+    begins: bool = True
 
 
 class Insertion(msgspec.Struct, frozen=True, tag="insertion"):

@@ -10,8 +10,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
@@ -253,6 +254,28 @@ def publish_settings(**values: str) -> None:
         os.environ[f"TUTTI_{name.upper()}"] = value
 
 
+class Preset(msgspec.Struct, frozen=True):
+    """What a model was made with, by its Modelfile.
+
+    `system` is said where a conversation says nothing of its own, `messages` are what every conversation begins with,
+    `parameters` are options by Ollama's names, for requests that do not say otherwise.
+    """
+
+    system: str = ""
+    messages: tuple[dict[str, Any], ...] = ()
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def begin(self, messages: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+        """A conversation of OpenAI's messages with what comes before it."""
+        silent = not messages or messages[0].get("role") != "system"
+        system = ({"role": "system", "content": self.system},) if self.system and silent else ()
+        return (*system, *self.messages, *messages)
+
+
+BARE = Preset()
+"""Of a model that was made with nothing."""
+
+
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one model is served. None means: decided by the plan, and printed."""
 
@@ -279,6 +302,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     template: str | None = None  # Ollama's, in Go's template language; `chat_template` counts before it
     generation_config: str = "auto"  # auto: the checkpoint's defaults; vllm: neutral defaults
     trust_remote_code: bool = False
+    preset: Preset = BARE
     adapters: tuple[str, ...] = ()  # LoRA adapters, for every request: GGUF files, and folders of PEFT's
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None

@@ -195,10 +195,8 @@ class LocalSession:
                     "this model has no chat template, so there is no place for media in its prompt"
                 )
             return (Text(messages[-1]["content"]),)
-        system = manner.system or self.card.system
-        before = [{"role": "system", "content": system}] if system else []
-        whole = (*before, *self.card.messages, *messages)
-        return (Chat(whole, template_kwargs=manner.template_kwargs()), *media)
+        before = [{"role": "system", "content": manner.system}] if manner.system else []
+        return (Chat((*before, *messages), template_kwargs=manner.template_kwargs()), *media)
 
     def _request(self, prompt: Prompt, manner: Manner, *, keep_special: bool) -> Request:
         made_with = {} if self._stored is None else self._stored.parameters

@@ -13,6 +13,7 @@ from tutti.errors import InvalidRequest
 from tutti.events import Event
 from tutti.gateway.traces import Traces
 from tutti.request import Request
+from tutti.settings import BARE, Preset
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineInfo, EngineStats
@@ -28,7 +29,7 @@ class BackendModel:
 
     `root` is the checkpoint (a path or a name) behind it; `context` the longest sequence in tokens, prompt and output
     together; `created` is in seconds since the epoch. `outputs` are the modalities it gives, `voices` those it speaks
-    with, the first one mainly.
+    with, the first one mainly; `preset` is what it was made with.
     """
 
     name: str
@@ -37,6 +38,7 @@ class BackendModel:
     created: int
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
+    preset: Preset = BARE
 
     def require(self, modality: str) -> None:
         """Raises InvalidRequest where the model does not give `modality`."""

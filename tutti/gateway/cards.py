@@ -9,6 +9,7 @@ from typing import Any
 from tutti.gateway.abilities import capabilities
 from tutti.gateway.backend import Backend, BackendModel
 from tutti.hub.create import format_count
+from tutti.settings import BARE, Preset
 
 _TYPES = {"bfloat16": "BF16", "float16": "F16", "float32": "F32"}
 _PARAMETERS = {"repetition_penalty": "repeat_penalty", "max_tokens": "num_predict"}  # by Ollama's names
@@ -37,6 +38,7 @@ class Card:
     capabilities: tuple[str, ...] = ("completion",)
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
+    preset: Preset = BARE
 
 
 @dataclass(frozen=True, slots=True)

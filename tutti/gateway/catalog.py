@@ -19,6 +19,7 @@ from tutti.formats.gguf.header import Array, Header, read_header
 from tutti.formats.shapes import weight_shapes
 from tutti.gateway.abilities import EMBEDDING, IMAGE
 from tutti.gateway.cards import Card, Sheet, Tensor, modelfile, type_name
+from tutti.gateway.opening import brought
 from tutti.graph import Graph, resolve
 from tutti.hub.capabilities import capabilities, capabilities_of
 from tutti.hub.create import format_count
@@ -114,6 +115,13 @@ class Catalog:
             return resolve_model(card.name)
         return checkpoint_of(self.store, self.store.get(card.name))
 
+    def options(self, card: Card) -> dict[str, Any]:
+        """What of `EngineOptions` the model says itself. Raises as `checkpoint` does."""
+        if card.name in PACKAGED:
+            return {"model": str(self.checkpoint(card))}
+        stored = read_model(self.store, self.store.get(card.name))
+        return {"model": str(self.checkpoint(card)), **brought(stored)}
+
     def sheet(self, name: str) -> Sheet:
         """All that is known of the model called `name`. Raises ModelNotFound, StoreError, CheckpointError."""
         card = self.find(name)
@@ -172,6 +180,7 @@ class Catalog:
 
     def _read(self, entry: Entry, bare: Card) -> Card:
         model = read_model(self.store, entry)
+        bare = replace(bare, preset=model.preset)
         if model.model is not None:
             return _of_file(bare, model, read_header(model.model))
         card = _of_folder(bare, _folder(checkpoint_of(self.store, entry)))

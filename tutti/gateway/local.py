@@ -22,7 +22,7 @@ from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
 from tutti.request import POOLED, Chat, Drawing, Insertion, Media, Pair, Request, Script, Text, Tokens
-from tutti.settings import read_settings
+from tutti.settings import BARE, Preset, read_settings
 
 if TYPE_CHECKING:
     from tutti.engine.client import EngineClient, EngineInfo, EngineStats
@@ -43,10 +43,11 @@ class LocalBackend:
         info: EngineInfo,
         names: Sequence[str] = (),
         root: str | None = None,
+        preset: Preset = BARE,
     ) -> None:
         """`info` is what `engine.ready()` said; `names` are what the model is called, the first one mainly.
 
-        `root` says which checkpoint it is (a path or a name).
+        `root` says which checkpoint it is (a path or a name), `preset` what the model was made with.
         """
         self.engine = engine
         self.info = info
@@ -54,17 +55,24 @@ class LocalBackend:
         engine.traced = self.traces.complete
         self._processor = processor
         self._models = tuple(
-            BackendModel(name, root or info.model, info.context, int(time.time()), info.outputs, info.voices)
+            BackendModel(
+                name, root or info.model, info.context, int(time.time()), info.outputs, info.voices, preset
+            )
             for name in names or (info.model,)
         )
         self._threads = ThreadPoolExecutor(_TOKENIZERS, thread_name_prefix="tokenizer")
 
     @classmethod
     async def open(
-        cls, processor: Processor, engine: EngineClient, names: Sequence[str] = (), root: str | None = None
+        cls,
+        processor: Processor,
+        engine: EngineClient,
+        names: Sequence[str] = (),
+        root: str | None = None,
+        preset: Preset = BARE,
     ) -> LocalBackend:
         """The backend of `engine`, once that is ready. Raises what `engine.ready` raises."""
-        return cls(processor, engine, await engine.ready(), names, root)
+        return cls(processor, engine, await engine.ready(), names, root, preset)
 
     @property
     def processor(self) -> Processor:
@@ -107,10 +115,22 @@ class LocalBackend:
         return self.info.context if request.context is None else min(request.context, self.info.context)
 
     async def _tokenize(self, request: Request, context: int | None) -> Request:
+        request = self._begun(request)
         work = partial(self._processor.prepare, request, context=context)
         if _quick(request):
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+    def _begun(self, request: Request) -> Request:
+        """`request` with what the model was made with before its conversation."""
+        preset = self._models[0].preset
+        parts = tuple(
+            msgspec.structs.replace(part, messages=preset.begin(part.messages), begins=False)
+            if isinstance(part, Chat) and part.begins
+            else part
+            for part in request.parts
+        )
+        return msgspec.structs.replace(request, parts=parts)
 
     async def generate(self, request: Request) -> AsyncGenerator[Event, None]:
         """See `Backend`."""

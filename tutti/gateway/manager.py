@@ -205,7 +205,8 @@ class Manager:
             )
 
     async def _wish(self, card: Card, wants: Wants) -> tuple[_Caller, Wish]:
-        usual = portion = await self._portion(card, self._policy.context)
+        made_for = card.preset.parameters.get("num_ctx", 0)
+        usual = portion = await self._portion(card, max(made_for, 0) or self._policy.context)
         more = min(wants.context or 0, card.context or _LONGEST)
         if more > usual.context:
             portion = await self._portion(card, -(-more // _STEP) * _STEP)
@@ -227,10 +228,10 @@ class Manager:
         return self._portions[key]
 
     async def _engine_options(self, card: Card, memory: int | None, context: int) -> EngineOptions:
-        path = await asyncio.to_thread(self._catalog.checkpoint, card)
+        own = await asyncio.to_thread(self._catalog.options, card)
         return msgspec.structs.replace(
             self._options,
-            model=str(path),
+            **own,
             served_model_name=(card.name,),
             memory=memory,
             max_model_len=context or None,

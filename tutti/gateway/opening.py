@@ -9,6 +9,7 @@ from tutti.engine.client import EngineClient
 from tutti.engine.local import LocalEngine
 from tutti.engine.process import ProcessEngine
 from tutti.gateway.local import LocalBackend
+from tutti.hub.model import StoredModel
 from tutti.hub.resolve import stored_model
 from tutti.models.processor import Processor, load_processor
 from tutti.settings import EngineOptions
@@ -22,7 +23,7 @@ async def open_local(options: EngineOptions, *, in_process: bool = False) -> Loc
     engine = start_engine(options, in_process=in_process)
     try:
         processor = await asyncio.to_thread(processor_of, options)  # while the engine starts
-        return await LocalBackend.open(processor, engine, options.served_model_name)
+        return await LocalBackend.open(processor, engine, options.served_model_name, preset=options.preset)
     except BaseException:
         await engine.close()
         raise
@@ -31,9 +32,16 @@ async def open_local(options: EngineOptions, *, in_process: bool = False) -> Loc
 def stored_options(model: str) -> dict[str, Any]:
     """What a model of the store brings along of `EngineOptions`. Empty for a model of another kind."""
     stored = stored_model(model)
-    if stored is None:
-        return {}
-    return {"template": stored.prompt_template, "adapters": tuple(map(str, stored.adapters))}
+    return {} if stored is None else brought(stored)
+
+
+def brought(stored: StoredModel) -> dict[str, Any]:
+    """What a stored model's Modelfile says of `EngineOptions`."""
+    return {
+        "template": stored.prompt_template,
+        "adapters": tuple(map(str, stored.adapters)),
+        "preset": stored.preset,
+    }
 
 
 def start_engine(options: EngineOptions, *, in_process: bool) -> EngineClient:

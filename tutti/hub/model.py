@@ -14,6 +14,7 @@ from tutti.hub.manifest import Layer
 from tutti.hub.modelfile import Command, Modelfile
 from tutti.hub.store import Entry, Store
 from tutti.hub.views import adapters_of
+from tutti.settings import Preset
 
 PIPELINE_FORMAT = "diffusers"  # the `model_format` of a folder whose components have folders of their own
 
@@ -63,6 +64,12 @@ class StoredModel:
         A model with a renderer has a template that says nothing: Ollama prompts it by code of its own.
         """
         return self.template if self.template and not self.config.renderer else None
+
+    @property
+    def preset(self) -> Preset:
+        """What conversations with it begin with, and how it is asked."""
+        said = tuple({"role": message.role, "content": message.content} for message in self.messages)
+        return Preset(self.system, said, dict(self.parameters))
 
     def modelfile(self) -> Modelfile:
         """The Modelfile that makes this model again, on this machine."""

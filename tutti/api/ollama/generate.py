@@ -70,6 +70,7 @@ async def _templated(job: Job, fields: GenerateFields) -> tuple[Request, Answeri
         tool_choice="none",
         go_template=fields.template or None,
         template_kwargs=job.template_kwargs,
+        begins=not fields.context,
     )
     request, answering = job.request((chat, *said.media), chat)
     if fields.context:

@@ -61,9 +61,10 @@ class Job:
 
         Raises InvalidRequest, and as `Call.lease` does.
         """
-        options = Options.of(fields.options)
-        leased = await lease(call, fields.name, Wants(options.context, fields.stays))
+        wanted = Options.of(fields.options)
+        leased = await lease(call, fields.name, Wants(wanted.context, fields.stays))
         backend = leased.backend
+        options = Options.of(leased.model.preset.parameters | wanted.given)
         able = tuple(capabilities(backend, leased.model))
         if COMPLETION not in able or (verb == "chat" and not backend.processor.converses):
             raise lacking(fields.name, verb)

@@ -51,7 +51,7 @@ _SAME_NAME = ("temperature", "min_p", "presence_penalty", "frequency_penalty")
 class Options:
     """The options of a request, checked. `context` is None where the model's own counts."""
 
-    given: Mapping[str, Any]
+    given: dict[str, Any]
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> Options:

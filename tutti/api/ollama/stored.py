@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import msgspec
 from starlette.responses import Response
@@ -110,9 +110,11 @@ async def copy(call: Call) -> ASGIApp:
 
 
 async def delete(call: Call) -> ASGIApp:
-    """A model no more."""
+    """A model no more; one that is in memory goes when nobody uses it."""
     name, store = read(call.body, NameFields).said, _store(call)
     _checked(name, f'name "{name}" is invalid', "model")
+    with suppress(ModelNotFound):  # whether it is there is for the store to say
+        await call.gateway.unload(name)
     await asyncio.to_thread(store.delete, name)
     return Response()
 
