@@ -41,6 +41,19 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
     assert np.array_equal(np.asarray(picture), np.asarray(Image.open(out)))
 
 
+def test_a_model_of_the_store_draws_too(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {pipeline('z_image')[1]}\n")
+    made = command("create", "painter", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    assert "image" in command("show", "painter", environment=store).stdout.split()
+    out = tmp_path / "cat.webp"
+    asked = ("a cat", "--size", "16x16", "--steps", "1", "-o", str(out))
+    result = command("run", "painter", *asked, *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(out).format == "WEBP"
+
+
 def test_a_server_of_processes_draws() -> None:
     server = Server(str(pipeline("z_image")[1]), "--served-model-name", "tiny", *ENGINE)
     try:
