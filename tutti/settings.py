@@ -7,7 +7,6 @@ defaults.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -80,6 +79,8 @@ class Address(msgspec.Struct, frozen=True):
     @property
     def is_here(self) -> bool:
         """Whether that is this machine."""
+        import ipaddress
+
         try:
             address = ipaddress.ip_address(self.host or "127.0.0.1")
         except ValueError:

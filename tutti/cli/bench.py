@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +51,8 @@ def latency(
     output_json: OutputJson = None,
 ) -> None:
     """One batch of requests at a time, in this process: how long it takes."""
+    import asyncio
+
     shape = {
         "input_len": input_len,
         "output_len": output_len,
@@ -86,6 +87,8 @@ def throughput(
     output_json: OutputJson = None,
 ) -> None:
     """Many requests at once, in this process: how many tokens per second."""
+    import asyncio
+
     shape = {
         "input_len": input_len,
         "output_len": output_len,
@@ -133,6 +136,8 @@ def serve(
     output_json: OutputJson = None,
 ) -> None:
     """Load on any OpenAI server, over HTTP."""
+    import asyncio
+
     settings = read_settings()
     url = base_url or f"http://{host or settings.host}:{port or settings.port}"
     shape = {

@@ -5,7 +5,6 @@ The model may be served already (`--base-url`), or is served here while it is me
 
 from __future__ import annotations
 
-import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Sequence
@@ -19,12 +18,13 @@ import typer
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.measure import Record, Spread
 from tutti.cli.playback import Playback
-from tutti.cli.speaking import SpeakingSender, StageLoad, Stages, media_part, watch_stages
 from tutti.errors import ConfigError
 from tutti.settings import EngineOptions, format_size, read_settings
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from tutti.cli.speaking import StageLoad, Stages
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,10 @@ def omni(
     output_json: Annotated[Path | None, typer.Option(help="Write them to this file.")] = None,
 ) -> None:
     """Speech: times to the first text and sound, and how many listeners a machine can serve without a silence."""
+    import asyncio
+
+    from tutti.cli.speaking import media_part
+
     if (model is None) == (base_url is None):
         raise ConfigError("which model? tutti bench omni MODEL, or --base-url URL of a server that runs")
     media = [("image", image), ("audio", audio), ("video", video)]
@@ -186,6 +190,7 @@ async def _measure(
     """The model's name and every level, after one request to warm up. Raises TuttiError when all of one fail."""
     from tutti.cli.load import drive, first_model, open_server, raise_if_all_failed, random_jobs
     from tutti.cli.session import spinner
+    from tutti.cli.speaking import SpeakingSender, watch_stages
 
     levels: list[Level] = []
     async with _server(options, url) as address, open_server(address, key) as client:
@@ -213,6 +218,8 @@ async def _measure(
 @asynccontextmanager
 async def _server(options: EngineOptions | None, url: str | None) -> AsyncIterator[str]:
     """The address of the server that is there, or of one that serves `options` here."""
+    import asyncio
+
     if options is None:
         assert url is not None
         yield url

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import uuid
 from collections.abc import Iterator
@@ -48,6 +47,8 @@ def check_output(path: Path) -> None:
 
 async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError."""
+    import asyncio
+
     from tutti.cli.session import interrupts
     from tutti.media.image import transcode
     from tutti.models.processor.drawer import drawing_request, parse_size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -58,6 +57,8 @@ def fit(
 
 def _fit_composition(options: EngineOptions) -> None:
     """The same for all parts of a graph by file together."""
+    import asyncio
+
     from tutti.gateway.composed.opening import sketch
 
     shares = asyncio.run(sketch(options))

@@ -6,7 +6,6 @@ A prompt after the model's name, or text piped in, is answered once; a terminal 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -93,6 +92,8 @@ def run(
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
+    import asyncio
+
     from tutti import logs
     from tutti.cli.client import Client
     from tutti.cli.manner import Manner

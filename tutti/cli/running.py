@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -14,6 +13,8 @@ def ps(
     prefix: Annotated[str, typer.Argument(help="Only models whose names begin so.", show_default=False)] = "",
 ) -> None:
     """List the models that are in memory."""
+    import asyncio
+
     from tutti.cli.wording import table
 
     now = time.time()
@@ -23,6 +24,8 @@ def ps(
 
 def stop(model: Annotated[str, typer.Argument(show_default=False)]) -> None:
     """Have the server drop a model from memory."""
+    import asyncio
+
     asyncio.run(_stop(model))
 
 

@@ -5,7 +5,6 @@ With a model, that one is served, at our own address; without, every model of th
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import os
@@ -83,6 +82,8 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model, or every model, over HTTP, to any program written for OpenAI's, Anthropic's or Ollama's API."""
+    import asyncio
+
     from tutti import logs
 
     settings = read_settings()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
 import uuid
@@ -45,6 +44,8 @@ def speak(
     language: Annotated[str | None, typer.Option(help="What it is spoken in.")] = None,
 ) -> None:
     """Have a model read a text aloud."""
+    import asyncio
+
     from tutti import logs
     from tutti.media.audio_writer import check_format
     from tutti.media.spoken import check_speed
@@ -81,6 +82,8 @@ async def _speak(
     options: EngineOptions, request: Request, to: Path | BinaryIO, format: str, speed: float
 ) -> int:
     """Load the model and have `request` spoken into `to`; the exit code."""
+    import asyncio
+
     from tutti.cli.local import open_llm
     from tutti.cli.session import interrupts, spinner
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -41,6 +40,8 @@ def trace(
     as_json: Annotated[bool, typer.Option("--json", help="Everything that is known, as JSON.")] = False,
 ) -> None:
     """Show how a request went through the stages; without a name: which requests there were."""
+    import asyncio
+
     import msgspec
 
     from tutti.trace import Trace

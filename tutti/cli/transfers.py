@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
@@ -59,6 +58,8 @@ def push(
 
 def follow(work: AsyncGenerator[Progress, None]) -> None:
     """Do `work` and show how it goes. Ctrl+C ends it in order: what has come is kept."""
+    import asyncio
+
     from tutti.cli.bars import Bars
 
     async def all_of_it() -> None:
