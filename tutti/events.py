@@ -72,6 +72,16 @@ class ImageDone(msgspec.Struct, frozen=True, tag="image"):
     index: int = 0
 
 
+class Progress(msgspec.Struct, frozen=True, tag="progress"):
+    """How far a stage is with the request: `done` of `total` steps."""
+
+    request: str
+    stage: str
+    done: int
+    total: int
+    index: int = 0
+
+
 class VideoDelta(msgspec.Struct, frozen=True, tag="video"):
     """Frames of a video: RGB bytes of shape [frames, height, width, 3]."""
 
@@ -147,6 +157,7 @@ Event = (
     | TokenTimes
     | AudioDelta
     | ImageDone
+    | Progress
     | VideoDelta
     | Embedding
     | Usage

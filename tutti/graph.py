@@ -64,8 +64,10 @@ class Graph:
     `media` names `(folder: Path, config: dict) -> MediaReader`, which turns media into what the stages take (see
     `models.processor.media`); None for a model that takes text only. `narrator` names
     `(folder: Path, config: dict) -> Narrator`, which says how a text is read aloud (see `models.processor.narrator`);
-    None for a model that does not speak. `folders` are those beside config.json with weights that stages open.
-    `switch` is a key of config.json: where that is false, the checkpoint has what text needs and no more.
+    None for a model that does not speak. `drawer` names `(name: str, config: dict) -> Drawer`, which says what may be
+    asked of a model that draws and is called so (see `models.processor.drawer`). `folders` are those beside config.json
+    with weights that stages open. `switch` is a key of config.json: where that is false, the checkpoint has what text
+    needs and no more.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Graph:
     edges: tuple[Edge, ...] = ()
     media: str | None = None
     narrator: str | None = None
+    drawer: str | None = None
     folders: tuple[str, ...] = ()
     switch: str | None = None
 
@@ -191,7 +194,8 @@ class StageShape:
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
     stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
-    it computes in one step.
+    it computes in one step. Nor has a stage of denoising, whose steps are as large as the plan says
+    (`engine.picture_plan`).
     """
 
     groups: tuple[KVGroup, ...]

@@ -242,7 +242,23 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
     instructions: str = ""
 
 
-Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script
+class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
+    """How a picture is drawn of the request's `Text`, and away from its second one, if it has two.
+
+    Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
+    number that a distilled model is told instead; such a model is guided away from the second text by
+    `true_guidance`. So many `previews` are shown on the way. The seed is the sampling's.
+    """
+
+    width: int | None = None
+    height: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    true_guidance: float | None = None
+    previews: int = 0
+
+
+Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script | Drawing
 
 
 # Modalities that are made of a whole prompt at once, with nothing written after it.
@@ -253,14 +269,14 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One piece of work for one model.
 
     A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script` or a `Pair`; the
-    processor turns those into `Tokens` and `MediaInput`s before the engine sees them. `modalities` are what is wanted
-    of the model: "text", "audio", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when
-    given, is the answer: its tokens are computed (other stages follow them), but not chosen. `sampling` is the
-    parameters of the stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is
-    served first. `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the
-    answer is cut short there; without it, a request whose `max_tokens` do not fit in the model's context is refused.
-    `shift`, when given, has an answer go on where the context is full: all tokens but the first `shift` lose their
-    older half.
+    processor turns those into `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a
+    `Drawing` and its texts. `modalities` are what is wanted of the model: "text", "audio", "image", an "embedding", or
+    a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer: its tokens are computed
+    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
+    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in seconds
+    since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there; without it,
+    a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when given, has an answer go on
+    where the context is full: all tokens but the first `shift` lose their older half.
     """
 
     id: str

@@ -52,7 +52,9 @@ CHAT = show(
 
 @pytest.fixture
 def server() -> Iterator[OllamaServer]:
-    models = {"mario": CHAT, "plain": show("completion"), "vectors": show("embedding")}
+    models = {"mario": CHAT, "plain": show("completion"), "vectors": show("embedding")} | {
+        "painter": show("image")
+    }
     with ollama_server(models=models, pullable={"new": CHAT}, answer=ANSWER, steps=STEPS) as running:
         yield running
 
@@ -221,8 +223,15 @@ async def test_what_only_this_process_can_do_is_done_here(
     server: OllamaServer, model: str, flags: EngineFlags, speaks: bool, why: str
 ) -> None:
     async with Client(parse_address(f":{server.port}")) as client:
-        place = await choose(client, model, flags, speaks=speaks, insecure=False)
+        place = await choose(client, model, flags, speaks=speaks, draws=False, insecure=False)
     assert (place.card, place.why) == (None, why)
+
+
+@pytest.mark.parametrize(("model", "draws"), [("mario", True), ("painter", False)])
+async def test_pictures_are_drawn_here(server: OllamaServer, model: str, draws: bool) -> None:
+    async with Client(parse_address(f":{server.port}")) as client:
+        place = await choose(client, model, EngineFlags(), speaks=False, draws=draws, insecure=False)
+    assert (place.card, place.why) == (None, "a picture goes into a file")
 
 
 def test_a_schema_goes_out_as_an_object(server: OllamaServer) -> None:

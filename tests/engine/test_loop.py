@@ -74,8 +74,17 @@ class Denoiser:
         self.times.append([state.step for state in states])
         return [replace(s, x=s.x + (s.condition - s.x) / (4 - s.step), step=s.step + 1) for s in states]
 
-    def done(self, state: Latent) -> bool:
-        return state.step == 4
+    def cost(self, state: Latent) -> int:
+        return 1
+
+    def fault(self, state: Latent) -> None:
+        return None
+
+    def progress(self, state: Latent) -> tuple[int, int]:
+        return state.step, 4
+
+    def preview(self, state: Latent) -> None:
+        return None
 
     def result(self, state: Latent) -> Tensor:
         return state.x
@@ -122,7 +131,7 @@ class Bench:
         self.encoder, self.denoiser = Encoder(), Denoiser()
         self.events: list[Event] = []
         self.see = Once("see", self.encoder, budget=3 * SIZE, inputs=("image",), keep_bytes=2 * 4 * SIZE)
-        self.dream = Denoise("dream", self.denoiser, max_batch=4, fed=True)
+        self.dream = Denoise("dream", self.denoiser, budget=4, fed=True)
         self.sing = Once("sing", Vocoder(), budget=4)
         runners = {"see": self.see, "dream": self.dream, "sing": self.sing}
         bridges = {("see", "dream"): as_it_is, ("dream", "sing"): name_it}

@@ -41,6 +41,21 @@ CODEC = {
     "1_Pooling/config.json": b"{}",
 }
 
+DRAWS = {
+    "model_index.json": b'{"_class_name": "Draws", "vae": ["diffusers", "Vae"]}',
+    "scheduler/scheduler_config.json": b"{}",
+    "tokenizer/vocab.json": b"{}",
+    "tokenizer/merges.txt": b"",
+    "vae/config.json": b"{}",
+    "vae/diffusion_pytorch_model.safetensors": CHECKPOINT["model.safetensors"],
+}
+OTHER_FORMS = {
+    "everything.safetensors": b"in one file",
+    "vae/diffusion_pytorch_model.fp16.safetensors": b"half",
+    "vae/diffusion_pytorch_model.bin": b"pickles",
+    "picture.png": b"PNG",
+}
+
 
 @pytest.fixture
 def hub() -> Iterator[Hub]:
@@ -49,6 +64,7 @@ def hub() -> Iterator[Hub]:
         "org/gated": dict(CHECKPOINT),
         "org/speech": CHECKPOINT | CLUTTER | CODEC,
         "org/pickled": {"config.json": b"{}"},
+        "org/draws": DRAWS | OTHER_FORMS,
     }
     with serve(Hub(repos, gated={"org/gated"})) as running:
         yield running
@@ -90,6 +106,23 @@ def test_the_codec_of_a_model_that_speaks_comes_with_it(hub: Hub, tmp_path: Path
         *CHECKPOINT,
         *CODEC,
     }
+
+
+def test_a_pipeline_comes_with_the_folders_of_its_components_and_no_other_form_of_them(
+    hub: Hub, tmp_path: Path
+) -> None:
+    path = resolve_model("org/draws", Settings(hf_endpoint=hub.url), cache=tmp_path)
+    found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    assert found == set(DRAWS)
+    assert set(hub.fetched) <= set(DRAWS)  # two files of the same bytes come once
+
+
+def test_the_outline_of_a_pipeline_has_headers_in_its_folders(hub: Hub, tmp_path: Path) -> None:
+    with outline_model("org/draws", Settings(hf_endpoint=hub.url), cache=tmp_path) as path:
+        file = path / "vae" / "diffusion_pytorch_model.safetensors"
+        assert file.stat().st_size == len(DRAWS["vae/diffusion_pytorch_model.safetensors"])
+        found = {str(one.relative_to(path)) for one in path.rglob("*") if one.is_file()}
+        assert {name for name in found if not name.startswith(".")} == set(DRAWS)
 
 
 def test_what_was_fetched_once_is_not_fetched_again_and_serves_offline(hub: Hub, tmp_path: Path) -> None:

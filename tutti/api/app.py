@@ -30,6 +30,7 @@ from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.embeddings import embeddings as openai_embeddings
 from tutti.api.openai.embeddings import pooling
+from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.ranking import rerank, score
 from tutti.api.openai.responses.door import Responses
@@ -49,6 +50,7 @@ _ROUTES = (
     ("/v1/models/{model:path}", "GET", get_model, True),
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
+    ("/v1/images/generations", "POST", generations, True),
     ("/v1/embeddings", "POST", openai_embeddings, True),
     ("/v1/rerank", "POST", rerank, True),
     ("/v2/rerank", "POST", rerank, True),

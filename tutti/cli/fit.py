@@ -87,17 +87,14 @@ def print_plan(plan: MemoryPlan, model: str) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(f"{model} on {plan.device} in {plan.dtype}, {plan.context:,} tokens of context\n")
+    context = f", {plan.context:,} tokens of context" if plan.context else ""
+    console.print(f"{model} on {plan.device} in {plan.dtype}{context}\n")
     console.print(_table(plan), soft_wrap=True)
     for one in plan.beside:
         console.print(f"\nbeside it on {one.device} in {one.dtype}\n")
         console.print(_table(one), soft_wrap=True)
-    if plan.blocks:
-        console.print(
-            f"\nKV cache: {plan.kv_tokens:,} tokens ({format_size(plan.bytes_per_token)} each), "
-            f"{plan.concurrency:.1f} requests of the full context at once",
-            soft_wrap=True,
-        )
+    if plan.capacity:
+        console.print(f"\n{plan.capacity}", soft_wrap=True)
     for note in plan.notes:
         console.print(f"note: {note}", soft_wrap=True)
     for one in (plan, *plan.beside):

@@ -61,7 +61,7 @@ class EngineFlags:
     block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
     enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True
     player_clock: Annotated[bool, _flag("Serve the listener first whose player runs dry first.")] = True
-    seed: Annotated[int, _flag("Seed of requests that bring none.")] = 0
+    seed: Annotated[int | None, _flag("Seed of requests that bring none; of the picture, in run.")] = None
     tokenizer: Annotated[str | None, _flag("Directory or id of another tokenizer.")] = None
     chat_template: Annotated[str | None, _flag("A Jinja file, or the template itself.")] = None
     generation_config: Annotated[str, _flag("auto: the model's sampling defaults; vllm: neutral ones.")] = (
@@ -116,6 +116,7 @@ class EngineFlags:
         else:
             del typed["adapters"]  # those that a model of the store brings along count
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
+        typed["seed"] = self.seed or 0
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:
             typed["tokenizer"] = str(resolve_model(self.tokenizer))

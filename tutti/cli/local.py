@@ -89,6 +89,11 @@ class LocalSession:
         return self.processor.modalities
 
     @property
+    def draws(self) -> bool:
+        """Whether the model gives pictures and nothing else."""
+        return self.backend.info.outputs == ("image",)
+
+    @property
     def voices(self) -> tuple[str, ...]:
         """See `Session`."""
         return self.backend.info.voices
@@ -272,8 +277,8 @@ def _card(session: LocalSession, stored: StoredModel | None) -> Card:
     rows = [
         ("architecture", info.family or ", ".join(info.architectures)),
         ("parameters", format_count(info.parameters) if info.parameters else ""),
-        ("context length", str(info.context)),
-        ("vocabulary", str(info.vocab_size)),
+        ("context length", str(info.context) if info.context else ""),
+        ("vocabulary", str(info.vocab_size) if info.vocab_size else ""),
         ("quantization", info.quantization),
     ]
     engine = [("precision", info.dtype), ("device", info.device)]

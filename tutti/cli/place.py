@@ -1,8 +1,8 @@
 """Where `tutti run` has a model answer: behind the server that runs, or in this process.
 
 The server answers where one runs and can: it pulls what it does not have, as Ollama's does. What only this process can
-do (a path, a graph by file, flags of the engine, speech into a file) is done here, and so is everything where no
-server runs.
+do (a path, a graph by file, flags of the engine, speech or a picture into a file) is done here, and so is everything
+where no server runs.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from pathlib import Path
 from tutti.cli.card import Card
 from tutti.cli.client import Client
 from tutti.cli.flags import EngineFlags
-from tutti.cli.remote import shown
+from tutti.cli.remote import IMAGE, shown
 from tutti.errors import ServerError, ServerNotFound
 from tutti.hub.composition import is_composition
 from tutti.hub.progress import Progress
 from tutti.hub.resolve import PACKAGED
 
 _HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
+
+
+_FILE = "a picture goes into a file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +36,18 @@ class Place:
     why: str = ""
 
 
-async def choose(client: Client, model: str, flags: EngineFlags, *, speaks: bool, insecure: bool) -> Place:
+async def choose(
+    client: Client, model: str, flags: EngineFlags, *, speaks: bool, draws: bool, insecure: bool
+) -> Place:
     """The place for `model`, which the server has pulled by then if it must. Raises ServerError."""
     if await client.version() is None:
         return Place()
-    reason = _only_here(model, flags, speaks=speaks)
+    reason = _only_here(model, flags, speaks=speaks, draws=draws)
     if reason:
         return Place(why=reason)
     card = await shown(client, model)
     if card is not None:
-        return Place(card)
+        return _behind(card)
     if model in PACKAGED or _is_downloaded(model):
         return Place(why=f"the server has no {model}")
     try:
@@ -54,10 +59,15 @@ async def choose(client: Client, model: str, flags: EngineFlags, *, speaks: bool
             return Place(why=f"no registry has {model}")
         raise
     card = await shown(client, model)
-    return Place(card, "" if card else f"the server pulled {model}, and does not serve it")
+    return _behind(card) if card else Place(why=f"the server pulled {model}, and does not serve it")
 
 
-def _only_here(model: str, flags: EngineFlags, *, speaks: bool) -> str:
+def _behind(card: Card) -> Place:
+    """The place for a model that the server has: what draws does so here, since the picture goes into a file."""
+    return Place(why=_FILE) if IMAGE in card.capabilities else Place(card)
+
+
+def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> str:
     """Why no server can do what is asked; empty where one can."""
     if is_composition(model):
         return f"{model} is a graph by file"
@@ -67,7 +77,9 @@ def _only_here(model: str, flags: EngineFlags, *, speaks: bool) -> str:
     given = flags.given()
     if given:
         return f"{', '.join(given)} would have to be the server's flags"
-    return "--speak writes what the engine says" if speaks else ""
+    if speaks:
+        return "--speak writes what the engine says"
+    return _FILE if draws else ""
 
 
 def _is_downloaded(model: str) -> bool:

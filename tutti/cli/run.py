@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from tutti.cli.draw import Sheet, check_output, draw
 from tutti.cli.flags import EngineFlags, with_engine_flags
 from tutti.cli.speech import check
 from tutti.cli.transfers import Insecure
@@ -77,8 +78,20 @@ def run(
         Path | None, typer.Option(help="Have the answer spoken into this file.", metavar="FILE.wav")
     ] = None,
     voice: Annotated[str | None, typer.Option(help="Who speaks.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Where the picture goes, of a model that draws.", metavar="FILE.png"
+        ),
+    ] = None,
+    size: Annotated[str | None, typer.Option(help="Of a picture: 1024x1024.", metavar="WxH")] = None,
+    steps: Annotated[int | None, typer.Option(help="Of a picture: how many its drawing takes.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
+    ] = None,
+    negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
 ) -> None:
-    """Talk to a model, or ask it one thing."""
+    """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
 
     from tutti import logs
@@ -90,6 +103,9 @@ def run(
     logs.configure("warning" if settings.log_level == "info" else settings.log_level, settings.log_format)
     if speak is not None:
         check(speak)
+    if output is not None:
+        check_output(output)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed)
     manner = Manner(
         speak=speak,
         voice=voice,
@@ -104,7 +120,9 @@ def run(
 
     async def place() -> Place:
         async with Client.of(settings) as client:
-            return await choose(client, model, engine, speaks=speak is not None, insecure=insecure)
+            return await choose(
+                client, model, engine, speaks=speak is not None, draws=bool(sheet.asked), insecure=insecure
+            )
 
     chosen = asyncio.run(place())
     if chosen.why and verbose:
@@ -114,7 +132,7 @@ def run(
     else:
         _needs_prompt(text, interactive)
         options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-        work = _in_process(engine, options, manner, text, interactive)
+        work = _in_process(engine, options, manner, text, sheet, interactive)
     code = asyncio.run(work)
     if code:
         raise typer.Exit(code)
@@ -187,16 +205,24 @@ async def _by_server(
 
 
 async def _in_process(
-    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, interactive: bool
+    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, sheet: Sheet, interactive: bool
 ) -> int:
-    """Load the model here and have it answer; the exit code."""
+    """Load the model here and have it answer, or draw; the exit code."""
     from tutti.cli.local import LocalSession
 
-    session: Session = await LocalSession.open(flags, options)
-    if interactive:
+    session = await LocalSession.open(flags, options)
+    if interactive and not session.draws and not sheet.asked:
         await _converse(session, manner)
         return 0
     try:
+        if session.draws:
+            if interactive:
+                raise InvalidRequest(f"{session.name} draws: give it a text after its name")
+            return await draw(session, text, sheet)
+        if sheet.asked:
+            raise InvalidRequest(
+                f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
+            )
         return await _answer_once(session, manner, text)
     finally:
         await session.close()

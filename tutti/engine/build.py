@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from tutti.engine.autoregress import Autoregress
+from tutti.engine.denoise import Denoise
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, default_token_budget
@@ -58,6 +59,21 @@ class Builder:
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
             stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+        )
+
+    def denoise(self, stage: Stage) -> Denoise:
+        """A stage of denoising, with the room that the plan gives it."""
+        room = self.plan.drawing
+        assert room is not None
+        model = self.load(stage, 0)
+        fed = any(edge.destination == stage.name for edge in self.graph.edges)
+        return Denoise(
+            stage.name,
+            model,
+            budget=room.tokens,
+            largest=room.largest,
+            max_requests=room.requests,
+            fed=fed,
         )
 
     def pooler(self, stage: Stage) -> Once:

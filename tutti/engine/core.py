@@ -23,6 +23,7 @@ import torch
 from tutti.engine.autoregress import Autoregress
 from tutti.engine.bridges import as_it_is, bridges_to
 from tutti.engine.build import Builder, voices_of
+from tutti.engine.denoise import Denoise
 from tutti.engine.device import Away, Device
 from tutti.engine.loop import Loop
 from tutti.engine.machine import peak_memory
@@ -87,7 +88,7 @@ class Engine:
         self.devices = [
             self._device(plan, away[plan.device], threads, traced is not None) for plan in self.plan.beside
         ]
-        self.runner: Autoregress | Once  # the main stage
+        self.runner: Autoregress | Denoise | Once  # the main stage
         self.close = weakref.finalize(self, _close, self.devices)  # ends the devices' processes
         self.players = Players(options.player_clock)
         self.players.watch = self._heard
@@ -118,19 +119,18 @@ class Engine:
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
         main = main_stage(self.graph)
-        self.runner = self._builder.pooler(main) if main.kind is Kind.ONCE else self._language(main, beside)
+        self.runner = self._main(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
         self.followers = [self._builder.follower(stage) for stage in followers]
         encoders = [stage for stage in encoders_of(self.graph) if stage not in away]
         self.encoders = [self._builder.once(stage) for stage in encoders]
 
     @property
-    def _model(self) -> CausalModel | Pools:
-        """The main stage's."""
+    def _reader(self) -> CausalModel | Pools | None:
+        """The main stage's model, where it reads tokens."""
         if isinstance(self.runner, Autoregress):
             return self.runner.model
-        assert isinstance(self.runner.model, Pools)
-        return self.runner.model
+        return self.runner.model if isinstance(self.runner.model, Pools) else None
 
     @property
     def writers(self) -> list[Autoregress]:
@@ -139,7 +139,7 @@ class Engine:
 
     def _loop(self, emit: Callable[[list[Event]], None], traced: Callable[[Trace], None] | None) -> Loop:
         """The loop over the stages on this device and those away."""
-        here: list[Autoregress | Once] = [self.runner, *self.followers, *self.encoders]
+        here: list[Autoregress | Denoise | Once] = [self.runner, *self.followers, *self.encoders]
         own: dict[str, Runner] = {runner.name: runner for runner in here}
         away = {name: device for device in self.devices for name in device.stages}
         models = {runner.name: runner.model for runner in here}
@@ -168,20 +168,23 @@ class Engine:
     def info(self) -> EngineInfo:
         """What is being served."""
         names = self.options.served_model_name or (Path(self.options.model).name,)
+        reader = self._reader
         return EngineInfo(
             model=names[0],
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
             voices=self._voices,
-            context=min(self.plan.context, self._model.context),
-            vocab_size=self._model.vocab_size,
+            context=min(self.plan.context, reader.context) if reader else 0,
+            vocab_size=reader.vocab_size if reader else 0,
             dtype=self.plan.dtype,
             device=str(self.device),
             max_num_seqs=self.writers[0].scheduler.max_sequences
             if self.writers
             else self.options.max_num_seqs,
-            max_num_batched_tokens=self._builder.token_budget,
+            max_num_batched_tokens=self.plan.drawing.tokens
+            if self.plan.drawing
+            else self._builder.token_budget,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,
             plan=self.plan.text(),
@@ -197,7 +200,7 @@ class Engine:
 
     def stats(self) -> EngineStats:
         """Gauges of now and counters since the start."""
-        loop, writers = self.loop.stats, self.writers
+        loop, writers, main = self.loop.stats, self.writers, self.runner
         running = {one.id for each in writers for one in each.scheduler.running}
         running |= {id for device in self.devices for id in device.requests if id not in writers[0]}
         pools = [group.pool for each in writers for group in each.cache.groups]
@@ -206,15 +209,15 @@ class Engine:
         found |= {name: device.stats(name) for device in self.devices for name in device.stages}
         stages = tuple(found[stage.name] for stage in self.graph.stages)
         return EngineStats(
-            running=len(running),
-            waiting=writers[0].scheduler.waiting if writers else self.runner.waiting,
+            running=len(running) + (main.running if isinstance(main, Denoise) else 0),
+            waiting=writers[0].scheduler.waiting if writers else main.waiting,
             kv_usage=sum(cache.usage for cache in caches),
             blocks_total=sum(pool.usable for pool in pools),
             blocks_free=sum(pool.available for pool in pools),
             prefix_queries=sum(cache.stats.queries for cache in caches),
             prefix_hits=sum(cache.stats.hits for cache in caches),
             preemptions=sum(one.scheduler.preemptions for one in writers[:1]),
-            prompt_tokens=self.runner.prompt_tokens,
+            prompt_tokens=0 if isinstance(main, Denoise) else main.prompt_tokens,
             generation_tokens=sum(one.generation_tokens for one in writers[:1]),
             steps=sum(steps.count for steps in loop.steps.values()),
             step_time=sum(steps.time for steps in loop.steps.values()),
@@ -236,6 +239,12 @@ class Engine:
             once.kept.clear()
         for device in self.devices:
             device.reset_caches()
+
+    def _main(self, stage: Stage, beside: Sequence[Beside]) -> Autoregress | Denoise | Once:
+        """The main stage: it writes, draws or makes vectors."""
+        if stage.kind is Kind.DENOISE:
+            return self._builder.denoise(stage)
+        return self._builder.pooler(stage) if stage.kind is Kind.ONCE else self._language(stage, beside)
 
     def _language(self, stage: Stage, beside: Sequence[Beside]) -> Autoregress:
         """The main stage; on a GPU, the memory plan is measured with it."""

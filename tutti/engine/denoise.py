@@ -1,12 +1,17 @@
 """The stage of denoising: one sampler step a step, for requests that may be at different times.
 
-Requests join and leave between steps. Which may share a batch (same shape, say) the model tells by a key; the batch
-with the request that waited longest for its next step goes first, so that a late small one is not stuck behind a long
-one.
+Requests join and leave between steps, whatever their step counts, guidance and seeds. Which may share a batch the model
+tells by a key (the same shape, or one key for all where it packs pictures of different sizes). A batch is filled within
+a budget of tokens, beginning with the request that has had least of the machine so far (fair queueing: Demers, Keshav
+and Shenker 1989). So a late small picture waits for one step of a large one, not for the whole of it.
+
+The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
+all. The others keep their place in the queue.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +19,9 @@ from typing import Any
 
 import torch
 
-from tutti.engine.stage import nobody
-from tutti.errors import Busy
+from tutti.engine.stage import Failure, nobody
+from tutti.errors import Busy, InvalidRequest, StageFailed
+from tutti.events import Progress
 from tutti.graph import Chunk
 from tutti.models.protocols import DenoiseModel
 from tutti.request import Request
@@ -25,10 +31,17 @@ _PATIENCE = 0.5  # seconds that a picture may rest between two steps
 
 @dataclass(slots=True, eq=False)
 class DenoiseItem:
-    """A request between two steps; `due` is when it last advanced."""
+    """A request between two steps.
+
+    `due` is when it last advanced (monotonic seconds); `served` is what it has had of the machine, in tokens computed,
+    counted from what the others had had when it came.
+    """
 
     request: Request
     state: Any
+    number: int  # in order of arrival
+    cost: int  # of a step
+    served: int
     due: float = field(default_factory=time.monotonic)
 
     @property
@@ -36,21 +49,41 @@ class DenoiseItem:
         """Whose it is."""
         return self.request.id
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Its place in the queue."""
+        return self.request.priority, self.number
+
 
 class Denoise:
     """Runs one `DenoiseModel` for many requests. See `stage.Runner`."""
 
     def __init__(
-        self, name: str, model: DenoiseModel, *, max_batch: int, fed: bool, max_requests: int = 256
+        self,
+        name: str,
+        model: DenoiseModel,
+        *,
+        budget: int,
+        fed: bool,
+        largest: int | None = None,
+        turns: int = 16,
+        max_requests: int = 256,
     ) -> None:
-        """`fed`: a request starts when an edge brings its condition, not at once."""
+        """A batch has at most `budget` tokens, unless one request alone has more; none may have more than `largest`.
+
+        `turns` is how many of the oldest requests take turns; `max_requests` how many there may be. `fed`: a request
+        starts when an edge brings its condition, not at once.
+        """
         self.name = name
         self.model = model
-        self.max_batch = max_batch
+        self.budget = budget
+        self.largest = largest
+        self.turns = turns
         self.max_requests = max_requests
         self.fed = fed
         self._expected: dict[str, Request] = {}
         self._active: dict[str, DenoiseItem] = {}
+        self._numbers = itertools.count()
 
     def admit(self, request: Request) -> None:
         """Take a request. Raises Busy when there are too many."""
@@ -59,51 +92,110 @@ class Denoise:
         if self.fed:
             self._expected[request.id] = request
         else:
-            self._active[request.id] = DenoiseItem(request, self.model.start(request, None))
+            self._start(request, None)
 
     def feed(self, chunk: Chunk) -> None:
-        """The condition of an admitted request; what comes for one that is gone is dropped."""
+        """The condition of an admitted request; what comes for one that is gone is dropped.
+
+        Raises InvalidRequest on one that can never be drawn here.
+        """
         request = self._expected.pop(chunk.request, None)
         if request is not None:
-            self._active[request.id] = DenoiseItem(request, self.model.start(request, chunk.payload))
+            self._start(request, chunk.payload)
 
     def urgency(self) -> float | None:
         """See `stage.Runner`. A picture has time: what is heard or read goes first."""
         oldest = min((item.due for item in self._active.values()), default=None)
         return None if oldest is None else oldest + _PATIENCE
 
+    def __contains__(self, request_id: str) -> bool:
+        """Whether a request is here."""
+        return request_id in self._active or request_id in self._expected
+
+    @property
+    def running(self) -> int:
+        """Requests that take turns."""
+        return min(self.turns, len(self._active))
+
     @property
     def waiting(self) -> int:
-        """See `stage.Runner`."""
-        return len(self._active)
+        """See `stage.Runner`: requests that do not take turns yet."""
+        return len(self._active) - self.running
 
     def full(self, request_id: str) -> bool:
         """See `stage.Runner`: a condition comes once."""
         return False
 
     def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem]:
-        """The request that waited longest, and those that may share its step, longest waiting first."""
-        awake = [item for item in self._active.values() if not rests(item.request_id)]
-        waiting = sorted(awake, key=lambda item: (item.request.priority, item.due))
-        if not waiting:
-            return []
-        key = self.model.key(waiting[0].state)
-        return [item for item in waiting if self.model.key(item.state) == key][: self.max_batch]
+        """The request that had least so far, and those that may share its step within the budget, in that order."""
+        awake = sorted(
+            (item for item in self._active.values() if not rests(item.request_id)),
+            key=lambda item: item.place,
+        )
+        turning = awake[: self.turns]
+        if len(awake) > self.turns:
+            turning.append(min(awake[self.turns :], key=self._left))
+        batch: list[DenoiseItem] = []
+        cost = 0
+        for item in sorted(turning, key=lambda item: (item.request.priority, item.served, item.number)):
+            if batch and self.model.key(item.state) != self.model.key(batch[0].state):
+                continue
+            if batch and cost + item.cost > self.budget:
+                continue
+            batch.append(item)
+            cost += item.cost
+        return batch
 
     @torch.inference_mode()
     def step(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
-        """See `stage.Runner`."""
+        """See `stage.Runner`. Besides results: how far each request is, and the previews it asked for."""
         states = self.model.step([item.state for item in batch])
-        chunks: list[Chunk] = []
         now = time.monotonic()
+        chunks: list[Chunk] = []
         for item, state in zip(batch, states, strict=True):
             item.state, item.due = state, now
-            if self.model.done(state):
-                self.release(item.request_id)
-                chunks.append(Chunk(item.request_id, self.name, self.model.result(state), final=True))
+            item.served += item.cost
+            chunks += self._emitted(item)
         return chunks
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
         self._expected.pop(request_id, None)
         self._active.pop(request_id, None)
+
+    # --- requests -----------------------------------------------------------------------------------------------
+
+    def _start(self, request: Request, condition: Any) -> None:
+        """Give a request its state. Raises InvalidRequest when a step of it can never fit in the memory."""
+        state = self.model.start(request, condition)
+        cost = self.model.cost(state)
+        if self.largest is not None and cost > self.largest:
+            raise InvalidRequest(
+                f"a step of this picture has {cost:,} tokens, and there is memory for {self.largest:,}: "
+                "ask for a smaller one, or serve the model with more --memory",
+                param="size",
+            )
+        served = min((item.served for item in self._active.values()), default=0)
+        self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served)
+
+    def _left(self, item: DenoiseItem) -> tuple[int, int, int]:
+        """How much there is still to do for a request that does not take turns."""
+        done, total = self.model.progress(item.state)
+        return item.request.priority, item.cost * (total - done), item.number
+
+    def _emitted(self, item: DenoiseItem) -> list[Chunk]:
+        """What a request emits after a step."""
+        request_id = item.request_id
+        fault = self.model.fault(item.state)
+        if fault is not None:
+            self.release(request_id)
+            error = StageFailed(f"stage {self.name}: {fault}", stage=self.name)
+            return [Chunk(request_id, self.name, Failure(error), final=True)]
+        done, total = self.model.progress(item.state)
+        chunks = [Chunk(request_id, self.name, Progress(request_id, self.name, done, total))]
+        if done == total:
+            self.release(request_id)
+            chunks.append(Chunk(request_id, self.name, self.model.result(item.state), final=True))
+        elif (preview := self.model.preview(item.state)) is not None:
+            chunks.append(Chunk(request_id, self.name, preview))
+        return chunks

@@ -23,7 +23,7 @@ from tutti.engine.stage import Arrival, Failure, Runner, Settles, TokenOutput, n
 from tutti.engine.tracing import Tracing
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
-from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Usage
+from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Progress, Usage
 from tutti.graph import Chunk, Edge, Graph, Kind
 from tutti.request import MediaInput, Request
 from tutti.trace import Trace
@@ -254,6 +254,8 @@ class Loop:
             return []  # cancelled meanwhile
         if isinstance(chunk.payload, Failure):
             return [self._failed(chunk.request, chunk.payload.error)]
+        if isinstance(chunk.payload, Progress):
+            return [chunk.payload]  # for the caller, not for the stages behind
         try:
             for edge in route.graph.edges:
                 if edge.source == chunk.stage:

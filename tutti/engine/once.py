@@ -3,8 +3,8 @@
 Items (the request's parts of the stage's modalities, or chunks that an edge brought) wait in order of arrival. What is
 long comes in pieces (`Splits`). A step computes the most urgent item's next pieces, and others' that may share its
 batch, within a budget of cost, so that no step is long and no memory large; an item gives one chunk when it is whole.
-What has a name (the digest of a picture) is computed once for all who wait for it, and kept, so that the same picture
-in a second turn costs nothing.
+What has a name (the digest of a picture, the words of a prompt) is computed once for all who wait for it, and kept, so
+that the same picture in a second turn, or the same prompt with another seed, costs nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tutti.engine.stage import nobody
 from tutti.errors import InvalidRequest
 from tutti.graph import Chunk
 from tutti.models.protocols import OnceModel, Pools, Splits, Vector
-from tutti.request import MediaInput, Part, PoolingParams, Request, Tokens
+from tutti.request import MediaInput, Part, PoolingParams, Request, Text, Tokens
 
 _ENOUGH = 4  # items of one request that wait: who makes them rests
 _PATIENCE = 0.1  # seconds after which somebody waits for an item, as for a first token
@@ -189,7 +189,7 @@ class Once:
 
     def _find(self, part: Part) -> Work:
         """The work, in the queue, of a part: one of an equal part that is under way, or a new one."""
-        key = part.digest if isinstance(part, MediaInput) else None
+        key = _name(part)
         for work in self._queue:
             if key is not None and work.key == key:
                 return work
@@ -228,4 +228,11 @@ class Once:
 def _modality(part: Part) -> str | None:
     if isinstance(part, MediaInput):
         return part.modality
-    return "text" if isinstance(part, Tokens) else None
+    return "text" if isinstance(part, Text | Tokens) else None
+
+
+def _name(part: Part) -> str | None:
+    """What names all that is made of a part; None for one whose result is not kept."""
+    if isinstance(part, MediaInput):
+        return part.digest
+    return f"text {part.text}" if isinstance(part, Text) else None

@@ -6,10 +6,11 @@ from functools import singledispatch
 from typing import Any
 
 from tutti.engine.stage import TokenOutput
-from tutti.events import AudioDelta, Embedding, Event, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Embedding, Event, ImageDone, PromptLogprobs, TextDelta, Usage
 from tutti.graph import Chunk
+from tutti.media.image import write_png
 from tutti.media.pcm import to_pcm16
-from tutti.models.protocols import Sound, Vector
+from tutti.models.protocols import Picture, Sound, Vector
 
 
 def events_of(chunk: Chunk) -> list[Event]:
@@ -26,6 +27,11 @@ def _encode(payload: Any, chunk: Chunk) -> list[Event]:
 @_encode.register
 def _(payload: Sound, chunk: Chunk) -> list[Event]:
     return [AudioDelta(chunk.request, to_pcm16(payload.samples.float().cpu().numpy()), payload.rate)]
+
+
+@_encode.register
+def _(payload: Picture, chunk: Chunk) -> list[Event]:
+    return [ImageDone(chunk.request, write_png(payload.pixels, payload.note), payload.preview)]
 
 
 @_encode.register

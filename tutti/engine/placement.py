@@ -64,16 +64,19 @@ def elsewhere(graph: Graph, placement: Mapping[str, str], main: str) -> dict[str
 
 
 def main_stage(graph: Graph) -> Stage:
-    """The autoregressive stage that takes text, or the only one there is; without any, the one that makes vectors.
+    """The autoregressive stage that takes text, or the only one there is; without any, the denoiser, or the stage that
+    makes vectors.
 
     Raises ConfigError when the graph is not of a kind that is served.
     """
     if len(graph.stages) == 1 and graph.stages[0].output in POOLED:
         return graph.stages[0]
     steps = of_kind(graph, Kind.AUTOREGRESS)
-    found = [stage for stage in steps if "text" in stage.inputs] or steps
-    if len(found) != 1 or of_kind(graph, Kind.DENOISE):
-        raise ConfigError(f"graph {graph.name}: only graphs around one language model are served yet")
+    found = [stage for stage in steps if "text" in stage.inputs] or steps or of_kind(graph, Kind.DENOISE)
+    if len(found) != 1 or (steps and of_kind(graph, Kind.DENOISE)):
+        raise ConfigError(
+            f"graph {graph.name}: only graphs around one language model or one denoiser are served yet"
+        )
     return found[0]
 
 

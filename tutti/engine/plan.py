@@ -50,13 +50,26 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class DrawingRoom:
+    """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
+
+    `requests` is how many there is room for to wait between two steps.
+    """
+
+    tokens: int
+    largest: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """The sum. `blocks` has one count per KV group, the null block included.
 
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
     autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
     memory of its media; None where none does. `beside` are the plans of the other devices, which have no `blocks`.
-    `fixed` are the bytes that are needed before the first token is cached.
+    `fixed` are the bytes that are needed before the first token is cached. `drawing` is of a graph that draws, which
+    has no tokens to cache.
     """
 
     device: str
@@ -74,6 +87,7 @@ class MemoryPlan:
     memories: int | None = None
     beside: tuple[MemoryPlan, ...] = ()
     fixed: int = 0
+    drawing: DrawingRoom | None = None
 
     @property
     def total(self) -> int:
@@ -83,7 +97,7 @@ class MemoryPlan:
     @property
     def concurrency(self) -> float:
         """Requests of the full context that fit at once."""
-        return self.kv_tokens / self.context
+        return self.kv_tokens / self.context if self.context else 0.0
 
     def text(self) -> str:
         """The plan as people read it."""
@@ -93,16 +107,23 @@ class MemoryPlan:
         lines.append(
             f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}"
         )
-        if self.blocks:
-            lines.append(self.capacity)
+        if self.capacity:
+            lines.append(f"  {self.capacity}")
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, *(plan.text() for plan in self.beside)])
 
     @property
     def capacity(self) -> str:
-        """What the KV cache holds."""
+        """What the KV cache holds, or what can be drawn."""
+        if self.drawing is not None:
+            return (
+                f"drawing: {self.drawing.tokens:,} tokens in a step of several pictures, "
+                f"at most {self.drawing.largest:,} in one; {self.drawing.requests} pictures under way"
+            )
+        if not self.blocks:
+            return ""
         return (
-            f"  KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
+            f"KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
             f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
         )
 

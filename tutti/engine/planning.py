@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tutti.engine.machine import available_memory, usable_cores
+from tutti.engine.picture_plan import make_picture_plan
 from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, of_kind
 from tutti.engine.plan import Beside, MemoryPlan, compute_dtype, make_plan, require
 from tutti.errors import ConfigError
@@ -49,7 +50,10 @@ def sketch_plan(
     **wishes: Any,
 ) -> MemoryPlan:
     """The memory plan, whether it fits or not. `available` bytes stand for another machine than this one."""
-    shape = resolve(main_stage(graph).describe)(checkpoint.config)
+    main = main_stage(graph)
+    if main.kind is Kind.DENOISE:
+        return _sketch_drawing(checkpoint, graph, options, device, available)
+    shape = resolve(main.describe)(checkpoint.config)
     away = {stage for stages in elsewhere(graph, options.placement, str(device)).values() for stage in stages}
     encoders = [
         resolve(stage.describe)(checkpoint.config) for stage in encoders_of(graph) if stage not in away
@@ -81,6 +85,23 @@ def sketch_plan(
         beside=beside,
         folders=folders,
         **wishes,
+    )
+
+
+def _sketch_drawing(
+    checkpoint: Checkpoint, graph: Graph, options: EngineOptions, device: torch.device, available: int | None
+) -> MemoryPlan:
+    """The same of a graph that draws."""
+    elsewhere(graph, options.placement, str(device))  # refuses what it cannot place
+    shapes = [resolve(stage.describe)(checkpoint.config) for stage in of_kind(graph, Kind.ONCE)]
+    return make_picture_plan(
+        checkpoint,
+        resolve(main_stage(graph).describe)(checkpoint.config),
+        shapes,
+        options,
+        device=device.type,
+        dtype=_dtype(options, checkpoint, device),
+        available=available_bytes(device) if available is None else available,
     )
 
 

@@ -46,7 +46,7 @@ def portion(guest: Guest) -> Portion:
     device = choose_device(guest.options.device)
     budget = guest.budget or int(available_bytes(device) * auto_share(device.type))
     checkpoint = open_checkpoint(guest.options.model)
-    graph = find_graph(checkpoint.config)
+    graph = find_graph(checkpoint.config, checkpoint.path)
     longest = resolve(main_stage(graph).describe)(checkpoint.config).context
     asked = guest.options.max_model_len
     options = msgspec.structs.replace(

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from tutti.engine.stage import Failure, Item, TokenOutput
-from tutti.events import AudioDelta, ErrorValue, Event, TextDelta, Usage
+from tutti.events import AudioDelta, ErrorValue, Event, Progress, TextDelta, Usage
 from tutti.graph import Chunk, Graph
 from tutti.request import MediaInput, Request
 from tutti.trace import Mark, StageTrace, Steps, Trace
@@ -243,6 +243,6 @@ def _stage_trace(name: str, stage: _Stage, epoch: float) -> StageTrace:
 
 def _made(payload: Any) -> int:
     """How many tokens or items a chunk is."""
-    if isinstance(payload, Failure):
+    if isinstance(payload, Failure | Progress):
         return 0
     return len(payload.tokens) if isinstance(payload, TokenOutput) else 1

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+PIPELINE = "model_index.json"  # of a folder in diffusers' format, whose components have folders of their own
 
 
 class Checkpoint:
@@ -113,6 +114,8 @@ class Checkpoint:
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens the checkpoint `path`: a directory with safetensors, in one file or sharded by an index, or a GGUF file.
 
+    A directory in diffusers' format is one checkpoint, too (`formats.pipeline`).
+
     Raises ModelNotFound when there is no such directory and CheckpointError when something in it is missing, cut short
     or not what it says it is.
     """
@@ -125,6 +128,10 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         raise ModelNotFound(
             f"{path} is not a directory; a checkpoint is a directory with {CONFIG} and safetensors, or a GGUF file"
         )
+    if (path / PIPELINE).is_file():
+        from tutti.formats.pipeline import open_pipeline  # it makes a `Checkpoint` of several
+
+        return open_pipeline(path)
     return Checkpoint(path, read_json(path / CONFIG), _tensors(path))
 
 
@@ -151,7 +158,7 @@ def read_json(file: Path) -> dict[str, Any]:
 def _tensors(path: Path) -> dict[str, TensorInfo]:
     """Every tensor of the directory's safetensors files."""
     if (path / INDEX).exists():
-        return _indexed(path)
+        return indexed(path, INDEX)
     if (path / SINGLE).exists():
         return read_header(path / SINGLE)
     files = sorted(path.glob("*.safetensors"))
@@ -168,11 +175,11 @@ def _tensors(path: Path) -> dict[str, TensorInfo]:
     raise CheckpointError(f"{path} has no weights: neither {SINGLE} nor {INDEX}{found}")
 
 
-def _indexed(path: Path) -> dict[str, TensorInfo]:
-    """The tensors the index names, each looked up in the shard the index gives for it."""
-    weight_map = read_json(path / INDEX).get("weight_map")
+def indexed(path: Path, index: str) -> dict[str, TensorInfo]:
+    """The tensors that the file `index` names, each looked up in the shard that it gives. Raises CheckpointError."""
+    weight_map = read_json(path / index).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
-        raise CheckpointError(f"{path / INDEX} has no weight_map of tensor names to file names")
+        raise CheckpointError(f"{path / index} has no weight_map of tensor names to file names")
     shards = sorted(set(weight_map.values()))
     absent = [shard for shard in shards if not (path / shard).is_file()]
     if absent:

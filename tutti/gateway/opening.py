@@ -58,4 +58,5 @@ def processor_of(options: EngineOptions) -> Processor:
         tool_call_parser=options.tool_call_parser,
         reasoning_parser=options.reasoning_parser,
         generation_config=options.generation_config,
+        names=options.served_model_name,
     )

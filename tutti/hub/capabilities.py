@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tutti.hub.model import StoredModel
+from tutti.hub.model import PIPELINE_FORMAT, StoredModel
 
 # Variables of Go templates, and what Jinja templates of models with the ability speak of.
 _TOOLS = re.compile(r"\.Tools\b|\btools\b")
@@ -15,11 +15,13 @@ _INSERT = re.compile(r"\.Suffix\b")
 
 
 def capabilities(model: StoredModel, metadata: Mapping[str, Any]) -> tuple[str, ...]:
-    """Ollama's words for it: completion, embedding, insert, tools, thinking, vision.
+    """Ollama's words for it: completion, embedding, image (it draws), insert, tools, thinking, vision.
 
     `metadata` is that of the model's GGUF file; empty where it has none. A template of the Modelfile counts before the
     one in the file: it is what the model is prompted by.
     """
+    if model.config.model_format == PIPELINE_FORMAT:
+        return ("image",)
     architecture = metadata.get("general.architecture", "")
     if f"{architecture}.pooling_type" in metadata:
         return ("embedding",)

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +19,7 @@ import msgspec
 
 from tutti.errors import InvalidRequest, ModelfileError, ModelNotFound, StoreError
 from tutti.hub.gguf import is_gguf
-from tutti.hub.huggingface import UNWANTED, WANTED
+from tutti.hub.huggingface import PIPELINE, checkpoint_files
 from tutti.hub.locks import Lease
 from tutti.hub.manifest import (
     CONFIG_TYPE,
@@ -32,6 +31,7 @@ from tutti.hub.manifest import (
     digest_of,
     write_manifest,
 )
+from tutti.hub.model import PIPELINE_FORMAT
 from tutti.hub.modelfile import Command, Modelfile
 from tutti.hub.names import ModelName, parse_name
 from tutti.hub.progress import Progress
@@ -347,23 +347,24 @@ class _Maker:
     def _add_directory(self, command: Command, source: Path) -> None:
         """A checkpoint in Hugging Face's form: its files as they are, under their names."""
         paths = {str(path.relative_to(source)): path for path in source.rglob("*") if path.is_file()}
-        wanted = {name: paths[name] for name in sorted(paths) if _is_checkpoint(name)}
+        wanted = {name: paths[name] for name in checkpoint_files(paths)}
         if not _is_complete(wanted):
             raise _wrong(command, f"{source} has no GGUF file, and no config.json with *.safetensors")
         self._add_checkpoint({name: self._file(path) for name, path in wanted.items()}, str(source))
 
     def _add_checkpoint(self, files: Mapping[str, Layer], what: str) -> None:
         """The same of files that are blobs already; `what` they are called in errors."""
-        wanted = {name: layer for name, layer in files.items() if _is_checkpoint(name)}
+        wanted = {name: files[name] for name in checkpoint_files(files)}
         if not _is_complete(wanted):
             raise ModelfileError(f"{what} are neither GGUF nor a checkpoint: config.json with *.safetensors")
         for name, layer in wanted.items():
             kind = "tensor" if name.endswith(".safetensors") else "json"
             self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size, name))
-        outline = _object(self._store.read(wanted["config.json"]), what)
-        family = str(outline.get("model_type", ""))
+        draws = PIPELINE in wanted
+        outline = _object(self._store.read(wanted[PIPELINE if draws else "config.json"]), what)
+        family = str(outline.get("_class_name" if draws else "model_type", ""))
         self._draft.config |= {
-            "model_format": "safetensors",
+            "model_format": PIPELINE_FORMAT if draws else "safetensors",
             "model_family": family,
             "model_families": [family],
             "model_type": "",
@@ -435,14 +436,11 @@ def format_count(number: int) -> str:
     return str(number)
 
 
-def _is_checkpoint(name: str) -> bool:
-    wanted = any(fnmatch(name, pattern) for pattern in WANTED)
-    return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
-
-
 def _is_complete(names: Collection[str]) -> bool:
     """Whether these are enough for a checkpoint."""
-    return "config.json" in names and any(name.endswith(".safetensors") for name in names)
+    return not {"config.json", PIPELINE}.isdisjoint(names) and any(
+        name.endswith(".safetensors") for name in names
+    )
 
 
 def _object(data: bytes, what: str) -> dict[str, Any]:

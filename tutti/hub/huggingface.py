@@ -7,10 +7,11 @@ its errors mean to the person who typed the name.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 from tutti.errors import ModelNotFound, Unauthorized
 from tutti.settings import Settings
@@ -31,6 +32,11 @@ WANTED = (
 # such as 1_Pooling (the first three patterns; there is no "but" in patterns); `consolidated` files repeat the sharded
 # ones.
 UNWANTED = ("[!s0-9]*/*", "s[!p]*/*", "[0-9][!_]*/*", "consolidated*", "*.gguf", "*.onnx")
+# The same of a repository in diffusers' format: the folders of its components, without other forms of their weights.
+# What lies beside model_index.json is a single file for other programs.
+PIPELINE = "model_index.json"
+PIPELINE_WANTED = (PIPELINE, "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*/*.jinja")
+PIPELINE_UNWANTED = ("*.fp16.*", "*.bf16.*", "*.ema.*", "*non_ema*", "*/*/*")
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
@@ -39,40 +45,38 @@ def download(repo: str, revision: str | None, settings: Settings, cache: Path | 
 
     Without a network, a complete snapshot in the cache serves. Raises ModelNotFound or Unauthorized.
     """
-    from huggingface_hub import snapshot_download
-
     with _explained(repo, revision, settings):
-        return Path(
-            snapshot_download(
-                repo,
-                revision=revision,
-                cache_dir=cache,
-                endpoint=_endpoint(settings),
-                token=settings.hf_token,
-                allow_patterns=list(WANTED),
-                ignore_patterns=list(UNWANTED),
-            )
-        )
+        return _snapshot(repo, revision, cache, endpoint=_endpoint(settings), token=settings.hf_token)
 
 
 def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
     """The snapshot folder of an earlier download, if that is complete. The network is not asked."""
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     try:
+        return _snapshot(repo, revision, cache, local_files_only=True)
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _snapshot(repo: str, revision: str | None, cache: Path | None, **how: Any) -> Path:
+    """The folder with what is wanted of a repository, of whichever format; `how` it is fetched goes to the library."""
+    from huggingface_hub import snapshot_download
+
+    def fetch(wanted: Sequence[str], unwanted: Sequence[str]) -> Path:
         return Path(
             snapshot_download(
                 repo,
                 revision=revision,
                 cache_dir=cache,
-                local_files_only=True,
-                allow_patterns=list(WANTED),
-                ignore_patterns=list(UNWANTED),
+                allow_patterns=list(wanted),
+                ignore_patterns=list(unwanted),
+                **how,
             )
         )
-    except LocalEntryNotFoundError:
-        return None
+
+    begun = fetch([PIPELINE], [])
+    return fetch(*patterns([PIPELINE] if (begun / PIPELINE).is_file() else []))
 
 
 def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -> Path:
@@ -86,7 +90,9 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
     with _explained(repo, revision, settings):
         api = HfApi(endpoint=_endpoint(settings), token=settings.hf_token)
         info = api.model_info(repo, revision=revision or "main")  # what follows is of this one commit
-        small = [pattern for pattern in WANTED if pattern != "*.safetensors"]
+        names = [file.rfilename for file in info.siblings or ()]
+        wanted, unwanted = patterns(names)
+        small = [pattern for pattern in wanted if not pattern.endswith("*.safetensors")]
         snapshot_download(
             repo,
             revision=info.sha,
@@ -94,18 +100,28 @@ def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -
             endpoint=_endpoint(settings),
             token=settings.hf_token,
             allow_patterns=small,
-            ignore_patterns=list(UNWANTED),
+            ignore_patterns=list(unwanted),
         )
-        for file in info.siblings or ():
-            if _holds_weights(file.rfilename):
-                _fetch_header(repo, file.rfilename, str(info.sha), settings, folder)
+        for name in checkpoint_files(names):
+            if name.endswith(".safetensors"):
+                (folder / name).parent.mkdir(exist_ok=True)
+                _fetch_header(repo, name, str(info.sha), settings, folder)
     return folder
 
 
-def _holds_weights(name: str) -> bool:
-    """Whether a file of a repository holds weights that would be downloaded."""
-    wanted = fnmatch(name, "*.safetensors")
-    return wanted and not any(fnmatch(name, pattern) for pattern in UNWANTED)
+def patterns(names: Collection[str]) -> tuple[Sequence[str], Sequence[str]]:
+    """Which files of a repository of these are wanted, and which of them are not."""
+    return (PIPELINE_WANTED, PIPELINE_UNWANTED) if PIPELINE in names else (WANTED, UNWANTED)
+
+
+def checkpoint_files(names: Collection[str]) -> list[str]:
+    """Those of the files that a checkpoint is made of, sorted."""
+    wanted, unwanted = patterns(names)
+    return sorted(
+        name
+        for name in names
+        if any(fnmatch(name, one) for one in wanted) and not any(fnmatch(name, one) for one in unwanted)
+    )
 
 
 def _fetch_header(repo: str, name: str, revision: str, settings: Settings, folder: Path) -> None:

@@ -16,6 +16,8 @@ from tutti.hub.store import Entry, Store
 from tutti.hub.views import adapters_of
 from tutti.settings import Preset
 
+PIPELINE_FORMAT = "diffusers"  # the `model_format` of a folder whose components have folders of their own
+
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The config blob: what kind of model it is. `model_type` is its size ("7.6B"), `file_type` its quantization."""

@@ -147,6 +147,8 @@ def _packaged(name: str) -> Path:
 
 def _checked(path: Path) -> Path:
     """`path`, if it looks like a checkpoint. What is inside its files is for `formats` to judge."""
+    if (path / "model_index.json").is_file():  # diffusers' format: components in folders of their own
+        return path
     if not (path / "config.json").is_file():
         raise CheckpointError(f"{path} has no config.json, so it is no checkpoint in Hugging Face's form")
     if not any(path.glob("*.safetensors")):

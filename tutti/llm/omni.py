@@ -3,6 +3,7 @@
     omni = Omni("path")
     answer = omni.generate(text="What is this?", images=["cat.png"], modalities=["text", "audio"])
     answer.text, answer.audio, answer.rate
+    Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
 The engine runs in the caller's own thread, as `LLM`'s does; the models of a graph by file (`Omni("assistant.yaml")`)
@@ -14,21 +15,26 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tutti.errors import InvalidRequest
-from tutti.events import AudioDelta, Done, Event, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Event, ImageDone, TextDelta, Usage
 from tutti.hub.composition import is_composition
 from tutti.llm.answerers import Alone, Answerer, Composed
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import media_of
+from tutti.media.image import as_pillow
 from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
-from tutti.request import Chat, Part, Request, SamplingParams, Script, Text
+from tutti.models.processor.drawer import DrawingProcessor, drawing_request, parse_size
+from tutti.request import Chat, Drawing, Part, Request, SamplingParams, Script, Text
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,10 @@ class Speech:
 
 @dataclass(frozen=True, slots=True)
 class OmniOutput:
-    """An answer. `audio` float32 [samples] in [-1, 1] at `rate` Hz, None where none was asked for."""
+    """An answer. `audio` float32 [samples] in [-1, 1] at `rate` Hz, None where none was asked for.
+
+    `images` are those that the model drew, as Pillow has them; `info` of each says how it was made (see `media.image`).
+    """
 
     text: str
     token_ids: list[int]
@@ -49,6 +58,7 @@ class OmniOutput:
     rate: int
     finish_reason: str
     usage: Usage | None
+    images: list[Image.Image] = field(default_factory=list)
 
 
 class Omni:
@@ -82,6 +92,7 @@ class Omni:
         text = ""
         tokens: list[int] = []
         sounds: list[AudioDelta] = []
+        images: list[Image.Image] = []
         usage: Usage | None = None
         reason = "stop"
         for event in self.stream(live=False, **prompt):
@@ -91,6 +102,8 @@ class Omni:
                     tokens += event.tokens
                 case AudioDelta():
                     sounds.append(event)
+                case ImageDone(preview=False):
+                    images.append(as_pillow(event.png))
                 case Usage():
                     usage = event
                 case Done():
@@ -99,7 +112,7 @@ class Omni:
         audio = None
         if "audio" in prompt.get("modalities", ()):
             audio = from_pcm16(b"".join(sound.pcm for sound in sounds))
-        return OmniOutput(text, tokens, audio, rate, reason, usage)
+        return OmniOutput(text, tokens, audio, rate, reason, usage, images)
 
     def speak(self, text: str, *, speed: float = 1.0, **manner: Any) -> Speech:
         """`text` read aloud; `manner` as for `stream_speech`. `speed` 2 halves the duration, at the same pitch.
@@ -154,13 +167,19 @@ class Omni:
         stage_sampling: Mapping[str, SamplingParams] | None = None,
         use_audio_in_video: bool = False,
         live: bool = True,
+        **drawing: Any,
     ) -> Iterator[Event]:
-        """The events of an answer as they come: `TextDelta`, `AudioDelta`, `Usage`, `Done`.
+        """The events of an answer as they come: `TextDelta`, `AudioDelta`, `ImageDone`, `Progress`, `Usage`, `Done`.
 
         `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
         `use_audio_in_video` hears the videos' sound with them. `messages` are earlier turns. `live`: sound comes in
-        pieces, the first as soon as may be. Leaving the iteration cancels the request. Raises the request's error.
+        pieces, the first as soon as may be. A model that draws takes `text` and what `_drawing` has. Leaving the
+        iteration cancels the request. Raises the request's error.
         """
+        if isinstance(self.processor, DrawingProcessor):
+            return self._answerer.events(self._drawing(text, **drawing))
+        if drawing:
+            raise InvalidRequest(f"{', '.join(drawing)}: this model does not draw")
         recordings = audio if isinstance(audio, list) else [] if audio is None else [audio]
         media = media_of(
             {"image": list(images), "audio": recordings, "video": list(videos)},
@@ -179,6 +198,30 @@ class Omni:
                 arrival=time.time(),
             )
         )
+
+    def _drawing(
+        self,
+        text: str,
+        *,
+        size: str | None = None,
+        steps: int | None = None,
+        guidance: float | None = None,
+        true_guidance: float | None = None,
+        negative: str | None = None,
+        seed: int | None = None,
+        previews: int = 0,
+    ) -> Request:
+        """The request for a picture of `text`; what is None is the model's own habit."""
+        width, height = parse_size(size) if size else (None, None)
+        sheet = Drawing(
+            width=width,
+            height=height,
+            steps=steps,
+            guidance=guidance,
+            true_guidance=true_guidance,
+            previews=previews,
+        )
+        return drawing_request(text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed)
 
     def _prompt(
         self, text: str, media: Sequence[Any], messages: Sequence[Mapping[str, Any]], system: str

@@ -97,10 +97,46 @@ def resize(image: np.ndarray, height: int, width: int, *, linear: bool = False) 
     return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 
-def write_png(image: np.ndarray) -> bytes:
-    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]."""
+NOTE = "tutti"  # the PNG text chunk that says, as JSON, how a picture was made
+
+
+def write_png(image: np.ndarray, note: str = "") -> bytes:
+    """A PNG file of `image`: uint8 [height, width] or [height, width, 3 or 4]; it carries the `note`, if any."""
+    from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
+
+    about = PngInfo()
+    if note:
+        about.add_itxt(NOTE, note)
+    file = BytesIO()
+    Image.fromarray(image).save(file, "PNG", pnginfo=about)
+    return file.getvalue()
+
+
+def read_note(png: bytes) -> str:
+    """The note in a PNG file that `write_png` made; "" where there is none."""
     from PIL import Image
 
+    with Image.open(BytesIO(png), formats=("PNG",)) as image:
+        return str(image.info.get(NOTE, ""))
+
+
+def as_pillow(png: bytes) -> Image.Image:
+    """A PNG file as Pillow has it, read whole; its `info` has the note."""
+    from PIL import Image
+
+    image = Image.open(BytesIO(png), formats=("PNG",))
+    image.load()
+    return image
+
+
+def transcode(png: bytes, format: str, quality: int = 90) -> bytes:
+    """The PNG file as "webp" or "jpeg" of `quality` 0 to 100, which carry no note; as it is for "png"."""
+    from PIL import Image
+
+    if format == "png":
+        return png
     file = BytesIO()
-    Image.fromarray(image).save(file, "PNG")
+    with Image.open(BytesIO(png), formats=("PNG",)) as image:
+        image.convert("RGB").save(file, format.upper(), quality=quality)
     return file.getvalue()

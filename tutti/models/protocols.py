@@ -230,11 +230,30 @@ class Splits(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What leaves a graph as a picture: `pixels` uint8 [height, width, 3].
+
+    `note` says how it was made, as JSON; the file carries it. A `preview` is of a picture that is still being drawn.
+    """
+
+    pixels: np.ndarray
+    note: str = ""
+    preview: bool = False
+
+
 class DenoiseModel(Protocol):
     """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
 
     def start(self, request: Request, condition: Any) -> Any:
-        """The state of a request before its first step; `condition` is what the edges brought, or None."""
+        """The state of a request before its first step; `condition` is what the edges brought, or None.
+
+        Raises InvalidRequest on what cannot be drawn.
+        """
+        ...
+
+    def cost(self, state: Any) -> int:
+        """The work of one step, in tokens of all its rows: guidance takes two rows."""
         ...
 
     def key(self, state: Any) -> Hashable:
@@ -245,8 +264,16 @@ class DenoiseModel(Protocol):
         """The states one sampler step later. The given states are not changed."""
         ...
 
-    def done(self, state: Any) -> bool:
-        """Whether a state needs no further step."""
+    def fault(self, state: Any) -> str | None:
+        """What is wrong with a state so that it cannot go on (values that are no numbers), or None."""
+        ...
+
+    def progress(self, state: Any) -> tuple[int, int]:
+        """How many steps are done, and how many there are in all."""
+        ...
+
+    def preview(self, state: Any) -> Any | None:
+        """The payload that shows a state on its way, where one was asked for at this step."""
         ...
 
     def result(self, state: Any) -> Any:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tutti.errors import ConfigError, InvalidRequest
+from tutti.errors import CheckpointError, ConfigError, InvalidRequest
 from tutti.graph import resolve
 from tutti.hub.gguf import is_gguf
 from tutti.models.parsers.base import OutputParser
-from tutti.models.parsers.choose import ParserChoice, choose_parsers
+from tutti.models.parsers.choose import NONE, ParserChoice, choose_parsers
 from tutti.models.processor.files import read_json
 from tutti.models.processor.insertion import InsertionMarks, find_marks
 from tutti.models.processor.messages import said
@@ -263,15 +263,18 @@ def load_processor(
     tool_call_parser: str | None = None,
     reasoning_parser: str | None = None,
     generation_config: str = "auto",
+    names: Sequence[str] = (),
 ) -> Processor:
     """The processor of the checkpoint folder `path`; the keywords are the command line's.
 
     `tokenizer` is another folder to take tokenizer and templates from; `chat_template` a file or Jinja text, `template`
-    Ollama's, which counts before the checkpoint's; parsers
-    are chosen by the template unless named ("none" turns one off); `generation_config` is "auto" (the checkpoint's),
-    "vllm" (neutral) or a folder. Raises CheckpointError, ConfigError.
+    Ollama's, which counts before the checkpoint's; parsers are chosen by the template unless named ("none" turns one
+    off); `generation_config` is "auto" (the checkpoint's), "vllm" (neutral) or a folder; `names` are those that the
+    model is served by, which tell of one that draws what its files do not. Raises CheckpointError, ConfigError.
     """
     folder = Path(path)
+    if (folder / "model_index.json").is_file():
+        return _drawing_processor(folder, names)
     tokens_folder = Path(tokenizer) if tokenizer is not None else folder
     loaded = load_tokenizer(tokens_folder)
     config = read_json(folder / "config.json")
@@ -300,6 +303,27 @@ def load_processor(
         media=media,
         narrator=narrator,
         pooling=Preparer(loaded, read_pooling(folder, config)) if pools else None,
+    )
+
+
+def _drawing_processor(folder: Path, names: Sequence[str]) -> Processor:
+    """The processor of a pipeline's folder: it has no language of its own, only a model that draws."""
+    import tokenizers
+
+    from tutti.formats.checkpoint import open_checkpoint
+    from tutti.models.processor.drawer import DrawingProcessor
+
+    config = open_checkpoint(folder).config
+    graph = find_graph(config)
+    if graph.drawer is None:
+        raise CheckpointError(f"{folder}: {graph.name} does not draw, and model_index.json says it does")
+    return DrawingProcessor(
+        tokenizer=Tokenizer(tokenizers.Tokenizer(tokenizers.models.BPE()), {}),
+        templates=ChatTemplates({}, {}),
+        parsers=ParserChoice(tool=NONE, reasoning=NONE),
+        generation_defaults={},
+        vocab_size=0,
+        drawer=resolve(graph.drawer)(" ".join((str(folder), *names)), config),
     )
 
 

@@ -1,0 +1,93 @@
+"""`tutti run` with a model that draws, and the same in Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import openai
+import pytest
+from PIL import Image
+
+import tutti
+from tests.cli.terminal import tutti as command
+from tests.cli.test_serve import Server
+from tests.models.checkpoints import cached
+from tests.models.pipelines import pipeline
+from tutti.errors import InvalidRequest
+from tutti.media.image import read_note
+
+ENGINE = ("--dtype", "float32", "--memory", "3GB", "--threads", "1")
+
+
+def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) -> None:
+    folder = str(pipeline("z_image")[1])
+    asked = ("a", "red", "circle", "--size", "16x24", "--steps", "2", "--guidance", "2", "--negative", "blue")
+    out = tmp_path / "circle.png"
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out)
+    note = json.loads(read_note(out.read_bytes()))
+    assert note["model"] == Path(folder).name  # and not where it lies
+    assert note["prompt"] == "a red circle" and note["seed"] == 7 and note["negative_prompt"] == "blue"
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+        picture = omni.generate(
+            text="a red circle", size="16x24", steps=2, guidance=2.0, negative="blue", seed=7
+        ).images[0]
+        with pytest.raises(InvalidRequest, match="multiples of 4 pixels"):
+            omni.generate(text="a red circle", size="17x24")
+    assert picture.size == (16, 24)
+    assert np.array_equal(np.asarray(picture), np.asarray(Image.open(out)))
+
+
+def test_a_model_of_the_store_draws_too(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {pipeline('z_image')[1]}\n")
+    made = command("create", "painter", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    assert "image" in command("show", "painter", environment=store).stdout.split()
+    out = tmp_path / "cat.webp"
+    asked = ("a cat", "--size", "16x16", "--steps", "1", "-o", str(out))
+    result = command("run", "painter", *asked, *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(out).format == "WEBP"
+
+
+def test_a_server_of_processes_draws() -> None:
+    server = Server(str(pipeline("z_image")[1]), "--served-model-name", "tiny", *ENGINE)
+    try:
+        client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0)
+        answer = client.images.generate(
+            prompt="a cat", extra_body={"size": "16x16", "num_inference_steps": 1}
+        )
+        assert answer.data is not None and answer.data[0].b64_json
+    finally:
+        code, errors = server.end()
+    assert code == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("-o", "a.gif"), "the name must end with .png"),
+        (("-o", "nowhere/a.png"), "there is no folder"),
+    ],
+)
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_loaded(
+    arguments: tuple[str, str], message: str, tmp_path: Path
+) -> None:
+    result = command("run", "pico", "a cat", "-o", str(tmp_path / arguments[1]))
+    assert result.returncode == 1
+    assert message in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_model_that_writes_does_not_draw(tmp_path: Path) -> None:
+    result = command("run", str(cached("qwen3")), "hi", "-o", str(tmp_path / "a.png"), timeout=240)
+    assert result.returncode == 1 and "does not draw: --output means nothing to it" in result.stderr
+
+
+def test_fit_says_what_can_be_drawn() -> None:
+    result = command("fit", str(pipeline("z_image")[1]), "--memory", "3GB", timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert "tokens in a step of several pictures" in result.stdout and "It fits" in result.stdout

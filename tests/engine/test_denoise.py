@@ -1,0 +1,210 @@
+"""The stage of denoising by itself: fair turns, budgets, refusals, and nothing left when somebody leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tutti.engine.denoise import Denoise
+from tutti.engine.stage import Failure
+from tutti.errors import Busy, InvalidRequest, StageFailed
+from tutti.events import Progress
+from tutti.graph import Chunk
+from tutti.request import Drawing, Request
+
+
+@dataclass(frozen=True)
+class Sheet:
+    size: int
+    steps: int
+    done: int = 0
+    broken: bool = False
+
+
+class Counter:
+    """A model that counts its steps; of the sizes that it is told, like ones share a batch. It breaks at `breaks`."""
+
+    def __init__(self, *, packs: bool = False) -> None:
+        self.packs = packs
+        self.breaks: set[int] = set()
+        self.batches: list[list[int]] = []
+
+    def start(self, request: Request, condition: object) -> Sheet:
+        drawing = request.parts[0]
+        assert isinstance(drawing, Drawing)
+        return Sheet(drawing.width or 1, drawing.steps or 1)
+
+    def cost(self, state: Sheet) -> int:
+        return state.size
+
+    def key(self, state: Sheet) -> int:
+        return 0 if self.packs else state.size
+
+    def step(self, states: list[Sheet]) -> list[Sheet]:
+        self.batches.append([state.size for state in states])
+        return [replace(one, done=one.done + 1, broken=one.size in self.breaks) for one in states]
+
+    def fault(self, state: Sheet) -> str | None:
+        return "it broke" if state.broken else None
+
+    def progress(self, state: Sheet) -> tuple[int, int]:
+        return state.done, state.steps
+
+    def preview(self, state: Sheet) -> str | None:
+        return "half" if state.done * 2 == state.steps else None
+
+    def result(self, state: Sheet) -> str:
+        return f"{state.size} in {state.done}"
+
+
+def stage(**more: int) -> tuple[Denoise, Counter]:
+    model = Counter()
+    return Denoise("draw", model, **{"budget": 100, "fed": False, **more}), model
+
+
+def request(name: str, size: int = 10, steps: int = 4, priority: int = 0) -> Request:
+    return Request(id=name, parts=(Drawing(width=size, steps=steps),), priority=priority)
+
+
+def finish(denoise: Denoise) -> dict[str, object]:
+    """Step until nothing is left; each request's last payload."""
+    last = {}
+    while batch := denoise.plan():
+        for chunk in denoise.step(batch):
+            if chunk.final:
+                last[chunk.request] = chunk.payload
+    return last
+
+
+def test_requests_join_and_leave_between_steps() -> None:
+    denoise, model = stage()
+    denoise.admit(request("a", steps=3))
+    denoise.step(denoise.plan())
+    denoise.admit(request("b", steps=3))
+    assert finish(denoise) == {"a": "10 in 3", "b": "10 in 3"}
+    assert model.batches == [[10], [10, 10], [10, 10], [10]]
+
+
+def test_each_step_tells_how_far_it_is_and_a_preview_comes_when_it_is_due() -> None:
+    denoise, _ = stage()
+    denoise.admit(request("a", steps=2))
+    first, second = denoise.step(denoise.plan()), denoise.step(denoise.plan())
+    assert first == [
+        Chunk("a", "draw", Progress("a", "draw", 1, 2)),
+        Chunk("a", "draw", "half"),
+    ]
+    assert second == [
+        Chunk("a", "draw", Progress("a", "draw", 2, 2)),
+        Chunk("a", "draw", "10 in 2", final=True),
+    ]
+
+
+def test_a_late_small_picture_waits_for_steps_of_a_large_one_and_not_for_all_of_it() -> None:
+    denoise, _ = stage()
+    denoise.admit(request("large", size=90, steps=50))
+    for _ in range(5):
+        denoise.step(denoise.plan())
+    denoise.admit(request("small", size=10, steps=9))
+    large = 0
+    while "small" in denoise:
+        batch = denoise.plan()
+        large += any(item.request_id == "large" for item in batch)
+        denoise.step(batch)
+    assert large <= 2  # it gets as much of the machine as the large one: nine of its steps are one of those
+    assert finish(denoise) == {"large": "90 in 50"}
+
+
+def test_the_shortest_of_those_in_the_queue_takes_its_turn() -> None:
+    denoise, _ = stage(turns=2, budget=10)
+    for name in ("a", "b", "c"):
+        denoise.admit(request(name, size=10, steps=20))
+    denoise.admit(request("short", size=9, steps=1))
+    for _ in range(4):
+        denoise.step(denoise.plan())
+    assert "short" not in denoise and all(name in denoise for name in "abc")
+    assert denoise.running == 2 and denoise.waiting == 1
+
+
+def test_a_batch_keeps_to_the_budget_and_one_alone_may_exceed_it() -> None:
+    denoise, model = stage(budget=25)
+    for name in ("a", "b", "c"):
+        denoise.admit(request(name, steps=1))
+    denoise.admit(request("huge", size=70, steps=1))
+    finish(denoise)
+    assert sorted(map(tuple, model.batches)) == [(10,), (10, 10), (70,)]
+
+
+def test_pictures_of_different_sizes_share_a_batch_where_the_model_packs_them() -> None:
+    model = Counter(packs=True)
+    denoise = Denoise("draw", model, budget=100, fed=False)
+    for size in (10, 20, 30):
+        denoise.admit(request(str(size), size=size, steps=2))
+    finish(denoise)
+    assert model.batches == [[10, 20, 30], [10, 20, 30]]
+
+
+def test_who_matters_more_goes_first() -> None:
+    denoise, model = stage(budget=10)
+    denoise.admit(request("later", size=10, steps=2))
+    denoise.admit(request("now", size=9, steps=2, priority=-1))
+    finish(denoise)
+    assert model.batches == [[9], [9], [10], [10]]
+
+
+def test_what_never_fits_is_refused_with_both_numbers() -> None:
+    denoise, _ = stage(largest=50)
+    with pytest.raises(InvalidRequest, match="60 tokens, and there is memory for 50"):
+        denoise.admit(request("a", size=60))
+    assert "a" not in denoise and not denoise.plan()
+
+
+def test_too_many_requests_are_sent_away() -> None:
+    denoise, _ = stage(max_requests=2)
+    denoise.admit(request("a"))
+    denoise.admit(request("b"))
+    with pytest.raises(Busy):
+        denoise.admit(request("c"))
+
+
+def test_a_picture_that_breaks_fails_alone() -> None:
+    model = Counter(packs=True)
+    denoise = Denoise("draw", model, budget=100, fed=False)
+    denoise.admit(request("good", size=10))
+    denoise.admit(request("bad", size=20))
+    model.breaks = {20}
+    ends = finish(denoise)
+    assert ends["good"] == "10 in 4"
+    assert isinstance(ends["bad"], Failure) and isinstance(ends["bad"].error, StageFailed)
+    assert ends["bad"].error.stage == "draw" and "it broke" in ends["bad"].error.message
+
+
+def test_a_request_waits_for_its_condition_and_what_comes_for_one_that_is_gone_is_dropped() -> None:
+    denoise, _ = stage(fed=True)
+    denoise.admit(request("a"))
+    denoise.admit(request("b"))
+    assert denoise.plan() == [] and denoise.urgency() is None
+    denoise.release("a")
+    denoise.feed(Chunk("a", "text", None))
+    denoise.feed(Chunk("b", "text", None))
+    assert finish(denoise) == {"b": "10 in 4"}
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from(["admit", "step", "cancel"]), st.integers(0, 5), st.integers(1, 40)))
+)
+def test_nothing_is_left_whatever_happens(actions: list[tuple[str, int, int]]) -> None:
+    denoise, _ = stage(max_requests=4, turns=2)
+    for action, number, size in actions:
+        if action == "admit" and str(number) not in denoise and denoise.running + denoise.waiting < 4:
+            denoise.admit(request(str(number), size=size, steps=number + 1))
+        elif action == "cancel":
+            denoise.release(str(number))
+        elif batch := denoise.plan():
+            assert len({item.cost for item in batch}) == 1
+            denoise.step(batch)
+    finish(denoise)
+    assert denoise.running == denoise.waiting == 0 and denoise.urgency() is None
+    assert not any(str(number) in denoise for number in range(6))

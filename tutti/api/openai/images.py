@@ -1,0 +1,180 @@
+"""`POST /v1/images/generations`: a picture of a text, whole or with previews while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+from starlette.types import ASGIApp
+
+from tutti.api.endpoint import Call
+from tutti.api.openai.job import json_response
+from tutti.api.openai.parse import parse
+from tutti.api.stream import EventStream, named_sse
+from tutti.errors import InvalidRequest
+from tutti.events import Event, Failed, ImageDone, Progress
+from tutti.gateway.lease import Lease
+from tutti.request import Drawing, Request
+
+_MOST = 10  # pictures of one request, as OpenAI has it
+Format = Literal["png", "webp", "jpeg"]
+
+
+class ImageFields(msgspec.Struct, kw_only=True):
+    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names.
+
+    `quality`, `style` and `moderation` are taken and change nothing: what they mean is a model's own.
+    """
+
+    prompt: str
+    model: str | None = None
+    n: int | None = None
+    size: str | None = None
+    response_format: Literal["b64_json", "url"] | None = None
+    output_format: Format | None = None
+    output_compression: int | None = None
+    background: str | None = None
+    stream: bool | None = None
+    partial_images: int | None = None
+    negative_prompt: str | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    true_cfg_scale: float | None = None
+    seed: int | None = None
+    priority: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n is not None and not 1 <= self.n <= _MOST:
+            raise InvalidRequest(f"n must be from 1 to {_MOST}, got {self.n}.", param="n")
+        if self.response_format == "url":
+            raise InvalidRequest(
+                "response_format url is not supported, since pictures are not kept here: take b64_json.",
+                param="response_format",
+            )
+        if self.background == "transparent":
+            raise InvalidRequest(
+                "background must be opaque: no model here draws without.", param="background"
+            )
+        if self.output_compression is not None and not 0 <= self.output_compression <= 100:
+            raise InvalidRequest("output_compression must be from 0 to 100.", param="output_compression")
+        if self.partial_images and not self.stream:
+            raise InvalidRequest("partial_images needs stream: true.", param="partial_images")
+
+    @property
+    def drawing(self) -> Drawing:
+        """How it is to be drawn. Raises InvalidRequest."""
+        from tutti.models.processor.drawer import parse_size
+
+        width, height = parse_size(self.size) if self.size and self.size != "auto" else (None, None)
+        return Drawing(
+            width=width,
+            height=height,
+            steps=self.num_inference_steps,
+            guidance=self.guidance_scale,
+            true_guidance=self.true_cfg_scale,
+            previews=self.partial_images or 0,
+        )
+
+
+async def generations(call: Call) -> ASGIApp:
+    """Answer one call."""
+    job = await ImageJob.of(call, parse(call.body, ImageFields))
+    if job.fields.stream:
+        return await EventStream.open(job.events())
+    return json_response(await job.whole())
+
+
+@dataclass(slots=True)
+class ImageJob:
+    """The pictures of one call; `request` is complete: its size and its seed are known."""
+
+    call: Call
+    lease: Lease
+    fields: ImageFields
+    request: Request
+
+    @classmethod
+    async def of(cls, call: Call, fields: ImageFields) -> ImageJob:
+        """The job of `fields`. Raises InvalidRequest, and as `Call.lease` does."""
+        from tutti.models.processor.drawer import drawing_request
+
+        lease = await call.lease(fields.model)
+        model = lease.model
+        if "image" not in model.outputs:
+            gives = ", ".join(model.outputs)
+            raise InvalidRequest(f"The model {model.name} does not draw: it gives {gives}.", param="model")
+        request = drawing_request(
+            fields.prompt,
+            fields.negative_prompt,
+            fields.drawing,
+            id=f"image-{uuid.uuid4().hex}",
+            model=model.name,
+            n=fields.n or 1,
+            seed=fields.seed,
+            priority=fields.priority or 0,
+        )
+        return cls(call, lease, fields, await lease.prepare(request))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What is said of all pictures."""
+        drawing = next(part for part in self.request.parts if isinstance(part, Drawing))
+        return {
+            "background": "opaque",
+            "output_format": self.fields.output_format or "png",
+            "size": f"{drawing.width}x{drawing.height}",
+        }
+
+    async def whole(self) -> dict[str, Any]:
+        """All pictures in one answer. Raises what ended one early."""
+        data: dict[int, dict[str, Any]] = {}
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if isinstance(event, ImageDone) and not event.preview:
+                    seed = (self.request.sampling.seed or 0) + event.index
+                    data[event.index] = {"b64_json": await self._encoded(event), "seed": seed}
+        return {"created": int(time.time()), "data": [data[k] for k in sorted(data)], **self.about}
+
+    async def events(self) -> AsyncGenerator[bytes, None]:
+        """The same as OpenAI's events; steps are comments, which every reader of such streams passes over."""
+        shown = 0
+        async with aclosing(self._events()) as events:
+            async for event in events:
+                if isinstance(event, Progress):
+                    yield f": step {event.done} of {event.total}\n\n".encode()
+                elif isinstance(event, ImageDone):
+                    kind = f"image_generation.{'partial_image' if event.preview else 'completed'}"
+                    value: dict[str, Any] = {
+                        "type": kind,
+                        "b64_json": await self._encoded(event),
+                        **self.about,
+                    }
+                    value["created_at"] = int(time.time())
+                    if event.preview:
+                        value["partial_image_index"] = shown
+                        shown += 1
+                    yield named_sse(kind, value)
+
+    async def _events(self) -> AsyncGenerator[Event, None]:
+        async with aclosing(self.lease.generate(self.request, self.call.caller)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    raise event.error.error()
+                yield event
+
+    async def _encoded(self, event: ImageDone) -> str:
+        """The file in the format that was asked for, in base 64."""
+        from tutti.media.image import transcode
+
+        quality = self.fields.output_compression
+        data = await asyncio.to_thread(
+            transcode, event.png, self.fields.output_format or "png", 90 if quality is None else quality
+        )
+        return base64.b64encode(data).decode()

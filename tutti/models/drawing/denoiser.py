@@ -1,0 +1,205 @@
+"""The denoising of latents: what every family's denoiser shares. A family adds its network (`predict`).
+
+A request's canvas is its float32 latents and where its sampler stands. In a step the rows of all canvases (two of each
+that is guided, one without) go through the network together; then each takes its own step by its own noise levels. The
+noise comes from a generator of the request's own, on the CPU, so that a seed gives one picture on every machine and in
+every batch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutti.errors import InvalidRequest
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import Chunk
+from tutti.models.drawing import flow
+from tutti.models.drawing.flow import FlowMatching
+from tutti.models.drawing.note import note_of
+from tutti.request import Drawing, Request, Text
+
+Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditions:
+    """What an edge brings to a denoiser: of the prompt, and of the text to be avoided."""
+
+    prompt: Condition
+    negative: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Latents:
+    """What a denoiser gives: float32 [channels, rows, columns]."""
+
+    latents: Tensor
+    preview: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Canvas:
+    """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
+
+    `prepared` is what the network made of the conditions once, the prompt's first.
+    """
+
+    drawing: Drawing
+    latents: Tensor
+    levels: Tensor
+    prepared: tuple[Any, ...]
+    done: int = 0
+    velocity: Tensor | None = None
+
+    @property
+    def tokens(self) -> tuple[int, int]:
+        """The latents' rows and columns in patches of two by two."""
+        return self.latents.shape[1] // 2, self.latents.shape[2] // 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row of a step's batch: `latents` float32 [channels, rows, columns], `level` float32 []."""
+
+    latents: Tensor
+    level: Tensor
+    prepared: Any
+    drawing: Drawing
+
+
+class Denoiser(ABC):
+    """See `models.protocols.DenoiseModel`."""
+
+    def __init__(self, sampler: FlowMatching, *, channels: int, pixels: int, device: str) -> None:
+        """`channels` of the latents; a latent is so many `pixels` wide and high."""
+        self.sampler = sampler
+        self.channels = channels
+        self.pixels = pixels
+        self.device = torch.device(device)
+
+    @abstractmethod
+    def prepare(self, condition: Condition) -> Any:
+        """What the network needs of a condition in every step, computed once."""
+
+    @abstractmethod
+    def width(self, prepared: Any) -> int:
+        """The tokens of a condition in a row."""
+
+    @abstractmethod
+    def key(self, state: Canvas) -> Hashable:
+        """See `DenoiseModel.key`."""
+
+    @abstractmethod
+    def predict(self, rows: list[Row]) -> list[Tensor]:
+        """The velocity of each row, float32, of its latents' shape."""
+
+    def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
+        """The velocity away from the negative text (classifier-free guidance: Ho and Salimans 2022)."""
+        return negative + (drawing.true_guidance or 0.0) * (positive - negative)
+
+    @torch.inference_mode()
+    def start(self, request: Request, condition: Conditions) -> Canvas:
+        """See `DenoiseModel.start`."""
+        drawing = next(part for part in request.parts if isinstance(part, Drawing))
+        if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
+            raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
+        shape = (self.channels, drawing.height // self.pixels, drawing.width // self.pixels)
+        generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
+        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+        both = [one for one in (condition.prompt, condition.negative) if one is not None]
+        tokens = (shape[1] // 2) * (shape[2] // 2)
+        return Canvas(
+            drawing,
+            noise.to(self.device),
+            self.sampler.levels(drawing.steps, tokens).to(self.device),
+            tuple(self.prepare(one) for one in both),
+        )
+
+    def cost(self, state: Canvas) -> int:
+        """See `DenoiseModel.cost`."""
+        rows, columns = state.tokens
+        return sum(rows * columns + self.width(one) for one in state.prepared)
+
+    def step(self, states: list[Canvas]) -> list[Canvas]:
+        """See `DenoiseModel.step`."""
+        rows = [
+            Row(state.latents, state.levels[state.done], prepared, state.drawing)
+            for state in states
+            for prepared in state.prepared
+        ]
+        found = iter(self.predict(rows))
+        return [self._advanced(state, [next(found) for _ in state.prepared]) for state in states]
+
+    def _advanced(self, state: Canvas, velocities: list[Tensor]) -> Canvas:
+        velocity = velocities[0]
+        if len(velocities) == 2:
+            velocity = self.combine(velocities[0], velocities[1], state.drawing)
+        latents = flow.step(state.latents, velocity, state.levels, state.done)
+        return replace(state, latents=latents, velocity=velocity, done=state.done + 1)
+
+    def fault(self, state: Canvas) -> str | None:
+        """See `DenoiseModel.fault`."""
+        if torch.isfinite(state.latents).all():
+            return None
+        return (
+            f"the latents are no numbers any more after step {state.done} of {state.drawing.steps}; "
+            "try less guidance, or another --dtype (bfloat16, float32)"
+        )
+
+    def progress(self, state: Canvas) -> tuple[int, int]:
+        """See `DenoiseModel.progress`."""
+        return state.done, state.drawing.steps or 0
+
+    def preview(self, state: Canvas) -> Latents | None:
+        """See `DenoiseModel.preview`: where the picture would be if the last velocity led all the way."""
+        count, steps = state.drawing.previews, state.drawing.steps or 0
+        if state.velocity is None or state.done not in {
+            round(steps * k / (count + 1)) for k in range(1, count + 1)
+        }:
+            return None
+        return Latents(state.latents - state.levels[state.done] * state.velocity, preview=True)
+
+    def result(self, state: Canvas) -> Latents:
+        """See `DenoiseModel.result`."""
+        return Latents(state.latents)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decoded:
+    """What a VAE's stage takes: latents, and the note that its picture will carry."""
+
+    latents: Latents
+    note: str
+
+
+Bridge = Callable[[Chunk, dict[str, Any]], Chunk | None]
+
+
+def condition(checkpoint: Checkpoint, model: Denoiser) -> Bridge:
+    """The bridge from a text stage to a denoiser: one chunk, when all texts of the request have come."""
+
+    def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk | None:
+        request: Request = state["request"]
+        texts = [number for number, part in enumerate(request.parts) if isinstance(part, Text)]
+        found = state.setdefault("conditions", {})
+        found[chunk.part] = chunk.payload
+        if len(found) < len(texts):
+            return None
+        return Chunk(chunk.request, chunk.stage, Conditions(*(found[number] for number in texts)), final=True)
+
+    return bridge
+
+
+def finished(checkpoint: Checkpoint, model: Any) -> Bridge:
+    """The bridge from a denoiser to a VAE."""
+
+    def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk:
+        return replace(chunk, payload=Decoded(chunk.payload, note_of(state["request"])))
+
+    return bridge

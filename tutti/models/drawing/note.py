@@ -1,0 +1,33 @@
+"""How a picture was made, as the JSON that its file carries: the fields of a request that makes it again. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tutti.request import Drawing, Request, Text
+
+
+def note_of(request: Request) -> str:
+    """The note of a request's picture, with the names that `/v1/images/generations` has for these."""
+    drawing = next(part for part in request.parts if isinstance(part, Drawing))
+    texts = [part.text for part in request.parts if isinstance(part, Text)]
+    fields: dict[str, Any] = {
+        "model": _public(request.model) or None,
+        "prompt": texts[0],
+        "negative_prompt": texts[1] if len(texts) > 1 else None,
+        "size": f"{drawing.width}x{drawing.height}",
+        "num_inference_steps": drawing.steps,
+        "guidance_scale": drawing.guidance,
+        "true_cfg_scale": drawing.true_guidance,
+        "seed": request.sampling.seed,
+    }
+    return json.dumps(
+        {name: value for name, value in fields.items() if value is not None}, ensure_ascii=False
+    )
+
+
+def _public(model: str) -> str:
+    """A model's name as others may read it: of a folder of this machine, its last part."""
+    return Path(model).name if model.startswith(("/", ".", "~")) else model

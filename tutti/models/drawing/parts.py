@@ -1,0 +1,89 @@
+"""A pipeline's components: their configurations, and the modules that diffusers and transformers make of them."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from tutti.errors import CheckpointError, ConfigError
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+
+
+def component(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The configuration of the component `name` of a pipeline. Raises CheckpointError."""
+    found = config.get("components", {}).get(name)
+    if found is None:
+        raise CheckpointError(f"model_index.json names no {name!r}, which {config['architectures'][0]} needs")
+    return dict(found["config"])
+
+
+def value(config: Mapping[str, Any], name: str, key: str, default: Any = None) -> Any:
+    """The setting `key` of the component `name`. Raises CheckpointError where there is neither it nor a default."""
+    found = component(config, name).get(key, default)
+    if found is None:
+        raise CheckpointError(f"{name}/config.json has no {key!r}")
+    return found
+
+
+def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any:
+    """The module of the component `name`, with its weights, for inference. Raises CheckpointError, ConfigError."""
+    import torch
+
+    if options.quantization is not None:
+        raise ConfigError(
+            f"--quantization {options.quantization}: models that draw are served as they are",
+            param="quantization",
+        )
+    kind = _class(checkpoint, name)
+    dtype = {
+        "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)
+    }
+    # Inference tensors cannot be changed in place, which loading does.
+    with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
+        module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
+    return module.eval().requires_grad_(False).to(options.device)
+
+
+def load_tokenizer(checkpoint: Checkpoint, name: str) -> Any:
+    """The tokenizer of the component `name`, as transformers makes it. Raises CheckpointError."""
+    from transformers import AutoTokenizer
+
+    with _explained(checkpoint, name):
+        return AutoTokenizer.from_pretrained(str(checkpoint.path / name), local_files_only=True)
+
+
+def _class(checkpoint: Checkpoint, name: str) -> Any:
+    """The class that model_index.json names, from one of the two libraries and from nowhere else."""
+    component(checkpoint.config, name)
+    found = checkpoint.config["components"][name]
+    if found["library"] not in ("diffusers", "transformers"):
+        raise CheckpointError(
+            f"{checkpoint.path}: the component {name!r} is of {found['library']!r}; code that comes with a model is "
+            "never run"
+        )
+    try:
+        # The libraries' own bars would run into what our doors print.
+        importlib.import_module(f"{found['library']}.utils.logging").disable_progress_bar()
+        return getattr(importlib.import_module(found["library"]), found["class"])
+    except ImportError as error:
+        raise ConfigError(
+            f"drawing needs diffusers, which is not installed ({error}): pip install 'tutti-engine[draw]'"
+        ) from error
+    except AttributeError as error:
+        raise CheckpointError(
+            f"{checkpoint.path}: {found['library']} has no {found['class']} in the version that is installed"
+        ) from error
+
+
+@contextmanager
+def _explained(checkpoint: Checkpoint, name: str) -> Iterator[None]:
+    """What the libraries raise while they load, as an error that names the component."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{checkpoint.path / name} cannot be loaded: {type(error).__name__}: {error}"
+        ) from error

@@ -1,0 +1,74 @@
+"""FLUX.1's transformer. Its positions are those of one size for a whole batch, so pictures of a size share one."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
+from tutti.models.drawing.describe import vae_pixels
+from tutti.models.drawing.flow import FlowMatching, flow_matching
+from tutti.models.drawing.parts import component, load_module
+from tutti.models.drawing.patches import to_latents, to_tokens
+
+
+class FluxDenoiser(Denoiser):
+    """See the module."""
+
+    def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
+        channels = transformer.config.in_channels // 4
+        super().__init__(sampler, channels=channels, pixels=pixels, device=device)
+        self.net = transformer
+
+    def prepare(self, condition: Condition) -> Condition:
+        """See `Denoiser.prepare`."""
+        return condition
+
+    def width(self, prepared: Condition) -> int:
+        """See `Denoiser.width`."""
+        return len(prepared[0])
+
+    def key(self, state: Canvas) -> Hashable:
+        """Pictures of a size share a batch."""
+        return state.tokens
+
+    def predict(self, rows: list[Row]) -> list[Tensor]:
+        """See `Denoiser.predict`."""
+        net, scale = self.net, self.sampler.scale
+        height, width = (side // 2 for side in rows[0].latents.shape[1:])
+        text = torch.stack([row.prepared[0] for row in rows]).to(net.dtype)
+        guidance = None
+        if net.config.guidance_embeds:
+            guidance = torch.tensor([row.drawing.guidance or 0.0 for row in rows], device=self.device)
+        found = net(
+            hidden_states=to_tokens(torch.stack([row.latents for row in rows])).to(net.dtype),
+            timestep=torch.stack([row.level for row in rows]) * scale / scale,
+            guidance=guidance,
+            pooled_projections=torch.stack([row.prepared[1] for row in rows]).to(net.dtype),
+            encoder_hidden_states=text,
+            txt_ids=torch.zeros(text.shape[1], 3, device=self.device),
+            img_ids=_places(height, width).to(self.device),
+            return_dict=False,
+        )[0]
+        return list(to_latents(found.float(), height, width))
+
+
+def _places(rows: int, columns: int) -> Tensor:
+    """The position of each patch, [rows * columns, 3]: 0, its row, its column."""
+    down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+    return torch.stack([torch.zeros_like(down), down, across], dim=-1).flatten(0, 1).float()
+
+
+def build(checkpoint: Checkpoint, options: BuildOptions) -> FluxDenoiser:
+    """The stage's model."""
+    return FluxDenoiser(
+        load_module(checkpoint, "transformer", options),
+        flow_matching(component(checkpoint.config, "scheduler")),
+        pixels=vae_pixels(checkpoint.config),
+        device=options.device,
+    )

@@ -1,0 +1,163 @@
+"""What may be asked of a model that draws: sizes, steps, guidance. The doors' side of it; no torch.
+
+A request for a picture has a `Text` (and a second one, of what is to be avoided) and a `Drawing`. A `Drawer` fills in
+the model's habits and refuses what makes no sense, before anything is computed.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+import time
+from dataclasses import dataclass, field
+
+import msgspec
+
+from tutti.errors import InvalidRequest
+from tutti.models.processor.processor import Processor
+from tutti.request import Drawing, Part, Request, SamplingParams, Text
+
+MOST_STEPS = 1000  # the levels of noise that models are trained with
+MOST_PIXELS = 4096 * 4096
+MOST_GUIDANCE = 100.0
+MOST_PREVIEWS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Drawer:
+    """One model's habits. Sizes are in pixels.
+
+    Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
+    away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
+    second text where none is given; None: there is then no such guidance.
+    """
+
+    multiple: int
+    longest: int
+    steps: int
+    guidance: float | None = None
+    guides: bool = False
+    neutral: float = 0.0
+    true_guidance: float | None = None
+    avoid: str | None = None
+    width: int = 1024
+    height: int = 1024
+
+    def complete(self, request: Request) -> Request:
+        """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
+        texts = [part for part in request.parts if isinstance(part, Text)]
+        drawing = next((part for part in request.parts if isinstance(part, Drawing)), None)
+        if drawing is None or len(texts) not in (1, 2) or len(texts) + 1 != len(request.parts):
+            raise InvalidRequest(
+                "this model draws pictures, and does nothing else: ask for one with a text, at /v1/images/generations",
+                param="model",
+            )
+        if not texts[0].text.strip():
+            raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+        whole = Drawing(
+            width=self.width if drawing.width is None else drawing.width,
+            height=self.height if drawing.height is None else drawing.height,
+            steps=self.steps if drawing.steps is None else drawing.steps,
+            guidance=self.guidance if drawing.guidance is None else drawing.guidance,
+            true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
+            previews=drawing.previews,
+        )
+        self._check(whole)
+        seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
+        sampling = msgspec.structs.replace(request.sampling, seed=seed)
+        avoided = self._avoided(texts, whole)
+        if not (self.guides or avoided):
+            whole = msgspec.structs.replace(
+                whole, true_guidance=None
+            )  # there is nothing to be guided away from
+        parts: tuple[Part, ...] = (texts[0], *avoided, whole)
+        return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=("image",))
+
+    def _avoided(self, texts: list[Text], drawing: Drawing) -> tuple[Text, ...]:
+        """The second text, where the picture is guided away from one."""
+        off = (
+            (drawing.guidance or 0.0) <= self.neutral if self.guides else (drawing.true_guidance or 0.0) <= 1
+        )
+        if off:
+            return ()
+        return tuple(texts[1:]) or (() if self.avoid is None else (Text(self.avoid),))
+
+    def _check(self, drawing: Drawing) -> None:
+        width, height = drawing.width or 0, drawing.height or 0
+        for side in (width, height):
+            if side < self.multiple or side % self.multiple:
+                near = max(self.multiple, round(side / self.multiple) * self.multiple)
+                raise InvalidRequest(
+                    f"size {width}x{height}: this model draws in multiples of {self.multiple} pixels; "
+                    f"take {near} for {side}",
+                    param="size",
+                )
+        if max(width, height) > self.longest or width * height > MOST_PIXELS:
+            raise InvalidRequest(
+                f"size {width}x{height}: at most {self.longest} pixels a side and {MOST_PIXELS:,} in all are drawn",
+                param="size",
+            )
+        if not 1 <= (drawing.steps or 0) <= MOST_STEPS:
+            raise InvalidRequest(
+                f"num_inference_steps must be from 1 to {MOST_STEPS:,}, got {drawing.steps}; "
+                f"this model's habit is {self.steps}",
+                param="num_inference_steps",
+            )
+        for name, value in (
+            ("guidance_scale", drawing.guidance),
+            ("true_cfg_scale", drawing.true_guidance),
+        ):
+            if value is not None and not (math.isfinite(value) and 0 <= value <= MOST_GUIDANCE):
+                raise InvalidRequest(f"{name} must be from 0 to {MOST_GUIDANCE:g}, got {value}", param=name)
+        if not 0 <= drawing.previews <= MOST_PREVIEWS:
+            raise InvalidRequest(
+                f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
+                param="partial_images",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DrawingProcessor(Processor):
+    """The processor of a model that draws: prompts stay text, which the model's own stage reads."""
+
+    drawer: Drawer = field(kw_only=True)
+
+    def prepare(self, request: Request, *, context: int | None = None) -> Request:
+        """See `Drawer.complete`."""
+        return self.drawer.complete(request)
+
+    def readings(self, request: Request, context: int) -> list[Request]:
+        """See `Processor.readings`. Raises InvalidRequest."""
+        raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(width, height) of "1024x768". Raises InvalidRequest."""
+    width, by, height = text.lower().partition("x")
+    if not (by and width.isdecimal() and height.isdecimal() and len(text) < 16):
+        raise InvalidRequest(f"size {text!r}: write WIDTHxHEIGHT, for instance 1024x1024", param="size")
+    return int(width), int(height)
+
+
+def drawing_request(
+    prompt: str,
+    negative: str | None,
+    drawing: Drawing,
+    *,
+    id: str,
+    model: str = "",
+    n: int = 1,
+    seed: int | None = None,
+    priority: int = 0,
+) -> Request:
+    """The request for `n` pictures of `prompt`, the first one of `seed`, the others of those after it."""
+    texts = (Text(prompt),) if negative is None else (Text(prompt), Text(negative))
+    return Request(
+        id=id,
+        parts=(*texts, drawing),
+        sampling=SamplingParams(n=n, seed=seed),
+        modalities=("image",),
+        model=model,
+        priority=priority,
+        arrival=time.time(),
+    )

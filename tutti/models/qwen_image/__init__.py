@@ -1,0 +1,5 @@
+"""Qwen-Image: a transformer of two streams that draws, its text read by Qwen2.5-VL."""
+
+from tutti.models.drawing.graph import drawing_graph
+
+GRAPH = drawing_graph("qwen_image", "QwenImagePipeline")

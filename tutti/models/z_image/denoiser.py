@@ -1,0 +1,177 @@
+"""Z-Image's transformer over packed rows: pictures of any sizes in one batch, with nothing padded to the longest.
+
+diffusers' transformer takes rows of different lengths, and pads them. Here the rows of a batch that differ are laid end
+to end as a batch of single tokens; its blocks do not notice, since all they do is per token, but for the attention,
+which is ours: each row looks at itself alone. What the blocks make of a caption does not depend on the time, so it is
+computed once a picture.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
+from tutti.models.drawing.describe import vae_pixels
+from tutti.models.drawing.flow import FlowMatching, flow_matching
+from tutti.models.drawing.parts import component, load_module
+from tutti.models.z_image.config import PATCH
+from tutti.request import Drawing
+
+_PATCHES = f"{PATCH}-1"  # the name of the layers for patches of two by two, in one frame
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caption:
+    """A caption after its own blocks: `tokens` [length, width], and their rotations, complex [length, head_dim / 2]."""
+
+    tokens: Tensor
+    turns: Tensor
+
+
+class RowAttention:
+    """The processor of a block's attention. `attention_mask` are the lengths of packed rows, or None."""
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: None = None,
+        attention_mask: Sequence[int] | None = None,
+        freqs_cis: Tensor | None = None,
+    ) -> Tensor:
+        """`hidden_states` [rows, tokens, width], or [tokens, 1, width] of packed rows."""
+        assert freqs_cis is not None
+        query, key, value = (
+            layer(hidden_states).unflatten(-1, (attn.heads, -1))
+            for layer in (attn.to_q, attn.to_k, attn.to_v)
+        )
+        query = _turned(query if attn.norm_q is None else attn.norm_q(query), freqs_cis)
+        key = _turned(key if attn.norm_k is None else attn.norm_k(key), freqs_cis)
+        if attention_mask is None:
+            mixed = _attend(query, key, value)
+        else:
+            parts = (one.transpose(0, 1).split(tuple(attention_mask), dim=1) for one in (query, key, value))
+            mixed = torch.cat([_attend(*row) for row in zip(*parts, strict=True)], dim=1).transpose(0, 1)
+        found: Tensor = attn.to_out[0](mixed.flatten(2))
+        return found
+
+
+class ZImageDenoiser(Denoiser):
+    """See the module."""
+
+    def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
+        super().__init__(sampler, channels=transformer.in_channels, pixels=pixels, device=device)
+        self.net = transformer
+        for block in (*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers):
+            block.attention.processor = RowAttention()
+
+    def prepare(self, condition: Condition) -> Caption:
+        """See `Denoiser.prepare`."""
+        net, caption = self.net, condition[0].to(self.net.dtype)
+        whole = len(caption) + (-len(caption)) % 32
+        padded, places, blank, _, _ = net._pad_with_ids(caption, (whole, 1, 1), (1, 0, 0), self.device)
+        tokens = torch.where(blank[:, None], net.cap_pad_token, net.cap_embedder(padded))[None]
+        turns = net.rope_embedder(places)[:whole]
+        for block in net.context_refiner:
+            tokens = block(tokens, None, turns[None])
+        return Caption(tokens[0], turns)
+
+    def width(self, prepared: Caption) -> int:
+        """See `Denoiser.width`."""
+        return len(prepared.tokens)
+
+    def key(self, state: Canvas) -> Hashable:
+        """Any pictures share a batch."""
+        return None
+
+    def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
+        """Guidance, counted from the prompt's own velocity: 0 is none."""
+        return positive + (drawing.guidance or 0.0) * (positive - negative)
+
+    def predict(self, rows: list[Row]) -> list[Tensor]:
+        """See `Denoiser.predict`."""
+        net = self.net
+        captions: list[Caption] = [row.prepared for row in rows]
+        patches, sizes, turns = self._patches(rows)
+        time = 1 - torch.stack([row.level for row in rows])
+        moment = net.t_embedder(time * net.t_scale).to(net.dtype)
+        found = self._through(net.noise_refiner, patches, turns, moment)
+        joined = [torch.cat([one, caption.tokens]) for one, caption in zip(found, captions, strict=True)]
+        both = [torch.cat([one, caption.turns]) for one, caption in zip(turns, captions, strict=True)]
+        found = self._through(net.layers, joined, both, moment, net.all_final_layer[_PATCHES])
+        velocities = net.unpatchify(found, sizes, PATCH, 1)
+        return [-one[:, 0].float() for one in velocities]
+
+    def _patches(self, rows: list[Row]) -> tuple[list[Tensor], list[Any], list[Tensor]]:
+        """Of each row: the embedded patches [patches, width], the latents' size, the patches' rotations."""
+        net = self.net
+        found, sizes, places, blanks = [], [], [], []
+        for row in rows:
+            latents = row.latents[:, None].to(net.dtype)
+            patches, size, grid = net._patchify_image(latents, PATCH, 1)
+            start = (len(row.prepared.tokens) + 1, 0, 0)
+            padded, place, blank, _, _ = net._pad_with_ids(patches, grid, start, self.device)
+            found.append(padded)
+            sizes.append(size)
+            places.append(place)
+            blanks.append(blank)
+        lengths = [len(one) for one in found]
+        embedded = net.all_x_embedder[_PATCHES](torch.cat(found))
+        embedded = torch.where(torch.cat(blanks)[:, None], net.x_pad_token, embedded)
+        turns = net.rope_embedder(torch.cat(places))
+        return list(embedded.split(lengths)), sizes, list(turns.split(lengths))
+
+    def _through(
+        self,
+        blocks: Any,
+        rows: list[Tensor],
+        turns: list[Tensor],
+        moment: Tensor,
+        last: Any = None,
+    ) -> list[Tensor]:
+        """`rows` [tokens, width] of any lengths through `blocks`, and through the `last` layer, if there is one.
+
+        `moment` [rows, width] is what the network made of each row's time.
+        """
+        lengths = [len(row) for row in rows]
+        alike = len(set(lengths)) == 1
+        if alike:
+            tokens, places = torch.stack(rows), torch.stack(turns)
+        else:
+            tokens, places = torch.cat(rows)[:, None], torch.cat(turns)[:, None]
+            moment = moment.repeat_interleave(torch.tensor(lengths, device=self.device), dim=0)
+        for block in blocks:
+            tokens = block(tokens, None if alike else lengths, places, moment)
+        if last is not None:
+            tokens = last(tokens, c=moment)
+        return list(tokens.unbind()) if alike else list(tokens[:, 0].split(lengths))
+
+
+def _turned(rows: Tensor, turns: Tensor) -> Tensor:
+    """`rows` [..., heads, head_dim] rotated by `turns`, complex [..., head_dim / 2], neighbours paired."""
+    pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).type_as(rows)
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Attention within each row of [rows, tokens, heads, head_dim]."""
+    mixed = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return mixed.transpose(1, 2)
+
+
+def build(checkpoint: Checkpoint, options: BuildOptions) -> ZImageDenoiser:
+    """The stage's model."""
+    return ZImageDenoiser(
+        load_module(checkpoint, "transformer", options),
+        flow_matching(component(checkpoint.config, "scheduler")),
+        pixels=vae_pixels(checkpoint.config),
+        device=options.device,
+    )
