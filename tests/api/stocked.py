@@ -23,7 +23,7 @@ def stock(folder: Path) -> Store:
     """The store: `small` (safetensors), `packed` (GGUF), `other` (another family); `broken` is no model."""
     store = Store(folder / "models")
     small = _longer(cached("qwen3"), folder / "small")
-    add(store, "small", f"FROM {small}\nPARAMETER temperature 0.5\nSYSTEM You are small.\n")
+    add(store, "small", f"FROM {small}\nPARAMETER temperature 0.5\nSYSTEM Be brief.\n")
     file = folder / "packed.gguf"
     convert(small, file, find_mix("q8_0"))
     add(store, "packed", f"FROM {file}\nLICENSE Free.\n")

@@ -155,7 +155,7 @@ def test_a_stored_model_is_shown_without_loading_it(roomy: Serving) -> None:
     assert packed.modelinfo["tokenizer.ggml.tokens"] == []
     assert packed.template
     raw = httpx.post(f"{roomy.url}/api/show", json={"model": "small"}).json()
-    assert raw["system"] == "You are small."
+    assert raw["system"] == "Be brief."
     assert {"name", "type", "shape"} == set(raw["tensors"][0])
     with pytest.raises(ollama.ResponseError, match="model 'nosuch' not found"):
         client.show("nosuch")
