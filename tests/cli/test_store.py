@@ -115,7 +115,7 @@ def test_show_has_ollamas_sections(place: dict[str, str], tmp_path: Path) -> Non
         "\n"
         "  License\n"
         "    MIT License\n"
-        "\n"
+        "    more\n"
         "    ...\n"
         "\n"
     )
