@@ -16,7 +16,10 @@ from pico.evaluate import SHIPPED
 from tests.api.scripted import THOUGHT, make_scripted
 from tests.api.serving import Serving, serving
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")  # LangChain keeps connections from one test to the next
+pytestmark = [
+    pytest.mark.asyncio(loop_scope="module"),  # LangChain keeps connections from one test to the next
+    pytest.mark.filterwarnings("ignore:The test .* is marked with '@pytest.mark.asyncio'"),
+]
 
 
 def look(where: str, times: int) -> str:

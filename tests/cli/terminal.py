@@ -36,6 +36,11 @@ def tutti(
     )
 
 
+def _hear_interrupts() -> None:
+    """A shell has what it runs in the background ignore Ctrl+C; on a terminal of its own, a program hears it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Terminal:
     """The program on a pseudo-terminal. What it shows is collected in `shown`, without escape sequences."""
 
@@ -49,6 +54,7 @@ class Terminal:
             stderr=slave,
             env=settings | NOWHERE | dict(environment or {}),
             start_new_session=True,
+            preexec_fn=_hear_interrupts,
         )
         os.close(slave)
         self._raw = b""
