@@ -92,22 +92,12 @@ class TestOpenAI(_Standard):
         }
 
 
-class TestResponses(_Standard):
+class TestResponses(TestOpenAI):
     """By OpenAI's newer API."""
 
     @property
-    def chat_model_class(self) -> type[BaseChatModel]:
-        return ChatOpenAI
-
-    @property
     def chat_model_params(self) -> dict[str, Any]:
-        return {
-            "model": "pico",
-            "base_url": f"{self.url}/v1",
-            "api_key": "none",
-            "temperature": 0,
-            "use_responses_api": True,
-        }
+        return super().chat_model_params | {"use_responses_api": True}
 
 
 @pytest.mark.parametrize("kind", ["ollama", "openai", "responses"])

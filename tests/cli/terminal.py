@@ -36,6 +36,22 @@ def tutti(
     )
 
 
+def interrupted(*arguments: str, environment: Mapping[str, str]) -> tuple[int, bytes]:
+    """The exit code and the errors of the program with pipes, which hears Ctrl+C when it has begun to answer."""
+    program = subprocess.Popen(
+        [*TUTTI, *arguments],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+    )
+    assert program.stdout is not None
+    assert program.stdout.read(1)  # the answer has begun
+    os.kill(program.pid, signal.SIGINT)
+    _, errors = program.communicate(timeout=60)
+    return program.returncode, errors
+
+
 def _hear_interrupts() -> None:
     """A shell has what it runs in the background ignore Ctrl+C; on a terminal of its own, a program hears it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

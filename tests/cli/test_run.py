@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.cli.terminal import NOWHERE, TUTTI, Terminal, tutti
+from tests.cli.terminal import NOWHERE, Terminal, interrupted, tutti
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
 ENDLESS = ("--temperature", "0", "--memory", "1GB")
@@ -76,18 +73,8 @@ def test_a_prompt_beyond_the_context_states_both_numbers(checkpoint: Path) -> No
 
 
 def test_ctrl_c_ends_a_single_answer_with_code_130(endless: Path) -> None:
-    program = subprocess.Popen(
-        [*TUTTI, "run", str(endless), "hello", *ENDLESS],
-        env=os.environ | NOWHERE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    )
-    assert program.stdout is not None
-    assert program.stdout.read(1)  # the answer has begun
-    os.kill(program.pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=30)
-    assert (program.returncode, errors) == (130, b"")
+    ended = interrupted("run", str(endless), "hello", *ENDLESS, environment=NOWHERE)
+    assert ended == (130, b"")
 
 
 def test_a_conversation_on_a_terminal(checkpoint: Path, greedy_answer: str, tmp_path: Path) -> None:

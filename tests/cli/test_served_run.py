@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,7 @@ from PIL import Image
 
 from tests.api.scripted import CALL, THOUGHT, make_scripted
 from tests.api.serving import Serving, serving
-from tests.cli.terminal import TUTTI, Terminal, tutti
+from tests.cli.terminal import Terminal, interrupted, tutti
 from tests.models import checkpoints
 
 GREEDY = ("--temperature", "0", "--max-tokens", "12")
@@ -94,18 +91,8 @@ def test_a_picture_is_shown_to_the_servers_model(host: dict[str, str], tmp_path:
 
 
 def test_ctrl_c_has_the_server_stop(server: Serving, host: dict[str, str]) -> None:
-    program = subprocess.Popen(
-        [*TUTTI, "run", "tiny", "hello", "--temperature", "0"],
-        env=os.environ | host,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        stdin=subprocess.DEVNULL,
-    )
-    assert program.stdout is not None
-    assert program.stdout.read(1)  # the answer has begun
-    os.kill(program.pid, signal.SIGINT)
-    _, errors = program.communicate(timeout=60)
-    assert (program.returncode, errors) == (130, b"")
+    ended = interrupted("run", "tiny", "hello", "--temperature", "0", environment=host)
+    assert ended == (130, b"")
     server.everything_is_returned()
 
 

@@ -64,6 +64,8 @@ class LocalSession:
     @classmethod
     async def open(cls, flags: EngineFlags, options: EngineOptions) -> LocalSession:
         """Load the model of `options`. Raises the TuttiError that keeps it from loading."""
+        from tutti.hub.resolve import stored_model
+
         start = time.monotonic()
         name = options.served_model_name[0]
         stored = None if is_composition(options.model) else stored_model(name)
@@ -199,7 +201,7 @@ class LocalSession:
         return (Chat((*before, *messages), template_kwargs=manner.template_kwargs()), *media)
 
     def _request(self, prompt: Prompt, manner: Manner, *, keep_special: bool) -> Request:
-        made_with = {} if self._stored is None else self._stored.parameters
+        made_with = self._options.preset.parameters
         chosen = {name: value for name, value in made_with.items() if name in OLLAMAS} | manner.parameters
         context = chosen.get("num_ctx", 0)
         return Request(
@@ -222,16 +224,6 @@ def text_of(message: Message) -> str:
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content if part.get("type") == "text")
-
-
-def stored_model(name: str) -> StoredModel | None:
-    """The model of the store that `name` means; None where it means something else. Raises StoreError."""
-    from tutti.hub.model import read_model
-    from tutti.hub.resolve import stored_entry
-    from tutti.hub.store import open_store
-
-    entry = stored_entry(name)
-    return None if entry is None else read_model(open_store(), entry)
 
 
 async def open_llm(options: EngineOptions, *, in_process: bool) -> AsyncLLM:

@@ -7,7 +7,6 @@ where no server runs.
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -20,10 +19,7 @@ from tutti.cli.remote import IMAGE, shown
 from tutti.errors import ServerError, ServerNotFound
 from tutti.hub.composition import is_composition
 from tutti.hub.progress import Progress
-from tutti.hub.resolve import PACKAGED
-
-_HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]*/[\w-][\w.-]*)(@(?P<revision>[\w./-]+))?")
-
+from tutti.hub.resolve import PACKAGED, hugging_face_id
 
 _FILE = "a picture goes into a file"
 
@@ -55,7 +51,7 @@ async def choose(
     except ServerNotFound:
         return Place(why=f"the server has no {model}, and pulls no models")
     except ServerError as error:
-        if _HUGGING_FACE_ID.fullmatch(model) and "file does not exist" in error.message:
+        if hugging_face_id(model) and "file does not exist" in error.message:
             return Place(why=f"no registry has {model}")
         raise
     card = await shown(client, model)
@@ -86,8 +82,8 @@ def _is_downloaded(model: str) -> bool:
     """Whether it is a model of Hugging Face that is on this disk; a registry of Ollama's has no such names."""
     from tutti.hub.huggingface import downloaded
 
-    match = _HUGGING_FACE_ID.fullmatch(model)
-    return match is not None and downloaded(match["repo"], match["revision"], None) is not None
+    found = hugging_face_id(model)
+    return found is not None and downloaded(*found, None) is not None
 
 
 async def _pull(client: Client, model: str, *, insecure: bool) -> None:

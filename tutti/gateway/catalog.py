@@ -118,9 +118,9 @@ class Catalog:
     def options(self, card: Card) -> dict[str, Any]:
         """What of `EngineOptions` the model says itself. Raises as `checkpoint` does."""
         if card.name in PACKAGED:
-            return {"model": str(self.checkpoint(card))}
-        stored = read_model(self.store, self.store.get(card.name))
-        return {"model": str(self.checkpoint(card)), **brought(stored)}
+            return {"model": str(resolve_model(card.name))}
+        entry = self.store.get(card.name)
+        return {"model": str(checkpoint_of(self.store, entry)), **brought(read_model(self.store, entry))}
 
     def sheet(self, name: str) -> Sheet:
         """All that is known of the model called `name`. Raises ModelNotFound, StoreError, CheckpointError."""

@@ -124,6 +124,8 @@ class LocalBackend:
     def _begun(self, request: Request) -> Request:
         """`request` with what the model was made with before its conversation."""
         preset = self._models[0].preset
+        if not (preset.system or preset.messages):
+            return request
         parts = tuple(
             msgspec.structs.replace(part, messages=preset.begin(part.messages), begins=False)
             if isinstance(part, Chat) and part.begins

@@ -124,16 +124,22 @@ def _stored(name: str, settings: Settings) -> Path | None:
     return _checked(path) if path.is_dir() else path
 
 
-def _hugging_face_id(name: str) -> tuple[str, str | None]:
-    """The repository and the revision that `name` asks for. Raises ModelNotFound."""
+def hugging_face_id(name: str) -> tuple[str, str | None] | None:
+    """The repository and the revision that `name` asks for; None where it is no such id."""
     match = None if name.startswith((".", "/", "~")) else _HUGGING_FACE_ID.fullmatch(name)
-    if match is None:
+    return None if match is None else (match["repo"], match["revision"])
+
+
+def _hugging_face_id(name: str) -> tuple[str, str | None]:
+    """The same. Raises ModelNotFound."""
+    found = hugging_face_id(name)
+    if found is None:
         raise ModelNotFound(
             f"model {name!r} not found: it is no packaged model ({', '.join(PACKAGED)}), there is no directory "
             f"{str(Path(name).expanduser())!r}, the store has no such model (tutti list shows them, tutti pull gets "
             "one), and it is no Hugging Face id (organisation/name)"
         )
-    return match["repo"], match["revision"]
+    return found
 
 
 def _packaged(name: str) -> Path:

@@ -7,13 +7,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
 from tutti.api.ollama.answers import EmbeddingsResponse, EmbedResponse
-from tutti.api.ollama.duration import seconds
-from tutti.api.ollama.fields import read
+from tutti.api.ollama.fields import ModelFields, read
 from tutti.api.ollama.names import lease
 from tutti.api.ollama.options import Options
 from tutti.api.openai.job import json_response
@@ -26,28 +24,7 @@ from tutti.request import PoolingParams, Text
 _CUT = -1  # to what the model takes
 
 
-class VectorFields(msgspec.Struct, kw_only=True):
-    """The fields that both endpoints have."""
-
-    model: str | None = None
-    options: dict[str, Any] | None = None
-    keep_alive: Any = None
-
-    def __post_init__(self) -> None:
-        _ = self.stays  # refuses what is no duration
-
-    @property
-    def name(self) -> str:
-        """What the model was called."""
-        return self.model or ""
-
-    @property
-    def stays(self) -> float | None:
-        """`keep_alive` in seconds. Raises InvalidRequest."""
-        return None if self.keep_alive is None else seconds(self.keep_alive)
-
-
-class EmbedFields(VectorFields, kw_only=True):
+class EmbedFields(ModelFields, kw_only=True):
     """`POST /api/embed`: a text, or several. `truncate`, unless it is false, cuts what is too long."""
 
     input: Any = None
@@ -65,7 +42,7 @@ class EmbedFields(VectorFields, kw_only=True):
         return texts
 
 
-class EmbeddingsFields(VectorFields, kw_only=True):
+class EmbeddingsFields(ModelFields, kw_only=True):
     """`POST /api/embeddings`, the older one: one text."""
 
     prompt: str | None = None
@@ -100,7 +77,7 @@ async def embeddings(call: Call) -> ASGIApp:
 
 
 async def _vectors(
-    call: Call, fields: VectorFields, leased: Lease, texts: Sequence[str], wishes: PoolingParams
+    call: Call, fields: ModelFields, leased: Lease, texts: Sequence[str], wishes: PoolingParams
 ) -> Pooled:
     """The vectors of `texts`. Raises InvalidRequest in Ollama's words."""
     options = Options.of(fields.options)
@@ -114,7 +91,7 @@ async def _vectors(
         raise ContextOverflow("the input length exceeds the context length", param="input") from error
 
 
-async def _lease(call: Call, fields: VectorFields) -> Lease:
+async def _lease(call: Call, fields: ModelFields) -> Lease:
     """The model, which must make vectors. Raises InvalidRequest, ModelNotFound, and as `Call.lease` does."""
     name = fields.name
     try:

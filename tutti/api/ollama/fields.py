@@ -20,14 +20,32 @@ T = TypeVar("T")
 LEVELS = ("low", "medium", "high", "max")  # of thinking
 
 
-class AnswerFields(msgspec.Struct, kw_only=True):
-    """The fields that both endpoints have."""
+class ModelFields(msgspec.Struct, kw_only=True):
+    """The fields of all that a model does."""
 
     model: str | None = None
-    stream: bool | None = None
-    format: Any = None
     keep_alive: Any = None
     options: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        _ = self.stays  # refuses what is no duration
+
+    @property
+    def name(self) -> str:
+        """What the model was called."""
+        return self.model or ""
+
+    @property
+    def stays(self) -> float | None:
+        """`keep_alive` in seconds. Raises InvalidRequest."""
+        return None if self.keep_alive is None else seconds(self.keep_alive)
+
+
+class AnswerFields(ModelFields, kw_only=True):
+    """The fields that both endpoints of answers have."""
+
+    stream: bool | None = None
+    format: Any = None
     think: Any = None
     truncate: bool | None = None
     shift: bool | None = None
@@ -42,17 +60,7 @@ class AnswerFields(msgspec.Struct, kw_only=True):
             )
         if not 0 <= (self.top_logprobs or 0) <= MAX_LOGPROBS:
             raise InvalidRequest(f"top_logprobs must be between 0 and {MAX_LOGPROBS}", param="top_logprobs")
-        _ = self.stays  # refuses what is no duration
-
-    @property
-    def name(self) -> str:
-        """What the model was called."""
-        return self.model or ""
-
-    @property
-    def stays(self) -> float | None:
-        """`keep_alive` in seconds. Raises InvalidRequest."""
-        return None if self.keep_alive is None else seconds(self.keep_alive)
+        super().__post_init__()
 
     @property
     def form(self) -> StructuredOutputs | None:

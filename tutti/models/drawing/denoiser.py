@@ -83,17 +83,17 @@ class Denoiser(ABC):
         self.pixels = pixels
         self.device = torch.device(device)
 
-    @abstractmethod
     def prepare(self, condition: Condition) -> Any:
-        """What the network needs of a condition in every step, computed once."""
+        """What the network needs of a condition in every step, computed once: the condition itself."""
+        return condition
 
-    @abstractmethod
     def width(self, prepared: Any) -> int:
         """The tokens of a condition in a row."""
+        return len(prepared[0])
 
-    @abstractmethod
     def key(self, state: Canvas) -> Hashable:
-        """See `DenoiseModel.key`."""
+        """See `DenoiseModel.key`: pictures of a size share a batch."""
+        return state.tokens
 
     @abstractmethod
     def predict(self, rows: list[Row]) -> list[Tensor]:

@@ -6,7 +6,7 @@ all layers of a kind share the memory for it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,41 +19,25 @@ from tutti.graph import BuildOptions, StageShape, resolve
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.layers.parameters import LoadOptions
 from tutti.models.decoder import Decoder
-from tutti.models.encoders.model import Passage, checked
+from tutti.models.encoders.model import Passage, Pooler
 from tutti.models.encoders.pooling import Embedder, Maker
 from tutti.models.processor.pooling import read_pooling
 from tutti.models.protocols import CausalModel, ForwardInputs
 from tutti.models.reading import Config, require
 from tutti.models.registry import family_graph
-from tutti.request import PoolingParams, Tokens
 
 _BLOCK = 32  # tokens
 _INNER, _HEAD = "model.", "lm_head.weight"
 
 
-class DecoderPooler:
+class DecoderPooler(Pooler):
     """Implements `models.protocols.OnceModel` and `Pools`."""
 
     def __init__(self, model: CausalModel, maker: Maker, context: int, options: LoadOptions) -> None:
         """`context` is the longest text served, in tokens."""
+        super().__init__(maker, context, model.vocab_size)
         self.model = model
-        self.maker = maker
-        self.context = context
-        self.vocab_size = model.vocab_size
-        self.width = maker.width
         self.device, self.dtype = options.device, options.dtype
-
-    def take(self, part: Tokens) -> Passage:
-        """See `OnceModel.take`."""
-        return checked(part, self.context, self.vocab_size)
-
-    def cost(self, item: Passage) -> int:
-        """See `OnceModel.cost`: tokens."""
-        return len(item.ids)
-
-    def bucket(self, item: Passage) -> Hashable:
-        """See `OnceModel.bucket`: texts of all lengths are computed together."""
-        return None
 
     def run(self, items: list[Passage]) -> list[Tensor]:
         """A vector float32 [width] per item, before it is finished."""
@@ -68,10 +52,6 @@ class DecoderPooler:
         )
         hidden = self.model.forward(inputs, self._caches(blocks))
         return list(self.maker.pool(hidden, lengths).cpu())
-
-    def finish(self, pooled: Tensor, wishes: PoolingParams) -> Tensor:
-        """See `Pools.finish`."""
-        return self.maker.finish(pooled, wishes)
 
     def _batch(self, lengths: Sequence[int], positions: np.ndarray) -> tuple[PagedBatch, int]:
         """Where a step's tokens live, each text in blocks of its own behind block 0, and how many blocks there are."""

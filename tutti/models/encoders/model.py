@@ -31,20 +31,19 @@ class Passage:
     second: int
 
 
-class TextPooler:
-    """Implements `models.protocols.OnceModel` and `Pools`."""
+class Pooler:
+    """What makes a vector or a score of a whole text, whatever reads it: of `OnceModel` and `Pools` all but `run`."""
 
-    def __init__(self, encoder: TextEncoder, maker: Maker, context: int) -> None:
+    def __init__(self, maker: Maker, context: int, vocab_size: int) -> None:
         """`context` is the longest text served, in tokens."""
-        self.encoder = encoder
         self.maker = maker
         self.context = context
-        self.vocab_size = encoder.config.vocab
+        self.vocab_size = vocab_size
         self.width = maker.width
 
     def take(self, part: Tokens) -> Passage:
         """See `OnceModel.take`."""
-        return checked(part, self.context, self.vocab_size)
+        return _checked(part, self.context, self.vocab_size)
 
     def cost(self, item: Passage) -> int:
         """See `OnceModel.cost`: tokens."""
@@ -54,17 +53,26 @@ class TextPooler:
         """See `OnceModel.bucket`: texts of all lengths are computed together."""
         return None
 
-    def run(self, items: list[Passage]) -> list[Tensor]:
-        """A vector float32 [width] per item, before it is finished."""
-        hidden = self.encoder([item.ids for item in items], [item.second for item in items])
-        return list(self.maker.pool(hidden, [len(item.ids) for item in items]).cpu())
-
     def finish(self, pooled: Tensor, wishes: PoolingParams) -> Tensor:
         """See `Pools.finish`."""
         return self.maker.finish(pooled, wishes)
 
 
-def checked(part: Tokens, context: int, vocab: int) -> Passage:
+class TextPooler(Pooler):
+    """Implements `models.protocols.OnceModel` and `Pools`."""
+
+    def __init__(self, encoder: TextEncoder, maker: Maker, context: int) -> None:
+        """`context` is the longest text served, in tokens."""
+        super().__init__(maker, context, encoder.config.vocab)
+        self.encoder = encoder
+
+    def run(self, items: list[Passage]) -> list[Tensor]:
+        """A vector float32 [width] per item, before it is finished."""
+        hidden = self.encoder([item.ids for item in items], [item.second for item in items])
+        return list(self.maker.pool(hidden, [len(item.ids) for item in items]).cpu())
+
+
+def _checked(part: Tokens, context: int, vocab: int) -> Passage:
     """The tokens, if they can be computed. Raises InvalidRequest, ContextOverflow."""
     if not part.ids:
         raise InvalidRequest("the prompt is empty; give at least one token", param="prompt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
+from tutti.models.drawing.denoiser import Denoiser, Row
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
@@ -24,18 +23,6 @@ class FluxDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
-
-    def prepare(self, condition: Condition) -> Condition:
-        """See `Denoiser.prepare`."""
-        return condition
-
-    def width(self, prepared: Condition) -> int:
-        """See `Denoiser.width`."""
-        return len(prepared[0])
-
-    def key(self, state: Canvas) -> Hashable:
-        """Pictures of a size share a batch."""
-        return state.tokens
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
+from tutti.models.drawing.denoiser import Denoiser, Row
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
@@ -24,18 +23,6 @@ class Sd3Denoiser(Denoiser):
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.config.in_channels, pixels=pixels, device=device)
         self.net = transformer
-
-    def prepare(self, condition: Condition) -> Condition:
-        """See `Denoiser.prepare`."""
-        return condition
-
-    def width(self, prepared: Condition) -> int:
-        """See `Denoiser.width`."""
-        return len(prepared[0])
-
-    def key(self, state: Canvas) -> Hashable:
-        """Pictures of a size share a batch."""
-        return state.tokens
 
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from the negative text's velocity: 1 is none."""
