@@ -229,8 +229,8 @@ def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     )
     transformer = diffusers.SD3Transformer2DModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=16,  # diffusers' inpainting takes no others
+        out_channels=16,
         num_layers=2,
         attention_head_dim=8,
         num_attention_heads=2,
@@ -243,7 +243,7 @@ def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     )
     return diffusers.StableDiffusion3Pipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=plain_vae(),
+        vae=plain_vae(16),
         text_encoder=shaken(clip(16), 10),
         tokenizer=words,
         text_encoder_2=shaken(clip(8), 11),

@@ -9,10 +9,11 @@ every batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,17 +23,23 @@ from tutti.graph import Chunk
 from tutti.models.drawing import flow
 from tutti.models.drawing.flow import FlowMatching
 from tutti.models.drawing.note import note_of
-from tutti.request import Drawing, Request, Text
+from tutti.models.processor.media import unpack
+from tutti.request import Drawing, MediaInput, Request, Text
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
+Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """What an edge brings to a denoiser: of the prompt, and of the text to be avoided."""
+    """What edges bring to a denoiser: of the prompt, of the text to be avoided, and of the pictures.
+
+    Moments are float32 [channels, rows, columns].
+    """
 
     prompt: Condition
     negative: Condition | None = None
+    pictures: tuple[Moments, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,10 +51,28 @@ class Latents:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """What stays of the picture that a request begins from: its `latents`, where `mask` [rows, columns] is 0.
+
+    `noise` is what they are mixed with until the last step, so that both parts of the picture are equally far.
+    """
+
+    mask: Tensor
+    latents: Tensor
+    noise: Tensor
+
+    def around(self, drawn: Tensor, level: Tensor) -> Tensor:
+        """The latents `drawn`, at the noise `level`, within the frame."""
+        kept = flow.noised(self.latents, self.noise, level)
+        return (1 - self.mask) * kept + self.mask * drawn
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
-    `prepared` is what the network made of the conditions once, the prompt's first.
+    `prepared` is what the network made of the conditions once, the prompt's first. A picture that is begun from takes
+    the last levels only; a mask keeps a `frame` of it.
     """
 
     drawing: Drawing
@@ -56,6 +81,12 @@ class Canvas:
     prepared: tuple[Any, ...]
     done: int = 0
     velocity: Tensor | None = None
+    frame: Frame | None = None
+
+    @property
+    def steps(self) -> int:
+        """How many there are in all."""
+        return len(self.levels) - 1
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -103,6 +134,15 @@ class Denoiser(ABC):
         """The velocity away from the negative text (classifier-free guidance: Ho and Salimans 2022)."""
         return negative + (drawing.true_guidance or 0.0) * (positive - negative)
 
+    def gather(self, request: Request, brought: Sequence[Chunk]) -> Conditions | None:
+        """See `models.protocols.Gathers`: the texts' conditions come as one, each picture for itself."""
+        texts = [chunk.payload for chunk in brought if isinstance(chunk.payload, Conditions)]
+        pictures = {chunk.part: chunk.payload for chunk in brought if isinstance(chunk.payload, tuple)}
+        wanted = [number for number, part in enumerate(request.parts) if isinstance(part, MediaInput)]
+        if not texts or len(pictures) < len(wanted):
+            return None
+        return replace(texts[0], pictures=tuple(pictures[number] for number in wanted))
+
     @torch.inference_mode()
     def start(self, request: Request, condition: Conditions) -> Canvas:
         """See `DenoiseModel.start`."""
@@ -111,15 +151,29 @@ class Denoiser(ABC):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
         shape = (self.channels, drawing.height // self.pixels, drawing.width // self.pixels)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+        levels = self.sampler.levels(drawing.steps, (shape[1] // 2) * (shape[2] // 2))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
-        tokens = (shape[1] // 2) * (shape[2] // 2)
+        prepared = tuple(self.prepare(one) for one in both)
+        if not condition.pictures:
+            noise = self._random(shape, generator)
+            return Canvas(drawing, noise, levels.to(self.device), prepared)
+        mean, deviation = condition.pictures[0]
+        origin = mean + deviation * self._random(shape, generator)
+        noise = self._random(shape, generator)
+        levels = flow.rest(levels, drawing.strength or 0.0).to(self.device)
+        mask = None
+        if drawing.mask is not None:
+            mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
         return Canvas(
             drawing,
-            noise.to(self.device),
-            self.sampler.levels(drawing.steps, tokens).to(self.device),
-            tuple(self.prepare(one) for one in both),
+            flow.noised(origin, noise, levels[0]),
+            levels,
+            prepared,
+            frame=None if mask is None else Frame(mask.to(self.device), origin, noise),
         )
+
+    def _random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float32).to(self.device)
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
@@ -141,6 +195,8 @@ class Denoiser(ABC):
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], state.drawing)
         latents = flow.step(state.latents, velocity, state.levels, state.done)
+        if state.frame is not None:
+            latents = state.frame.around(latents, state.levels[state.done + 1])
         return replace(state, latents=latents, velocity=velocity, done=state.done + 1)
 
     def fault(self, state: Canvas) -> str | None:
@@ -148,17 +204,17 @@ class Denoiser(ABC):
         if torch.isfinite(state.latents).all():
             return None
         return (
-            f"the latents are no numbers any more after step {state.done} of {state.drawing.steps}; "
+            f"the latents are no numbers any more after step {state.done} of {state.steps}; "
             "try less guidance, or another --dtype (bfloat16, float32)"
         )
 
     def progress(self, state: Canvas) -> tuple[int, int]:
         """See `DenoiseModel.progress`."""
-        return state.done, state.drawing.steps or 0
+        return state.done, state.steps
 
     def preview(self, state: Canvas) -> Latents | None:
         """See `DenoiseModel.preview`: where the picture would be if the last velocity led all the way."""
-        count, steps = state.drawing.previews, state.drawing.steps or 0
+        count, steps = state.drawing.previews, state.steps
         if state.velocity is None or state.done not in {
             round(steps * k / (count + 1)) for k in range(1, count + 1)
         }:

@@ -99,3 +99,17 @@ def flow_matching(settings: Mapping[str, Any]) -> FlowMatching:
 def step(latents: Tensor, velocity: Tensor, levels: Tensor, done: int) -> Tensor:
     """The float32 latents one step later: the step that follows `done` ones."""
     return latents + (levels[done + 1] - levels[done]) * velocity
+
+
+def noised(latents: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+    """The float32 `latents` mixed with `noise` as far as `level` says."""
+    return level * noise + (1.0 - level) * latents
+
+
+def rest(levels: Tensor, strength: float) -> Tensor:
+    """The `levels` that are left where a drawing begins from a picture: with a `strength` of 1 all, of 0.5 half.
+
+    At least one step is.
+    """
+    steps = len(levels) - 1
+    return levels[min(int(steps - min(steps * strength, steps)), steps - 1) :]

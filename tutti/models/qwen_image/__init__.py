@@ -2,4 +2,4 @@
 
 from tutti.models.drawing.graph import drawing_graph
 
-GRAPH = drawing_graph("qwen_image", "QwenImagePipeline")
+GRAPH = drawing_graph("qwen_image", "QwenImagePipeline", vae="tutti.models.qwen_image.vae")
