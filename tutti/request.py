@@ -146,10 +146,11 @@ class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
-    """A raw prompt, tokenized as it stands."""
+    """A raw prompt, tokenized as it stands. `pictures` are read with it, by a model that draws of both."""
 
     text: str
     add_special_tokens: bool = True
+    pictures: tuple[MediaInput, ...] = ()
 
 
 class Pair(msgspec.Struct, frozen=True, tag="pair"):

@@ -154,9 +154,28 @@ def flux(told: bool) -> diffusers.DiffusionPipeline:
     )
 
 
+def qwen_image_edit(several: bool) -> diffusers.DiffusionPipeline:
+    """Qwen-Image-Edit: the same, and a processor of pictures. `several` of them: Qwen-Image-Edit-Plus."""
+    parts = qwen_image().components
+    tokenizer = parts["tokenizer"]
+    pictures = transformers.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=28 * 28 * 4)
+    # Its constructor wants a processor of videos, which needs torchvision.
+    processor = object.__new__(transformers.Qwen2VLProcessor)
+    processor.image_processor, processor.tokenizer, processor.video_processor = pictures, tokenizer, None
+    processor.image_token, processor.video_token = "<|image_pad|>", "<|video_pad|>"
+    processor.image_token_id = tokenizer.convert_tokens_to_ids(processor.image_token)
+    processor.video_token_id = tokenizer.convert_tokens_to_ids(processor.video_token)
+    processor.save_pretrained = lambda folder, **_: pictures.save_pretrained(folder)
+    kind = diffusers.QwenImageEditPlusPipeline if several else diffusers.QwenImageEditPipeline
+    return kind(**parts, processor=processor)
+
+
 def qwen_image() -> diffusers.DiffusionPipeline:
     """Qwen-Image with two layers."""
     tokenizer = qwen_tokenizer()
+    tokenizer.add_tokens(
+        ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], special_tokens=True
+    )
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 24,
@@ -175,7 +194,13 @@ def qwen_image() -> diffusers.DiffusionPipeline:
         "fullatt_block_indexes": [0],
     }
     encoder = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=sight)
+        transformers.Qwen2_5_VLConfig(
+            text_config=text,
+            vision_config=sight,
+            vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+            image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+            video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        )
     )
     transformer = diffusers.QwenImageTransformer2DModel(
         in_channels=16,
@@ -264,12 +289,19 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
 }
 
 
+# Those that draw from pictures only.
+EDITORS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "qwen_image_edit": functools.partial(qwen_image_edit, False),
+    "qwen_image_edit_plus": functools.partial(qwen_image_edit, True),
+}
+
+
 @functools.cache
 def pipeline(family: str) -> tuple[Any, Path]:
     """The pipeline of a family, and the folder that it was saved to."""
     folder = tempfile.TemporaryDirectory(prefix=f"tutti-{family}-")
     _KEPT.append(folder)
-    made = MAKERS[family]()
+    made = (MAKERS | EDITORS)[family]()
     made.save_pretrained(folder.name)
     made.set_progress_bar_config(disable=True)
     return made, Path(folder.name)

@@ -8,6 +8,7 @@ every batch.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
@@ -72,7 +73,7 @@ class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
     `prepared` is what the network made of the conditions once, the prompt's first. A picture that is begun from takes
-    the last levels only; a mask keeps a `frame` of it.
+    the last levels only; a mask keeps a `frame` of it. The latents of pictures that are looked at stand `beside`.
     """
 
     drawing: Drawing
@@ -82,6 +83,7 @@ class Canvas:
     done: int = 0
     velocity: Tensor | None = None
     frame: Frame | None = None
+    beside: tuple[Tensor, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -91,24 +93,36 @@ class Canvas:
     @property
     def tokens(self) -> tuple[int, int]:
         """The latents' rows and columns in patches of two by two."""
-        return self.latents.shape[1] // 2, self.latents.shape[2] // 2
+        return patches_of(self.latents)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row of a step's batch: `latents` float32 [channels, rows, columns], `level` float32 []."""
+    """One row of a step's batch: `latents` float32 [channels, rows, columns], `level` float32 []; see `Canvas`."""
 
     latents: Tensor
     level: Tensor
     prepared: Any
     drawing: Drawing
+    beside: tuple[Tensor, ...] = ()
+
+
+def patches_of(latents: Tensor) -> tuple[int, int]:
+    """The rows and columns of `latents` [..., rows, columns] in patches of two by two."""
+    return latents.shape[-2] // 2, latents.shape[-1] // 2
 
 
 class Denoiser(ABC):
     """See `models.protocols.DenoiseModel`."""
 
-    def __init__(self, sampler: FlowMatching, *, channels: int, pixels: int, device: str) -> None:
-        """`channels` of the latents; a latent is so many `pixels` wide and high."""
+    def __init__(
+        self, sampler: FlowMatching, *, channels: int, pixels: int, device: str, looks: bool = False
+    ) -> None:
+        """`channels` of the latents; a latent is so many `pixels` wide and high.
+
+        `looks`: pictures of a request are looked at beside the latents; otherwise the drawing begins from one.
+        """
+        self.looks = looks
         self.sampler = sampler
         self.channels = channels
         self.pixels = pixels
@@ -123,8 +137,8 @@ class Denoiser(ABC):
         return len(prepared[0])
 
     def key(self, state: Canvas) -> Hashable:
-        """See `DenoiseModel.key`: pictures of a size share a batch."""
-        return state.tokens
+        """See `DenoiseModel.key`: pictures of a size share a batch, if what they look at is of a size, too."""
+        return state.tokens, *map(patches_of, state.beside)
 
     @abstractmethod
     def predict(self, rows: list[Row]) -> list[Tensor]:
@@ -154,9 +168,10 @@ class Denoiser(ABC):
         levels = self.sampler.levels(drawing.steps, (shape[1] // 2) * (shape[2] // 2))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = tuple(self.prepare(one) for one in both)
-        if not condition.pictures:
+        if self.looks or not condition.pictures:
             noise = self._random(shape, generator)
-            return Canvas(drawing, noise, levels.to(self.device), prepared)
+            beside = tuple(mean for mean, _ in condition.pictures)
+            return Canvas(drawing, noise, levels.to(self.device), prepared, beside=beside)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)
@@ -177,13 +192,13 @@ class Denoiser(ABC):
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
-        rows, columns = state.tokens
-        return sum(rows * columns + self.width(one) for one in state.prepared)
+        tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
+        return sum(tokens + self.width(one) for one in state.prepared)
 
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
         rows = [
-            Row(state.latents, state.levels[state.done], prepared, state.drawing)
+            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.beside)
             for state in states
             for prepared in state.prepared
         ]

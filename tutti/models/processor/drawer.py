@@ -52,7 +52,7 @@ class Drawer:
         texts, media, drawing = self._sorted(request)
         originals = tuple(medium.data for medium in media if medium.modality == "image")
         masks = tuple(medium.data for medium in media if medium.modality == "mask")
-        sources = self.read(originals, masks) if media else None
+        sources = self.read(originals, masks)
         if sources is None and drawing.strength is not None:
             raise InvalidRequest("strength says how much of a picture is changed: send one", param="strength")
         if sources is None and not texts[0].text.strip():
@@ -82,8 +82,10 @@ class Drawer:
 
     # --- pictures to begin from ---------------------------------------------------------------------------------
 
-    def read(self, originals: Sequence[bytes], masks: Sequence[bytes]) -> Sources:
-        """The files of pictures and masks. Raises InvalidRequest where this model does not take them."""
+    def read(self, originals: Sequence[bytes], masks: Sequence[bytes]) -> Sources | None:
+        """The files of pictures and masks. Raises InvalidRequest where this model does not take them, or needs some."""
+        if not (originals or masks):
+            return None
         if len(originals) != 1:
             raise InvalidRequest(
                 f"this model begins from one picture, and the request has {len(originals) or 'a mask alone'}",
