@@ -30,6 +30,7 @@ from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
 from tutti.api.openai.embeddings import embeddings as openai_embeddings
 from tutti.api.openai.embeddings import pooling
+from tutti.api.openai.edits import edits, variations
 from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.ranking import rerank, score
@@ -51,6 +52,8 @@ _ROUTES = (
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
     ("/v1/images/generations", "POST", generations, True),
+    ("/v1/images/edits", "POST", edits, True),
+    ("/v1/images/variations", "POST", variations, True),
     ("/v1/embeddings", "POST", openai_embeddings, True),
     ("/v1/rerank", "POST", rerank, True),
     ("/v2/rerank", "POST", rerank, True),

@@ -15,6 +15,7 @@ from tutti.events import Failed, ImageDone, Progress
 
 if TYPE_CHECKING:
     from tutti.cli.local import LocalSession
+    from tutti.request import Media
 
 _FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 
@@ -29,11 +30,13 @@ class Sheet:
     guidance: float | None = None
     negative: str | None = None
     seed: int | None = None
+    strength: float | None = None
+    mask: Path | None = None
 
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
-        own = ("output", "size", "steps", "guidance", "negative")
+        own = ("output", "size", "steps", "guidance", "negative", "strength", "mask")
         return [f"--{name}" for name in own if getattr(self, name) is not None]
 
 
@@ -46,7 +49,10 @@ def check_output(path: Path) -> None:
 
 
 async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
-    """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError."""
+    """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError.
+
+    Pictures that the prompt names are drawn from.
+    """
     import asyncio
 
     from tutti.cli.session import interrupts
@@ -55,9 +61,12 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     from tutti.request import Drawing
 
     width, height = parse_size(sheet.size) if sheet.size else (None, None)
-    drawing = Drawing(width=width, height=height, steps=sheet.steps, guidance=sheet.guidance)
+    drawing = Drawing(
+        width=width, height=height, steps=sheet.steps, guidance=sheet.guidance, strength=sheet.strength
+    )
+    text, media = _pictures(prompt, sheet.mask)
     request = drawing_request(
-        prompt, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed
+        text, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed, media=media
     )
     request = await session.backend.prepare(request)
     path = sheet.output or Path(f"picture-{request.sampling.seed}.png")
@@ -73,6 +82,23 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         raise ConfigError(f"-o {path}: {error.strerror}") from error
     print(path)
     return 0
+
+
+def _pictures(prompt: str, mask: Path | None) -> tuple[str, list[Media]]:
+    """What is left of `prompt` beside the pictures that it names, these, and the mask. Raises InvalidRequest."""
+    from tutti.cli.attach import content_of, media_in
+    from tutti.request import Media
+
+    content = content_of(prompt, frozenset({"image"}))
+    media = media_in([{"content": content}])
+    if not isinstance(content, str):
+        prompt = " ".join(part["text"] for part in content if part["type"] == "text")
+    if mask is not None:
+        try:
+            media.append(Media("mask", mask.read_bytes()))
+        except OSError as error:
+            raise ConfigError(f"--mask {mask}: {error.strerror}", param="mask") from error
+    return prompt, media
 
 
 async def _png(session: LocalSession, request: Any) -> bytes:

@@ -90,6 +90,12 @@ def run(
         float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Of a picture that is drawn from: how much is changed, 0 to 1.")
+    ] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE")
+    ] = None,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
@@ -105,7 +111,7 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, strength, mask)
     manner = Manner(
         speak=speak,
         voice=voice,

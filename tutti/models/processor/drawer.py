@@ -17,7 +17,7 @@ import msgspec
 from tutti.errors import InvalidRequest
 from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
-from tutti.request import Drawing, Media, Part, Request, SamplingParams, Text
+from tutti.request import Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
 
 MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
@@ -32,7 +32,7 @@ class Drawer:
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
     second text where none is given; None: there is then no such guidance. `strength` is how much is changed of a picture
-    that is begun from, where no mask says which parts.
+    that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without one.
     """
 
     multiple: int
@@ -46,17 +46,22 @@ class Drawer:
     width: int = 1024
     height: int = 1024
     strength: float = 0.6
+    variation: str = ""
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
+        if any(isinstance(part, MediaInput) for part in request.parts):
+            return request  # it was completed before
         texts, media, drawing = self._sorted(request)
         originals = tuple(medium.data for medium in media if medium.modality == "image")
         masks = tuple(medium.data for medium in media if medium.modality == "mask")
         sources = self.read(originals, masks)
         if sources is None and drawing.strength is not None:
             raise InvalidRequest("strength says how much of a picture is changed: send one", param="strength")
-        if sources is None and not texts[0].text.strip():
-            raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+        if not texts[0].text.strip():
+            if sources is None:
+                raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+            texts[0] = Text(self.variation)
         width, height = (self.width, self.height) if sources is None else self.size_for(sources)
         whole = Drawing(
             width=width if drawing.width is None else drawing.width,

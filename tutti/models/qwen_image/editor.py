@@ -23,6 +23,7 @@ class Editor(Drawer):
     It takes so many pictures at `most`; the text encoder sees about `glance` pixels of each, or as many as the rest.
     """
 
+    variation: str = "Draw another picture like this one."
     most: int = 1
     glance: int | None = None
 
