@@ -52,7 +52,11 @@ def uri(data: bytes) -> str:
 def test_a_picture_is_edited_and_has_its_size(client: openai.OpenAI, studio: Serving) -> None:
     source = file(picture())
     answer = client.images.edit(
-        model="tiny", image=("cat.png", source), prompt="make it blue", n=2, extra_body=MANNER | {"strength": 0.5}
+        model="tiny",
+        image=("cat.png", source),
+        prompt="make it blue",
+        n=2,
+        extra_body=MANNER | {"strength": 0.5},
     )
     assert answer.size == "16x24" and answer.data is not None
     found = [pixels(one.b64_json) for one in answer.data]
@@ -179,9 +183,12 @@ def test_a_model_that_writes_does_not_edit(server: Serving) -> None:
 
 
 def test_a_model_that_edits_looks_at_the_picture() -> None:
-    with serving(
-        model=str(pipeline("qwen_image_edit_plus")[1]), memory=4_000_000_000, kv_cache_memory_bytes=None
-    ) as served, served.client() as client:
+    with (
+        serving(
+            model=str(pipeline("qwen_image_edit_plus")[1]), memory=4_000_000_000, kv_cache_memory_bytes=None
+        ) as served,
+        served.client() as client,
+    ):
         with pytest.raises(openai.BadRequestError, match="edits pictures: send one"):
             client.images.generate(prompt="a cat")
         with pytest.raises(openai.BadRequestError, match="takes no mask"):

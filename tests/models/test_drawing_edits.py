@@ -86,7 +86,11 @@ def test_several_pictures_are_looked_at(family: str) -> None:
 def test_an_edit_is_the_same_whatever_shares_its_batches(family: str) -> None:
     made = editor(family)
     alone = ours(family, [picture(32, 32)])
-    others = [(picture(32, 32, seed=3), "turn it"), (picture(40, 24), "cut it"), (picture(32, 32), "make it red")]
+    others = [
+        (picture(32, 32, seed=3), "turn it"),
+        (picture(40, 24), "cut it"),
+        (picture(32, 32), "make it red"),
+    ]
     for number, (image, prompt) in enumerate(others):
         made.submit(
             str(number), prompt, MANNER, media=(shown(image),), seed=number, steps=2, width=None, height=None

@@ -55,7 +55,12 @@ def shown(image: Image.Image) -> Media:
 
 def theirs(kind: type[Any], family: str, output: str, **more: Any) -> Any:
     pipe, _ = pipeline(family)
-    names = ("scheduler", "vae", "transformer", *(name for name in pipe.components if "text" in name or "token" in name))
+    names = (
+        "scheduler",
+        "vae",
+        "transformer",
+        *(name for name in pipe.components if "text" in name or "token" in name),
+    )
     made = kind(**{name: pipe.components[name] for name in names})
     made.set_progress_bar_config(disable=True)
     fields = {"width": 16, "height": 24, "num_inference_steps": 4, "strength": 0.5, **MANNERS[family], **more}
@@ -152,7 +157,12 @@ def test_without_a_size_the_pictures_own_is_taken_as_far_as_the_model_goes(
 @pytest.mark.parametrize(
     ("media", "more", "message", "param"),
     [
-        ((shown(picture()), Media("mask", file(mask(16, 16)))), {}, "16x16 pixels and the picture 16x24", "mask"),
+        (
+            (shown(picture()), Media("mask", file(mask(16, 16)))),
+            {},
+            "16x16 pixels and the picture 16x24",
+            "mask",
+        ),
         ((shown(picture()), Media("mask", file(mask())), Media("mask", file(mask()))), {}, "2 masks", "mask"),
         ((Media("mask", file(mask())),), {}, "a mask alone", "image"),
         ((shown(picture()), shown(picture())), {}, "one picture, and the request has 2", "image"),

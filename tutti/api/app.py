@@ -28,9 +28,9 @@ from tutti.api.ollama.embed import embed, embeddings
 from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
+from tutti.api.openai.edits import edits, variations
 from tutti.api.openai.embeddings import embeddings as openai_embeddings
 from tutti.api.openai.embeddings import pooling
-from tutti.api.openai.edits import edits, variations
 from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.ranking import rerank, score

@@ -94,7 +94,8 @@ def run(
         float | None, typer.Option(help="Of a picture that is drawn from: how much is changed, 0 to 1.")
     ] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE")
+        Path | None,
+        typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""

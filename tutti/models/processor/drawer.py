@@ -1,7 +1,8 @@
 """What may be asked of a model that draws: sizes, steps, guidance. The doors' side of it; no torch.
 
 A request for a picture has a `Text` (and a second one, of what is to be avoided), a `Drawing`, and the pictures that it
-begins from, if any. A `Drawer` fills in the model's habits and refuses what makes no sense, before anything is computed.
+begins from, if any. A `Drawer` fills in the model's habits and refuses what makes no sense, before anything is
+computed.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class Drawer:
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
-    second text where none is given; None: there is then no such guidance. `strength` is how much is changed of a picture
-    that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without one.
+    second text where none is given; None: there is then no such guidance. `strength` is how much is changed of a
+    picture that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without
+    one.
     """
 
     multiple: int
@@ -99,9 +101,11 @@ class Drawer:
         return read_sources(originals, masks)
 
     def size_for(self, sources: Sources) -> tuple[int, int]:
-        """(width, height) of what is drawn, unless the request says: the picture's, within what the model is used to."""
+        """(width, height) of what is drawn unless the request says: the picture's, within what the model is used to."""
         height, width = sources.pictures[0].shape[:2]
-        scale = min(1.0, math.sqrt(self.width * self.height / (width * height)), self.longest / max(width, height))
+        scale = min(
+            1.0, math.sqrt(self.width * self.height / (width * height)), self.longest / max(width, height)
+        )
         across, down = (
             max(self.multiple, int(side * scale) // self.multiple * self.multiple) for side in (width, height)
         )

@@ -1,4 +1,4 @@
-"""Pictures that a drawing begins from: read from their files, and brought to the size that the stages take. No torch."""
+"""Pictures that a drawing begins from: read from their files, and brought to the size of their stages. No torch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sources:
-    """`pictures` uint8 [height, width, 3] each; `mask` uint8 [height, width] of the first, 255 where it is drawn anew."""
+    """`pictures` uint8 [height, width, 3]; `mask` uint8 [height, width] of the first, 255 where it is drawn anew."""
 
     pictures: tuple[np.ndarray, ...]
     mask: np.ndarray | None = None
@@ -27,7 +27,7 @@ def read_sources(pictures: Sequence[bytes], masks: Sequence[bytes]) -> Sources:
 
     Raises InvalidMedia on what is no picture, InvalidRequest on a mask of another size than the first picture.
     """
-    from tutti.media.image import read_image, read_mask  # NumPy and Pillow: who sends text alone never waits for them
+    from tutti.media.image import read_image, read_mask  # Pillow
 
     if len(masks) > 1:
         raise InvalidRequest(f"there are {len(masks)} masks; one is taken", param="mask")
@@ -36,7 +36,8 @@ def read_sources(pictures: Sequence[bytes], masks: Sequence[bytes]) -> Sources:
     if mask is not None and mask.shape != read[0].shape[:2]:
         sizes = [f"{one.shape[1]}x{one.shape[0]}" for one in (mask, read[0])]
         raise InvalidRequest(
-            f"the mask has {sizes[0]} pixels and the picture {sizes[1]}: they must be of one size", param="mask"
+            f"the mask has {sizes[0]} pixels and the picture {sizes[1]}: they must be of one size",
+            param="mask",
         )
     return Sources(read, mask)
 

@@ -1,4 +1,4 @@
-"""What may be asked of a model that edits: pictures it looks at, and a prompt that says what becomes of them. No torch."""
+"""What may be asked of a model that edits: pictures, and a prompt that says what becomes of them. No torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ class Editor(Drawer):
             )
         if not originals:
             raise InvalidRequest(
-                "this model edits pictures: send one with the prompt, for instance at /v1/images/edits", param="image"
+                "this model edits pictures: send one with the prompt, for instance at /v1/images/edits",
+                param="image",
             )
         if len(originals) > self.most:
             some = "one picture" if self.most == 1 else f"{self.most} pictures"
@@ -63,7 +64,9 @@ class Editor(Drawer):
         ]
         seen = pictures
         if self.glance is not None:
-            glances = [_shaped(self.glance, picture.shape[1], picture.shape[0]) for picture in sources.pictures]
+            glances = [
+                _shaped(self.glance, picture.shape[1], picture.shape[0]) for picture in sources.pictures
+            ]
             seen = [
                 sized_picture(picture, height, width)
                 for picture, (width, height) in zip(sources.pictures, glances, strict=True)

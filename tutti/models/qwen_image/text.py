@@ -91,13 +91,14 @@ class QwenImageEditText:
         return
 
     def run(self, items: list[Illustrated]) -> list[Condition]:
-        """See `OnceModel.run`: each by itself, so none is padded. Raises InvalidRequest on a prompt that is too long."""
+        """See `OnceModel.run`: each by itself, so none is padded. Raises InvalidRequest."""
         return [self._encode(item.prompt, item.pictures) for item in items]
 
     def _encode(self, prompt: str, pictures: Sequence[Patches]) -> Condition:
         counts = list(map(self._tokens, pictures))
         sights = "".join(
-            (f"Picture {number}: " if self.numbered else "") + f"<|vision_start|>{_PLACE * count}<|vision_end|>"
+            (f"Picture {number}: " if self.numbered else "")
+            + f"<|vision_start|>{_PLACE * count}<|vision_end|>"
             for number, count in enumerate(counts, 1)
         )
         ids: list[int] = self.tokenizer(_BEFORE_PICTURES + sights + prompt + _AFTER).input_ids
