@@ -48,7 +48,7 @@ def qwen_tokenizer() -> transformers.PreTrainedTokenizerBase:
     return made
 
 
-def plain_vae(latent: int = 4) -> Any:
+def plain_vae(latent: int = 4, shift: float | None = 0.11) -> Any:
     """A VAE whose latents are two pixels wide."""
     return shaken(
         diffusers.AutoencoderKL(
@@ -60,7 +60,7 @@ def plain_vae(latent: int = 4) -> Any:
             norm_num_groups=4,
             sample_size=64,
             scaling_factor=0.36,
-            shift_factor=0.11,
+            shift_factor=shift,
             use_quant_conv=False,
             use_post_quant_conv=False,
             mid_block_add_attention=False,
@@ -231,24 +231,59 @@ def qwen_image() -> diffusers.DiffusionPipeline:
     )
 
 
+def clip(width: int) -> transformers.CLIPTextConfig:
+    """A CLIP of three layers."""
+    words = clip_tokenizer()
+    return transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        projection_dim=width,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+    )
+
+
+def sdxl() -> diffusers.DiffusionPipeline:
+    """Stable Diffusion XL with two levels."""
+    words = clip_tokenizer()
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        cross_attention_dim=24,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 8,
+        norm_num_groups=4,
+    )
+    return diffusers.StableDiffusionXLPipeline(
+        scheduler=diffusers.EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="leading",
+            steps_offset=1,
+        ),
+        vae=plain_vae(shift=None),
+        text_encoder=shaken(transformers.CLIPTextModel(clip(16)), 14),
+        tokenizer=words,
+        text_encoder_2=shaken(transformers.CLIPTextModelWithProjection(clip(8)), 15),
+        tokenizer_2=words,
+        unet=shaken(unet, 16),
+    )
+
+
 def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     """Stable Diffusion 3 (3.5's kind of blocks) with two layers, with its third text encoder or without."""
     words, letters = clip_tokenizer(), qwen_tokenizer()
-
-    def clip(width: int) -> transformers.CLIPTextModelWithProjection:
-        return transformers.CLIPTextModelWithProjection(
-            transformers.CLIPTextConfig(
-                vocab_size=len(words),
-                hidden_size=width,
-                intermediate_size=24,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                projection_dim=width,
-                bos_token_id=len(words) - 2,
-                eos_token_id=len(words) - 1,
-            )
-        )
-
     large = transformers.T5EncoderModel(
         transformers.T5Config(vocab_size=len(letters), d_model=32, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
     )
@@ -269,9 +304,9 @@ def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     return diffusers.StableDiffusion3Pipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=plain_vae(16),
-        text_encoder=shaken(clip(16), 10),
+        text_encoder=shaken(transformers.CLIPTextModelWithProjection(clip(16)), 10),
         tokenizer=words,
-        text_encoder_2=shaken(clip(8), 11),
+        text_encoder_2=shaken(transformers.CLIPTextModelWithProjection(clip(8)), 11),
         tokenizer_2=words,
         text_encoder_3=shaken(large, 12) if t5 else None,
         tokenizer_3=letters if t5 else None,
@@ -286,6 +321,7 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "qwen_image": qwen_image,
     "sd3": functools.partial(sd3, True),
     "sd3_small": functools.partial(sd3, False),
+    "sdxl": sdxl,
 }
 
 

@@ -42,6 +42,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "qwen_image": {"true_cfg_scale": 4.0, "negative_prompt": " "},
     "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
     "sd3_small": {"guidance_scale": 1.0},
+    "sdxl": {"guidance_scale": 3.0, "negative_prompt": "blue"},
 }
 
 

@@ -23,12 +23,14 @@ BEGUN = {
     "flux_schnell": diffusers.FluxImg2ImgPipeline,
     "qwen_image": diffusers.QwenImageImg2ImgPipeline,
     "sd3": diffusers.StableDiffusion3Img2ImgPipeline,
+    "sdxl": diffusers.StableDiffusionXLImg2ImgPipeline,
 }
 MASKED = {
     "z_image": diffusers.ZImageInpaintPipeline,
     "flux_dev": diffusers.FluxInpaintPipeline,
     "qwen_image": diffusers.QwenImageInpaintPipeline,
     "sd3": diffusers.StableDiffusion3InpaintPipeline,
+    "sdxl": diffusers.StableDiffusionXLInpaintPipeline,
 }
 
 
@@ -54,14 +56,9 @@ def shown(image: Image.Image) -> Media:
 
 
 def theirs(kind: type[Any], family: str, output: str, **more: Any) -> Any:
-    pipe, _ = pipeline(family)
-    names = (
-        "scheduler",
-        "vae",
-        "transformer",
-        *(name for name in pipe.components if "text" in name or "token" in name),
-    )
-    made = kind(**{name: pipe.components[name] for name in names})
+    parts = pipeline(family)[0].components
+    networks = {"scheduler", "vae", "transformer", "unet"}
+    made = kind(**{name: parts[name] for name in parts if name in networks or name[:4] in ("text", "toke")})
     made.set_progress_bar_config(disable=True)
     fields = {"width": 16, "height": 24, "num_inference_steps": 4, "strength": 0.5, **MANNERS[family], **more}
     generator = torch.Generator().manual_seed(5)

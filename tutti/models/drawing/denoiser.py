@@ -22,7 +22,7 @@ from tutti.errors import InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
 from tutti.models.drawing import flow
-from tutti.models.drawing.flow import FlowMatching
+from tutti.models.drawing.flow import Sampler
 from tutti.models.drawing.note import note_of
 from tutti.models.processor.media import unpack
 from tutti.request import Drawing, MediaInput, Request, Text
@@ -61,11 +61,6 @@ class Frame:
     mask: Tensor
     latents: Tensor
     noise: Tensor
-
-    def around(self, drawn: Tensor, level: Tensor) -> Tensor:
-        """The latents `drawn`, at the noise `level`, within the frame."""
-        kept = flow.noised(self.latents, self.noise, level)
-        return (1 - self.mask) * kept + self.mask * drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,7 +111,7 @@ class Denoiser(ABC):
     """See `models.protocols.DenoiseModel`."""
 
     def __init__(
-        self, sampler: FlowMatching, *, channels: int, pixels: int, device: str, looks: bool = False
+        self, sampler: Sampler, *, channels: int, pixels: int, device: str, looks: bool = False
     ) -> None:
         """`channels` of the latents; a latent is so many `pixels` wide and high.
 
@@ -171,21 +166,19 @@ class Denoiser(ABC):
         if self.looks or not condition.pictures:
             noise = self._random(shape, generator)
             beside = tuple(mean for mean, _ in condition.pictures)
-            return Canvas(drawing, noise, levels.to(self.device), prepared, beside=beside)
+            latents = self.sampler.opened(noise, levels)
+            return Canvas(drawing, latents, levels.to(self.device), prepared, beside=beside)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)
-        levels = flow.rest(levels, drawing.strength or 0.0).to(self.device)
-        mask = None
-        if drawing.mask is not None:
-            mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
-        return Canvas(
-            drawing,
-            flow.noised(origin, noise, levels[0]),
-            levels,
-            prepared,
-            frame=None if mask is None else Frame(mask.to(self.device), origin, noise),
-        )
+        levels = self.sampler.rest(levels, drawing.strength or 0.0).to(self.device)
+        latents = self.sampler.noised(origin, noise, levels[0])
+        if drawing.mask is None:
+            return Canvas(drawing, latents, levels, prepared)
+        if drawing.strength == 1:
+            latents = self.sampler.opened(noise, levels)
+        mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
+        return Canvas(drawing, latents, levels, prepared, frame=Frame(mask.to(self.device), origin, noise))
 
     def _random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float32).to(self.device)
@@ -210,8 +203,9 @@ class Denoiser(ABC):
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], state.drawing)
         latents = flow.step(state.latents, velocity, state.levels, state.done)
-        if state.frame is not None:
-            latents = state.frame.around(latents, state.levels[state.done + 1])
+        if (frame := state.frame) is not None:
+            kept = self.sampler.noised(frame.latents, frame.noise, state.levels[state.done + 1])
+            latents = (1 - frame.mask) * kept + frame.mask * latents
         return replace(state, latents=latents, velocity=velocity, done=state.done + 1)
 
     def fault(self, state: Canvas) -> str | None:

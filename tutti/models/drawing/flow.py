@@ -8,6 +8,7 @@ types that diffusers' `FlowMatchEulerDiscreteScheduler` uses, so that both reach
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +28,34 @@ _UNKNOWN = (
 )
 
 
+class Sampler(ABC):
+    """How noise and latents mix at a request's levels; as flow matching has it, unless a subclass says otherwise."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def levels(self, steps: int, tokens: int) -> Tensor:
+        """The noise levels of a request of so many latent `tokens`: float32 [steps + 1]."""
+
+    def opened(self, noise: Tensor, levels: Tensor) -> Tensor:
+        """The latents that a drawing begins with, of float32 `noise`."""
+        return noise
+
+    def noised(self, latents: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """The float32 `latents` mixed with `noise` as far as `level` says."""
+        return level * noise + (1.0 - level) * latents
+
+    def rest(self, levels: Tensor, strength: float) -> Tensor:
+        """The `levels` that are left where a drawing begins from a picture: with a `strength` of 1 all, of 0.5 half.
+
+        At least one step is.
+        """
+        steps = len(levels) - 1
+        return levels[min(int(steps - min(steps * strength, steps)), steps - 1) :]
+
+
 @dataclass(frozen=True, slots=True)
-class FlowMatching:
+class FlowMatching(Sampler):
     """A scheduler's settings. `dynamic`: the shift depends on the picture's size, by `base` and `largest`.
 
     These are (tokens, shift) of two sizes; between them the shift is linear in the tokens. `terminal` is the level of
@@ -99,17 +126,3 @@ def flow_matching(settings: Mapping[str, Any]) -> FlowMatching:
 def step(latents: Tensor, velocity: Tensor, levels: Tensor, done: int) -> Tensor:
     """The float32 latents one step later: the step that follows `done` ones."""
     return latents + (levels[done + 1] - levels[done]) * velocity
-
-
-def noised(latents: Tensor, noise: Tensor, level: Tensor) -> Tensor:
-    """The float32 `latents` mixed with `noise` as far as `level` says."""
-    return level * noise + (1.0 - level) * latents
-
-
-def rest(levels: Tensor, strength: float) -> Tensor:
-    """The `levels` that are left where a drawing begins from a picture: with a `strength` of 1 all, of 0.5 half.
-
-    At least one step is.
-    """
-    steps = len(levels) - 1
-    return levels[min(int(steps - min(steps * strength, steps)), steps - 1) :]

@@ -31,6 +31,7 @@ class QwenImageDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device, looks=looks)
         self.net = transformer
+        self.scale = sampler.scale
 
     def prepare(self, condition: Condition) -> Tensor:
         """See `Denoiser.prepare`."""
@@ -50,7 +51,7 @@ class QwenImageDenoiser(Denoiser):
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
-        net, scale = self.net, self.sampler.scale
+        net, scale = self.net, self.scale
         seen = [torch.stack(one) for one in zip(*((row.latents, *row.beside) for row in rows), strict=True)]
         height, width = patches_of(seen[0])
         lengths = torch.tensor([len(row.prepared) for row in rows], device=self.device)
