@@ -123,7 +123,8 @@ class QwenImageEditText:
         from tutti.media.image import resize
 
         values, how = unpack(picture.arrays["pixels"]), self.how
-        size = fitted(*values.shape[:2], how.patch * how.merge, how.least, how.most)
+        height, width = values.shape[:2]
+        size = fitted(height, width, how.patch * how.merge, how.least, how.most)
         return patches(torch.from_numpy(resize(values, *size).copy())[None], how)
 
     def _tokens(self, picture: Patches) -> int:
