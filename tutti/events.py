@@ -83,7 +83,7 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class VideoDelta(msgspec.Struct, frozen=True, tag="video"):
-    """Frames of a video: RGB bytes of shape [frames, height, width, 3]."""
+    """Frames of a video, in order: RGB bytes of [frames, height, width, 3], `shape` without the last."""
 
     request: str
     frames: bytes

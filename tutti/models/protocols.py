@@ -242,6 +242,14 @@ class Picture:
     preview: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second."""
+
+    frames: np.ndarray
+    rate: float
+
+
 class DenoiseModel(Protocol):
     """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
 

@@ -6,8 +6,10 @@ from tutti.graph import Edge, Graph, Kind
 from tutti.models.standard import stage
 
 
-def drawing_graph(family: str, *architectures: str) -> Graph:
+def drawing_graph(family: str, *architectures: str, output: str = "image") -> Graph:
     """The graph of the folder `family`, which serves pipelines of these classes (the names in model_index.json).
+
+    `output` is "image", or "video" of a family of films.
 
     Its modules `text`, `denoiser` and `vae` have a `build` each; its `config` says what may be asked (`drawer`) and
     what the stages take (`describe_text`, `describe_denoiser`, `describe_vae`).
@@ -16,7 +18,7 @@ def drawing_graph(family: str, *architectures: str) -> Graph:
     stages = (
         stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
         stage(family, "denoiser", Kind.DENOISE, "denoiser"),
-        stage(family, "vae", Kind.ONCE, "vae", output="image"),
+        stage(family, "vae", Kind.ONCE, "vae", output=output),
     )
     edges = (
         Edge("text", "denoiser", f"{shared}:condition"),
