@@ -89,6 +89,7 @@ class VideoDelta(msgspec.Struct, frozen=True, tag="video"):
     frames: bytes
     shape: tuple[int, int, int]
     rate: float  # frames per second
+    note: str = ""  # how the video was made, as JSON
     index: int = 0
 
 

@@ -50,7 +50,7 @@ def _(payload: Film, chunk: Chunk) -> list[Event]:
     count, height, width, _ = payload.frames.shape
     step = max(1, _PIECE // (height * width * 3))
     return [
-        VideoDelta(chunk.request, piece.tobytes(), (len(piece), height, width), payload.rate)
+        VideoDelta(chunk.request, piece.tobytes(), (len(piece), height, width), payload.rate, payload.note)
         for piece in (payload.frames[start : start + step] for start in range(0, count, step))
     ]
 

@@ -244,10 +244,14 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Film:
-    """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second."""
+    """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second.
+
+    `note` says how it was made, as JSON; the file carries it.
+    """
 
     frames: np.ndarray
     rate: float
+    note: str = ""
 
 
 class DenoiseModel(Protocol):

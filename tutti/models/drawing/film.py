@@ -25,4 +25,4 @@ class FilmDecoder(VaeDecoder):
         """See `VaeDecoder.made`."""
         if item.latents.preview:
             return Picture(pixels[0], item.note, preview=True)
-        return Film(pixels, item.rate)
+        return Film(pixels, item.rate, item.note)
