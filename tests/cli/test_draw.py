@@ -104,7 +104,9 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(out)
     note = json.loads(film.read_note(out.read_bytes()))
-    assert (note["num_frames"], note["fps"], note["seed"]) == (5, 8.0, 7) and note["model"] == Path(folder).name
+    assert (note["num_frames"], note["fps"], note["seed"]) == (5, 8.0, 7) and note["model"] == Path(
+        folder
+    ).name
     with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
         video = omni.generate(
             text="a cat", size="32x16", frames=5, fps=8, steps=2, guidance=2.0, seed=7

@@ -81,7 +81,10 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Where the picture or the film goes, of a model that draws.", metavar="FILE.png"
+            "--output",
+            "-o",
+            help="Where the picture or the film goes, of a model that draws.",
+            metavar="FILE.png",
         ),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Of a picture: 1024x1024.", metavar="WxH")] = None,

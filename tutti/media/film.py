@@ -34,9 +34,7 @@ class FilmWriter:
         import av
 
         self.frames = 0
-        self._container = av.open(
-            str(path), "w", format="mp4", container_options={"movflags": "+faststart"}
-        )
+        self._container = av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"})
         if note:
             self._container.metadata[_NOTE] = note
         self._rate = Fraction(rate).limit_denominator(1001)
@@ -88,7 +86,9 @@ def write_film(frames: np.ndarray, rate: float, note: str = "") -> bytes:
 
 def joined(pieces: Sequence[VideoDelta]) -> np.ndarray:
     """The frames of all these pieces, uint8 [frames, height, width, 3]."""
-    return np.concatenate([np.frombuffer(piece.frames, np.uint8).reshape(*piece.shape, 3) for piece in pieces])
+    return np.concatenate(
+        [np.frombuffer(piece.frames, np.uint8).reshape(*piece.shape, 3) for piece in pieces]
+    )
 
 
 def read_note(film: bytes) -> str:

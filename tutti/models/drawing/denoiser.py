@@ -150,9 +150,7 @@ class Denoiser(ABC):
         velocity = velocities[0]
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], self.manner(state))
-        latents, history = self.sampler.step(
-            state.latents, velocity, state.levels, state.done, state.history
-        )
+        latents, history = self.sampler.step(state.latents, velocity, state.levels, state.done, state.history)
         return replace(state, latents=latents, velocity=velocity, history=history, done=state.done + 1)
 
     def fault(self, state: Canvas) -> str | None:

@@ -50,8 +50,7 @@ class VaeDecoder:
             raise StageFailed("the VAE gave values that are no numbers; try --dtype float32", stage="vae")
         pixels = ((values / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return [
-            self.made(one, item)
-            for one, item in zip(pixels.movedim(1, -1).cpu().numpy(), items, strict=True)
+            self.made(one, item) for one, item in zip(pixels.movedim(1, -1).cpu().numpy(), items, strict=True)
         ]
 
     def made(self, pixels: np.ndarray, item: Decoded) -> Film | Picture:

@@ -17,7 +17,9 @@ _WHOLE = 640  # pixels a side of the largest film that is decoded without tiles;
 # Numbers that a decoder keeps for each pixel, in its narrowest layer's channels: two frames before each convolution,
 # and the four that come of one latent frame.
 _KEPT = 6
-_STATES = 6  # float32 latents that a request keeps: its own, the last velocity, and what the sampler remembers
+_STATES = (
+    6  # float32 latents that a request keeps: its own, the last velocity, and what the sampler remembers
+)
 
 
 def boundary(config: dict[str, Any]) -> float | None:
