@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,14 +177,17 @@ def test_a_model_that_films_neither_draws_nor_chats(client: openai.OpenAI, serve
 
 
 def test_a_caller_sees_its_own_jobs_only(tmp_path: Path) -> None:
-    with filming(tmp_path, keys=("one", "two")) as served:
-        with served.client(api_key="one") as one, served.client(api_key="two") as two:
-            video = one.videos.create_and_poll(prompt="a cat", extra_body=SMALL, poll_interval_ms=50)
-            assert [found.id for found in one.videos.list()] == [video.id]
-            assert not list(two.videos.list())
-            for ask in (two.videos.retrieve, two.videos.delete, two.videos.download_content):
-                with pytest.raises(openai.NotFoundError):
-                    ask(video.id)
+    with (
+        filming(tmp_path, keys=("one", "two")) as served,
+        served.client(api_key="one") as one,
+        served.client(api_key="two") as two,
+    ):
+        video = one.videos.create_and_poll(prompt="a cat", extra_body=SMALL, poll_interval_ms=50)
+        assert [found.id for found in one.videos.list()] == [video.id]
+        assert not list(two.videos.list())
+        for ask in (two.videos.retrieve, two.videos.delete, two.videos.download_content):
+            with pytest.raises(openai.NotFoundError):
+                ask(video.id)
 
 
 def prepared(name: str, model: str = "tiny") -> Request:
@@ -279,3 +281,17 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
         with pytest.raises(openai.InternalServerError, match="TUTTI_VIDEOS names another folder"):
             client.videos.create(prompt="a cat", extra_body=SMALL)
         assert client.models.list().data
+
+
+def test_a_job_that_cannot_be_read_any_more_hides_no_other(tmp_path: Path) -> None:
+    dead = JobStore(tmp_path)
+    for name in ("video_old", "video_new"):
+        dead.add(None, prepared(name))
+    dead._update("video_old", "request = ?", '{"written": "otherwise"}')
+    die(dead)
+    with filming(tmp_path) as served, served.client() as client:
+        assert client.videos.poll("video_new", poll_interval_ms=50).status == "completed"
+        assert [video.id for video in client.videos.list()] == ["video_new", "video_old"]
+        old = client.videos.retrieve("video_old")
+        assert old.error is not None and "another version of Tutti" in old.error.message
+        assert client.videos.delete("video_old").deleted

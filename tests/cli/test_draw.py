@@ -119,3 +119,11 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     assert np.abs(shown - read_video(again.read_bytes(), fps=8).frames).max() <= 2
     result = command("run", folder, "a cat", "-o", str(tmp_path / "a.png"), *ENGINE, timeout=240)
     assert result.returncode == 1 and "this model films: the name must end with .mp4" in result.stderr
+
+
+def test_show_says_that_a_model_films(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {film_pipeline('wan')[1]}\n")
+    made = command("create", "filmer", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    assert "video" in command("show", "filmer", environment=store).stdout.split()

@@ -67,8 +67,8 @@ class Filming:
         pixels = frames * (drawing.width or 0) * (drawing.height or 0)
         if pixels > MOST_PIXELS:
             raise InvalidRequest(
-                f"{frames} frames of {drawing.width}x{drawing.height} are {pixels:,} pixels, and at most {MOST_PIXELS:,} "
-                "are filmed: ask for fewer frames, or smaller ones",
+                f"{frames} frames of {drawing.width}x{drawing.height} are {pixels:,} pixels, and at most "
+                f"{MOST_PIXELS:,} are filmed: ask for fewer frames, or smaller ones",
                 param="num_frames",
             )
         if not (math.isfinite(fps) and 1 <= fps <= MOST_FPS):

@@ -29,7 +29,7 @@ def boundary(config: dict[str, Any]) -> float | None:
 
 
 def is_small(config: dict[str, Any]) -> bool:
-    """Whether it is the model of 5 billion parameters, whose latents are small and whose films are larger and longer."""
+    """Whether it is the model of 5 billion parameters, whose latents are small, and its films larger and longer."""
     return bool(config.get("settings", {}).get("expand_timesteps"))
 
 

@@ -14,7 +14,7 @@ from tutti.api.openai.job import json_response
 from tutti.api.openai.videos.fields import Deleted, Page, Video, VideoError, VideoFields, read_fields
 from tutti.api.openai.videos.store import COMPLETED, FAILED, Job
 from tutti.api.openai.videos.work import VideoWork
-from tutti.errors import InvalidRequest, NotFound
+from tutti.errors import InvalidRequest, NotFound, StoreError
 from tutti.gateway.gateway import Gateway
 from tutti.request import Drawing, Request, Text
 
@@ -123,8 +123,22 @@ async def _request(call: Call, fields: VideoFields) -> Request:
 
 
 def _shown(job: Job) -> Video:
-    """A job as OpenAI shows it."""
-    request = job.read()
+    """A job as OpenAI shows it; of one that cannot be read any more, that."""
+    try:
+        request = job.read()
+    except StoreError as error:
+        broken = VideoError(error.code, error.message)
+        return Video(
+            id=job.id,
+            model="",
+            status=FAILED,
+            progress=job.progress,
+            created_at=job.created,
+            prompt="",
+            size="",
+            seconds="",
+            error=broken,
+        )
     drawing = next(part for part in request.parts if isinstance(part, Drawing))
     prompt = next(part.text for part in request.parts if isinstance(part, Text))
     return Video(

@@ -66,6 +66,15 @@ class Job(msgspec.Struct, frozen=True):
         """Whether nothing is to be done for it any more."""
         return self.status in (COMPLETED, FAILED)
 
+    @property
+    def readable(self) -> bool:
+        """Whether `read` can."""
+        try:
+            self.read()
+        except StoreError:
+            return False
+        return True
+
     def read(self) -> Request:
         """The request that makes the video. Raises StoreError where another version wrote it so that we cannot."""
         try:

@@ -52,11 +52,16 @@ class VideoWork:
         if not JobStore.exists(self._folder):
             return
         try:
-            for job in self.store.orphans():
-                if await self._has(job):
-                    self._take(job)
+            orphans = self.store.orphans()
         except StoreError as error:  # other doors are open all the same
             log.warning("videos: %s", error.message)
+            return
+        for job in orphans:
+            try:
+                if await self._has(job):
+                    self._take(job)
+            except TuttiError as error:
+                log.warning("video %s: %s", job.id, error.message)
 
     async def close(self) -> None:
         """Stop working."""
@@ -78,7 +83,12 @@ class VideoWork:
     async def look(self, caller: str | None, id: str) -> Job:
         """A job as it is now; one that a dead server left is taken, or has failed. Raises NotFound, StoreError."""
         job = self.store.get(caller, id)
-        if job.ended or id in self._tasks or id not in {one.id for one in self.store.orphans()}:
+        if (
+            job.ended
+            or not job.readable
+            or id in self._tasks
+            or id not in {one.id for one in self.store.orphans()}
+        ):
             return job
         here = await self._has(job)
         self._take(job, begin=here)
