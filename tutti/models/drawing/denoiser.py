@@ -8,9 +8,8 @@ every batch.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -59,9 +58,9 @@ class Canvas:
     history: Any = None
 
     @property
-    def tokens(self) -> tuple[int, ...]:
-        """The latents' rows and columns in patches of two by two; of a film, its frames before them."""
-        return in_patches(self.latents.shape[1:])
+    def tokens(self) -> tuple[int, int]:
+        """The latents' rows and columns in patches of two by two."""
+        return self.latents.shape[-2] // 2, self.latents.shape[-1] // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +122,7 @@ class Denoiser(ABC):
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
         noise = torch.randn(shape, generator=generator, dtype=torch.float32)
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
-        tokens = math.prod(in_patches(shape[1:]))
+        tokens = (shape[-2] // 2) * (shape[-1] // 2)
         return Canvas(
             drawing,
             noise.to(self.device),
@@ -133,8 +132,8 @@ class Denoiser(ABC):
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
-        tokens = math.prod(state.tokens)
-        return sum(tokens + self.width(one) for one in state.prepared)
+        rows, columns = state.tokens
+        return sum(rows * columns + self.width(one) for one in state.prepared)
 
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
@@ -178,12 +177,6 @@ class Denoiser(ABC):
     def result(self, state: Canvas) -> Latents:
         """See `DenoiseModel.result`."""
         return Latents(state.latents)
-
-
-def in_patches(sizes: Sequence[int]) -> tuple[int, ...]:
-    """The last two of `sizes`, a picture's rows and columns, in patches of two by two."""
-    *before, rows, columns = sizes
-    return (*before, rows // 2, columns // 2)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ own scale of guidance; requests share a batch that are on the same side of the b
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -61,7 +62,12 @@ class WanDenoiser(Denoiser):
 
     def key(self, state: Canvas) -> Hashable:
         """See the module."""
-        return state.tokens, self._second(state.drawing, state.done)
+        return state.latents.shape, self._second(state.drawing, state.done)
+
+    def cost(self, state: Canvas) -> int:
+        """See `Denoiser.cost`: patches of all latent frames."""
+        frames = state.latents.shape[1]
+        return sum(frames * math.prod(state.tokens) + self.width(one) for one in state.prepared)
 
     def manner(self, state: Canvas) -> Drawing:
         """See `Denoiser.manner`: each transformer has its scale."""

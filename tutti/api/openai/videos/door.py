@@ -39,9 +39,8 @@ class Videos:
 
     async def create(self, call: Call) -> ASGIApp:
         """A job, which begins at once."""
-        work = self._there()
         request = await _request(call, read_fields(call.body, call.content_type))
-        return json_response(_shown(work.begin(call.caller.key, request)))
+        return json_response(_shown(self._there().begin(call.caller.key, request)))
 
     async def get(self, call: Call) -> ASGIApp:
         """A job as it is now. Raises NotFound."""

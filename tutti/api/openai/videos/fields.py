@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tutti.api.multipart import parse_form
-from tutti.api.openai.parse import convert_text, parse
+from tutti.api.openai.parse import convert, parse
 from tutti.errors import InvalidRequest
 from tutti.request import Drawing
 
@@ -76,7 +76,7 @@ def read_fields(body: bytes, content_type: str) -> VideoFields:
         return parse(body, VideoFields)
     form = parse_form(body, content_type)
     values: dict[str, Any] = {name: found[-1] for name, found in form.fields.items()}
-    fields = convert_text(values, VideoFields)
+    fields = convert(values, VideoFields, "", strict=False)
     if _REFERENCE in form.files:
         fields.input_reference = form.files[_REFERENCE]
     elif any(name.startswith(f"{_REFERENCE}[") for name in values):
