@@ -81,7 +81,10 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Where the picture goes, of a model that draws.", metavar="FILE.png"
+            "--output",
+            "-o",
+            help="Where the picture or the film goes, of a model that draws.",
+            metavar="FILE.png",
         ),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Of a picture: 1024x1024.", metavar="WxH")] = None,
@@ -97,6 +100,8 @@ def run(
         Path | None,
         typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE"),
     ] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
@@ -112,7 +117,7 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, strength, mask)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, strength, mask, frames, fps)
     manner = Manner(
         speak=speak,
         voice=voice,

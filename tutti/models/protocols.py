@@ -251,6 +251,18 @@ class Gathers(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second.
+
+    `note` says how it was made, as JSON; the file carries it.
+    """
+
+    frames: np.ndarray
+    rate: float
+    note: str = ""
+
+
 class DenoiseModel(Protocol):
     """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
 

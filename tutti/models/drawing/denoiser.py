@@ -21,7 +21,6 @@ from torch import Tensor
 from tutti.errors import InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
-from tutti.models.drawing import flow
 from tutti.models.drawing.flow import Sampler
 from tutti.models.drawing.note import note_of
 from tutti.models.processor.media import unpack
@@ -45,7 +44,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """What a denoiser gives: float32 [channels, rows, columns]."""
+    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns]."""
 
     latents: Tensor
     preview: bool = False
@@ -69,6 +68,7 @@ class Canvas:
 
     `prepared` is what the network made of the conditions once, the prompt's first. A picture that is begun from takes
     the last levels only; a mask keeps a `frame` of it. The latents of pictures that are looked at stand `beside`.
+    `history` is the sampler's.
     """
 
     drawing: Drawing
@@ -77,6 +77,7 @@ class Canvas:
     prepared: tuple[Any, ...]
     done: int = 0
     velocity: Tensor | None = None
+    history: Any = None
     frame: Frame | None = None
     beside: tuple[Tensor, ...] = ()
 
@@ -93,12 +94,16 @@ class Canvas:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row of a step's batch: `latents` float32 [channels, rows, columns], `level` float32 []; see `Canvas`."""
+    """One row of a step's batch: `latents` float32 as `Latents` has them, `level` float32 [], after `done` steps.
+
+    `beside` as in `Canvas`.
+    """
 
     latents: Tensor
     level: Tensor
     prepared: Any
     drawing: Drawing
+    done: int
     beside: tuple[Tensor, ...] = ()
 
 
@@ -139,6 +144,14 @@ class Denoiser(ABC):
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """The velocity of each row, float32, of its latents' shape."""
 
+    def shape(self, drawing: Drawing) -> tuple[int, ...]:
+        """The latents' of a picture whose size is known."""
+        return self.channels, (drawing.height or 0) // self.pixels, (drawing.width or 0) // self.pixels
+
+    def manner(self, state: Canvas) -> Drawing:
+        """How the next step of a state is drawn: as was asked."""
+        return state.drawing
+
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """The velocity away from the negative text (classifier-free guidance: Ho and Salimans 2022)."""
         return negative + (drawing.true_guidance or 0.0) * (positive - negative)
@@ -158,9 +171,9 @@ class Denoiser(ABC):
         drawing = next(part for part in request.parts if isinstance(part, Drawing))
         if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
-        shape = (self.channels, drawing.height // self.pixels, drawing.width // self.pixels)
+        shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        levels = self.sampler.levels(drawing.steps, (shape[1] // 2) * (shape[2] // 2))
+        levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = tuple(self.prepare(one) for one in both)
         if self.looks or not condition.pictures:
@@ -191,7 +204,7 @@ class Denoiser(ABC):
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
         rows = [
-            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.beside)
+            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.done, state.beside)
             for state in states
             for prepared in state.prepared
         ]
@@ -201,12 +214,12 @@ class Denoiser(ABC):
     def _advanced(self, state: Canvas, velocities: list[Tensor]) -> Canvas:
         velocity = velocities[0]
         if len(velocities) == 2:
-            velocity = self.combine(velocities[0], velocities[1], state.drawing)
-        latents = flow.step(state.latents, velocity, state.levels, state.done)
+            velocity = self.combine(velocities[0], velocities[1], self.manner(state))
+        latents, history = self.sampler.step(state.latents, velocity, state.levels, state.done, state.history)
         if (frame := state.frame) is not None:
             kept = self.sampler.noised(frame.latents, frame.noise, state.levels[state.done + 1])
             latents = (1 - frame.mask) * kept + frame.mask * latents
-        return replace(state, latents=latents, velocity=velocity, done=state.done + 1)
+        return replace(state, latents=latents, velocity=velocity, history=history, done=state.done + 1)
 
     def fault(self, state: Canvas) -> str | None:
         """See `DenoiseModel.fault`."""
@@ -237,10 +250,11 @@ class Denoiser(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What a VAE's stage takes: latents, and the note that its picture will carry."""
+    """What a VAE's stage takes: latents, and the note that its picture will carry; of a film, its frames a second."""
 
     latents: Latents
     note: str
+    rate: float = 0.0
 
 
 Bridge = Callable[[Chunk, dict[str, Any]], Chunk | None]
@@ -265,6 +279,8 @@ def finished(checkpoint: Checkpoint, model: Any) -> Bridge:
     """The bridge from a denoiser to a VAE."""
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk:
-        return replace(chunk, payload=Decoded(chunk.payload, note_of(state["request"])))
+        request: Request = state["request"]
+        drawing = next(part for part in request.parts if isinstance(part, Drawing))
+        return replace(chunk, payload=Decoded(chunk.payload, note_of(request), drawing.fps or 0.0))
 
     return bridge

@@ -29,13 +29,25 @@ _UNKNOWN = (
 
 
 class Sampler(ABC):
-    """How noise and latents mix at a request's levels; as flow matching has it, unless a subclass says otherwise."""
+    """How latents go from noise to a picture, level by level; as flow matching has it, unless a subclass differs.
+
+    What it remembers of a request's steps is its own.
+    """
 
     __slots__ = ()
 
     @abstractmethod
     def levels(self, steps: int, tokens: int) -> Tensor:
         """The noise levels of a request of so many latent `tokens`: float32 [steps + 1]."""
+
+    def step(
+        self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: Any
+    ) -> tuple[Tensor, Any]:
+        """The float32 latents after the step that follows `done` ones, and the history for the next (first: None).
+
+        Euler's method remembers nothing.
+        """
+        return latents + (levels[done + 1] - levels[done]) * velocity, None
 
     def opened(self, noise: Tensor, levels: Tensor) -> Tensor:
         """The latents that a drawing begins with, of float32 `noise`."""
@@ -85,6 +97,10 @@ class FlowMatching(Sampler):
             sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
         return self._shifted(sigmas, tokens)
 
+    def times(self, steps: int) -> tuple[float, ...]:
+        """What the network is told of each step's level, where that does not depend on the size."""
+        return tuple((self.levels(steps, 0)[:-1] * self.scale).tolist())
+
     def _shifted(self, sigmas: np.ndarray, tokens: int) -> Tensor:
         if self.dynamic:
             mu = self.size_shift(tokens)
@@ -121,8 +137,3 @@ def flow_matching(settings: Mapping[str, Any]) -> FlowMatching:
         largest=(settings.get("max_image_seq_len", 4096), settings.get("max_shift", 1.15)),
         scale=settings.get("num_train_timesteps", 1000),
     )
-
-
-def step(latents: Tensor, velocity: Tensor, levels: Tensor, done: int) -> Tensor:
-    """The float32 latents one step later: the step that follows `done` ones."""
-    return latents + (levels[done + 1] - levels[done]) * velocity

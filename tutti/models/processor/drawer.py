@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from tutti.errors import InvalidRequest
+from tutti.models.processor.filming import Filming, refuse_film
 from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
 from tutti.request import Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
@@ -32,9 +33,9 @@ class Drawer:
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
-    second text where none is given; None: there is then no such guidance. `strength` is how much is changed of a
-    picture that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without
-    one.
+    second text where none is given; None: there is then no such guidance. `film` has what more is asked of a model that
+    films; None: it draws pictures. `strength` is how much is changed of a picture that is begun from, where no mask
+    says which parts. `variation` is the prompt where a picture comes without one.
     """
 
     multiple: int
@@ -47,8 +48,14 @@ class Drawer:
     avoid: str | None = None
     width: int = 1024
     height: int = 1024
+    film: Filming | None = None
     strength: float = 0.6
     variation: str = ""
+
+    @property
+    def output(self) -> str:
+        """What leaves the model: "image" or "video"."""
+        return "image" if self.film is None else "video"
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
@@ -75,6 +82,10 @@ class Drawer:
             strength=drawing.strength,
         )
         self._check(whole)
+        if self.film is None:
+            refuse_film(drawing)
+        else:
+            whole = self.film.complete(whole, drawing)
         seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
         sampling = msgspec.structs.replace(request.sampling, seed=seed)
         avoided = self._avoided(texts, whole)
@@ -85,7 +96,7 @@ class Drawer:
         parts: tuple[Part, ...] = (texts[0], *avoided, whole)
         if sources is not None:
             parts = self.begin((texts[0], *avoided), whole, sources)
-        return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=("image",))
+        return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=(self.output,))
 
     # --- pictures to begin from ---------------------------------------------------------------------------------
 
@@ -93,6 +104,8 @@ class Drawer:
         """The files of pictures and masks. Raises InvalidRequest where this model does not take them, or needs some."""
         if not (originals or masks):
             return None
+        if self.film is not None:
+            raise InvalidRequest("this model films what it is told: it takes no pictures", param="image")
         if len(originals) != 1:
             raise InvalidRequest(
                 f"this model begins from one picture, and the request has {len(originals) or 'a mask alone'}",
@@ -136,8 +149,11 @@ class Drawer:
             or len(texts) + len(media) + 1 != len(request.parts)
             or any(medium.modality not in ("image", "mask") for medium in media)
         ):
+            does, path = (
+                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
+            )
             raise InvalidRequest(
-                "this model draws pictures, and does nothing else: ask for one with a text, at /v1/images/generations",
+                f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
                 param="model",
             )
         return texts, media, drawing
