@@ -27,8 +27,10 @@ from pico.world import stream
 from .errors import word_error
 from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Judge
 
-STEPS, BATCH, SENTENCES = 6000, 24, 8000
-SHUFFLED, ANY_WORDS = 0.3, 0.2  # of the sentences
+STEPS, BATCH, SENTENCES = 8000, 24, 14_000
+SHUFFLED, ANY_WORDS = 0.3, 0.25  # of the sentences
+AGAIN = 0.25  # of any words: the one before comes once more
+AS_PICO = 0.2  # of the sentences are read by the voice that pico's is made after
 OFTEN = 12  # times that the same sentence is heard, each time from somebody else
 LONGEST_SECONDS = 7
 NOISES = (0.0, 0.0002, 0.0005, 0.001, 0.003, 0.01)
@@ -77,7 +79,8 @@ def examples(known: list[str]) -> list[Heard]:
     for sentence, lang in sentences("judge", "train", SENTENCES, OFTEN):
         said = _varied(rng, sentence, lang, known)
         told = words(said)
-        reading = speech.read(said, speech.random_speaker(rng, lang), speech.HEARD_RATE)
+        speaker = speech.OUTPUT[lang] if rng.random() < AS_PICO else speech.random_speaker(rng, lang)
+        reading = speech.read(said, speaker, speech.HEARD_RATE)
         if all(word in indices for word in told) and reading.seconds < LONGEST_SECONDS:
             target = torch.tensor([indices[word] for word in told])
             made.append(Heard(torch.from_numpy(reading.sound), target, _now(reading, target)))
@@ -98,7 +101,11 @@ def _varied(rng: Random, sentence: str, lang: Lang, known: list[str]) -> str:
     share = rng.random()
     if share < ANY_WORDS:
         of_language = [word for word in known if word.isascii() == (lang == "en")]
-        return joined(rng.choices(of_language, k=rng.randint(2, 8)))
+        any_words = rng.choices(of_language, k=rng.randint(1, 8))
+        for place in range(1, len(any_words)):
+            if rng.random() < AGAIN:
+                any_words[place] = any_words[place - 1]
+        return joined(any_words)
     if share < ANY_WORDS + SHUFFLED:
         parts = words(sentence)
         rng.shuffle(parts)

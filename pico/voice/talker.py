@@ -31,7 +31,7 @@ from .codec import FILE as CODEC
 from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
 from .rows import Thinker
 
-STEPS, LESSONS, PARTS = 15_000, 56_000, 4
+STEPS, LESSONS, PARTS = 12_000, 56_000, 4
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (
