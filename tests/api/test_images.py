@@ -111,6 +111,9 @@ def test_steps_are_told_as_comments_of_the_stream(studio: Serving) -> None:
         ({"output_compression": 101}, "output_compression"),
         ({"partial_images": 2}, "partial_images"),
         ({"partial_images": 9, "stream": True}, "partial_images"),
+        ({"cache": "fast"}, "cache"),
+        ({"cache": "teacache", "cache_threshold": -1}, "cache_threshold"),
+        ({"cache_threshold": 0.1}, "cache_threshold"),
         ({"prompt": "x" * 600, "size": "16x16"}, "prompt"),
     ],
 )
@@ -123,6 +126,21 @@ def test_what_makes_no_sense_is_refused_in_openais_shape(
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
     studio.everything_is_returned()
+
+
+def test_steps_that_a_feature_cache_spares_are_counted(client: openai.OpenAI, studio: Serving) -> None:
+    def spared() -> float:
+        name = 'tutti_stage_skipped_total{model_name="tiny",stage="denoiser"}'
+        lines = httpx.get(f"{studio.url}/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(name)).split()[-1])
+
+    before = spared()
+    body = SMALL | {"num_inference_steps": 6, "cache": "teacache", "cache_threshold": 5.0}
+    answer = client.images.generate(prompt="a cat", extra_body=body)
+    assert answer.data is not None
+    note = json.loads(read_note(base64.b64decode(answer.data[0].b64_json or "")))
+    assert (note["cache"], note["cache_threshold"]) == ("teacache", 5.0)
+    assert spared() == before + 4  # the first step is computed, and the last
 
 
 def test_who_leaves_stops_the_drawing(studio: Serving) -> None:

@@ -24,6 +24,7 @@ ENGINE = ("--dtype", "float32", "--memory", "3GB", "--threads", "1")
 def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) -> None:
     folder = str(pipeline("z_image")[1])
     asked = ("a", "red", "circle", "--size", "16x24", "--steps", "2", "--guidance", "2", "--negative", "blue")
+    asked += ("--cache", "first_block", "--cache-threshold", "2")
     out = tmp_path / "circle.png"
     result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
@@ -31,9 +32,17 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
     note = json.loads(read_note(out.read_bytes()))
     assert note["model"] == Path(folder).name  # and not where it lies
     assert note["prompt"] == "a red circle" and note["seed"] == 7 and note["negative_prompt"] == "blue"
+    assert note["cache"] == "first_block" and note["cache_threshold"] == 2
     with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
         picture = omni.generate(
-            text="a red circle", size="16x24", steps=2, guidance=2.0, negative="blue", seed=7
+            text="a red circle",
+            size="16x24",
+            steps=2,
+            guidance=2.0,
+            negative="blue",
+            seed=7,
+            cache="first_block",
+            cache_threshold=2.0,
         ).images[0]
         with pytest.raises(InvalidRequest, match="multiples of 4 pixels"):
             omni.generate(text="a red circle", size="17x24")

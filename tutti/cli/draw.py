@@ -29,12 +29,14 @@ class Sheet:
     guidance: float | None = None
     negative: str | None = None
     seed: int | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
 
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
-        own = ("output", "size", "steps", "guidance", "negative")
-        return [f"--{name}" for name in own if getattr(self, name) is not None]
+        own = ("output", "size", "steps", "guidance", "negative", "cache", "cache_threshold")
+        return [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
 
 
 def check_output(path: Path) -> None:
@@ -55,7 +57,14 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     from tutti.request import Drawing
 
     width, height = parse_size(sheet.size) if sheet.size else (None, None)
-    drawing = Drawing(width=width, height=height, steps=sheet.steps, guidance=sheet.guidance)
+    drawing = Drawing(
+        width=width,
+        height=height,
+        steps=sheet.steps,
+        guidance=sheet.guidance,
+        cache=sheet.cache,
+        cache_threshold=sheet.cache_threshold,
+    )
     request = drawing_request(
         prompt, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed
     )

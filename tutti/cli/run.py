@@ -90,6 +90,15 @@ def run(
         float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a picture: first_block or teacache; most of a step is skipped if little changed."
+        ),
+    ] = None,
+    cache_threshold: Annotated[
+        float | None, typer.Option(help="What little is: 0 skips nothing.", show_default=False)
+    ] = None,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
@@ -105,7 +114,7 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, cache, cache_threshold)
     manner = Manner(
         speak=speak,
         voice=voice,

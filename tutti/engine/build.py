@@ -73,6 +73,7 @@ class Builder:
             budget=room.tokens,
             largest=room.largest,
             max_requests=room.requests,
+            pool=room.features,
             fed=fed,
         )
 

@@ -1,6 +1,6 @@
 """The memory plan of a graph that draws: the same sum as `engine.plan`'s, with room for steps instead of a KV cache.
 
-    weights + runtime + texts + VAE + kept prompts + pictures under way + a step = budget
+    weights + runtime + texts + VAE + kept prompts + pictures under way + feature caches + a step = budget
 
 What a step takes grows with its tokens, so what is left decides how large a picture may be, and how many share a step.
 """
@@ -26,6 +26,8 @@ from tutti.settings import EngineOptions
 _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside the runtime, measured as RSS
 _LEAST = 1024  # tokens a step must have: a picture of 512 x 512 pixels in patches of 16
 _LATENTS = 4 * 128 * 128 * 16 * 2  # bytes of a picture's latents and velocity, at 1024 x 1024 pixels
+_FEATURES = 2 * 2 * 4608  # tokens of a picture of 1024 x 1024 that its feature cache keeps, with guidance
+_CACHES = 4  # such pictures that draw with a cache at once, where there is room
 _STEP = {
     "cpu": 8192,
     "cuda": 65536,
@@ -56,11 +58,14 @@ def make_picture_plan(
     token = activation_bytes(denoiser, 1, 0, item)
     room = budget - sum(row.bytes for row in fixed)
     requests = max(1, min(options.max_num_seqs, (room - _LEAST * token) // 2 // kept))
-    largest = max(_LEAST, (room - requests * kept) // token)
+    one = _FEATURES * denoiser.hidden * item
+    features = max(0, min(_CACHES * one, (room - requests * kept - _LEAST * token) // 4))
+    largest = max(_LEAST, (room - requests * kept - features) // token)
     tokens = min(_STEP.get(device, 8192), largest)
     rows = (
         *fixed,
         Row("pictures", requests * kept, f"of {requests} requests under way"),
+        Row("feature caches", features, f"of {features / one:.1f} pictures of 1024 x 1024, at most"),
         Row("a step", tokens * token, f"{tokens:,} tokens, estimated"),
     )
     fits = sum(row.bytes for row in rows) <= budget <= available
@@ -76,5 +81,5 @@ def make_picture_plan(
         bytes_per_token=0,
         fits=fits,
         fixed=sum(row.bytes for row in fixed),
-        drawing=DrawingRoom(tokens, largest, requests),
+        drawing=DrawingRoom(tokens, largest, requests, features),
     )

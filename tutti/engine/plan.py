@@ -53,12 +53,13 @@ class Pool:
 class DrawingRoom:
     """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
 
-    `requests` is how many there is room for to wait between two steps.
+    `requests` is how many there is room for to wait between two steps; `features` the bytes of their feature caches.
     """
 
     tokens: int
     largest: int
     requests: int
+    features: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -210,6 +210,8 @@ class Omni:
         negative: str | None = None,
         seed: int | None = None,
         previews: int = 0,
+        cache: str | None = None,
+        cache_threshold: float | None = None,
     ) -> Request:
         """The request for a picture of `text`; what is None is the model's own habit."""
         width, height = parse_size(size) if size else (None, None)
@@ -220,6 +222,8 @@ class Omni:
             guidance=guidance,
             true_guidance=true_guidance,
             previews=previews,
+            cache=cache,
+            cache_threshold=cache_threshold,
         )
         return drawing_request(text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed)
 

@@ -264,6 +264,14 @@ class DenoiseModel(Protocol):
         """The states one sampler step later. The given states are not changed."""
         ...
 
+    def kept(self, state: Any) -> int:
+        """Bytes that a state holds between its steps, once begun, besides its latents and conditions."""
+        ...
+
+    def skipped(self, state: Any) -> int:
+        """How many of the steps that are done were spared most of their work."""
+        ...
+
     def fault(self, state: Any) -> str | None:
         """What is wrong with a state so that it cannot go on (values that are no numbers), or None."""
         ...

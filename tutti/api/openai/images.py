@@ -28,7 +28,8 @@ Format = Literal["png", "webp", "jpeg"]
 
 
 class ImageFields(msgspec.Struct, kw_only=True):
-    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names.
+    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names, and
+    `cache` and its threshold are ours.
 
     `quality`, `style` and `moderation` are taken and change nothing: what they mean is a model's own.
     """
@@ -47,6 +48,8 @@ class ImageFields(msgspec.Struct, kw_only=True):
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     true_cfg_scale: float | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
     seed: int | None = None
     priority: int | None = None
 
@@ -80,6 +83,8 @@ class ImageFields(msgspec.Struct, kw_only=True):
             guidance=self.guidance_scale,
             true_guidance=self.true_cfg_scale,
             previews=self.partial_images or 0,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
         )
 
 

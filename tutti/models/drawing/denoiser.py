@@ -20,7 +20,9 @@ from tutti.errors import InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
 from tutti.models.drawing import flow
+from tutti.models.drawing.cache import Memory, Pass, cache_of
 from tutti.models.drawing.flow import FlowMatching
+from tutti.models.drawing.gate import Gate
 from tutti.models.drawing.note import note_of
 from tutti.request import Drawing, Request, Text
 
@@ -47,7 +49,8 @@ class Latents:
 class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
-    `prepared` is what the network made of the conditions once, the prompt's first.
+    `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
+    keeps of each of them. `skipped` counts the steps that it spared both.
     """
 
     drawing: Drawing
@@ -56,6 +59,8 @@ class Canvas:
     prepared: tuple[Any, ...]
     done: int = 0
     velocity: Tensor | None = None
+    memories: tuple[Memory | None, ...] = ()
+    skipped: int = 0
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -74,10 +79,13 @@ class Row:
 
 
 class Denoiser(ABC):
-    """See `models.protocols.DenoiseModel`."""
+    """See `models.protocols.DenoiseModel`. A network that feature caches reach into guards its blocks with `gate`."""
+
+    curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
     def __init__(self, sampler: FlowMatching, *, channels: int, pixels: int, device: str) -> None:
         """`channels` of the latents; a latent is so many `pixels` wide and high."""
+        self.gate = Gate(self.signal)
         self.sampler = sampler
         self.channels = channels
         self.pixels = pixels
@@ -94,6 +102,14 @@ class Denoiser(ABC):
     def key(self, state: Canvas) -> Hashable:
         """See `DenoiseModel.key`: pictures of a size share a batch."""
         return state.tokens
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """What the first `block` makes of `hidden` [rows, tokens, width] by the time `temb`, before it attends."""
+        raise NotImplementedError  # a family that guards blocks knows
+
+    def feature_bytes(self) -> int:
+        """Bytes of a token's hidden state, which feature caches keep; 0 where there are none."""
+        return 0
 
     @abstractmethod
     def predict(self, rows: list[Row]) -> list[Tensor]:
@@ -133,15 +149,52 @@ class Denoiser(ABC):
             for state in states
             for prepared in state.prepared
         ]
-        found = iter(self.predict(rows))
-        return [self._advanced(state, [next(found) for _ in state.prepared]) for state in states]
+        passing = self._pass(states)
+        with self.gate.open(passing):
+            found = iter(self.predict(rows))
+        kept = iter(passing.memories)
+        return [
+            self._advanced(
+                state, [next(found) for _ in state.prepared], tuple(next(kept) for _ in state.prepared)
+            )
+            for state in states
+        ]
 
-    def _advanced(self, state: Canvas, velocities: list[Tensor]) -> Canvas:
+    def kept(self, state: Canvas) -> int:
+        """See `DenoiseModel.kept`: of every token, what was seen and what was added."""
+        return 0 if state.drawing.cache is None else 2 * self.cost(state) * self.feature_bytes()
+
+    def skipped(self, state: Canvas) -> int:
+        """See `DenoiseModel.skipped`."""
+        return state.skipped
+
+    def _pass(self, states: list[Canvas]) -> Pass:
+        """What the rows of `states` bring to a pass of the network."""
+        per_row = [
+            (cache, memory, state.done + 1 == state.drawing.steps)
+            for state in states
+            for cache in (cache_of(state.drawing, self.curve),)
+            for memory in (state.memories or (None,) * len(state.prepared))
+        ]
+        caches, memories, last = zip(*per_row, strict=True)
+        return Pass(caches, memories, last)
+
+    def _advanced(
+        self, state: Canvas, velocities: list[Tensor], memories: tuple[Memory | None, ...]
+    ) -> Canvas:
         velocity = velocities[0]
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], state.drawing)
         latents = flow.step(state.latents, velocity, state.levels, state.done)
-        return replace(state, latents=latents, velocity=velocity, done=state.done + 1)
+        spared = all(memory is not None and memory.skipped for memory in memories)
+        return replace(
+            state,
+            latents=latents,
+            velocity=velocity,
+            done=state.done + 1,
+            memories=memories,
+            skipped=state.skipped + spared,
+        )
 
     def fault(self, state: Canvas) -> str | None:
         """See `DenoiseModel.fault`."""

@@ -21,6 +21,8 @@ def note_of(request: Request) -> str:
         "num_inference_steps": drawing.steps,
         "guidance_scale": drawing.guidance,
         "true_cfg_scale": drawing.true_guidance,
+        "cache": drawing.cache,
+        "cache_threshold": drawing.cache_threshold,
         "seed": request.sampling.seed,
     }
     return json.dumps(

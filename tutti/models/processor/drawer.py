@@ -10,6 +10,7 @@ import math
 import secrets
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -21,6 +22,8 @@ MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
 MOST_GUIDANCE = 100.0
 MOST_PREVIEWS = 3
+MOST_DRIFT = 10.0  # relative change
+CACHES = {"first_block": 0.05, "teacache": 0.2}  # and their thresholds, unless others are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class Drawer:
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
-    second text where none is given; None: there is then no such guidance.
+    second text where none is given; None: there is then no such guidance. `caches` are the feature caches it knows.
     """
 
     multiple: int
@@ -40,6 +43,7 @@ class Drawer:
     neutral: float = 0.0
     true_guidance: float | None = None
     avoid: str | None = None
+    caches: tuple[str, ...] = tuple(CACHES)
     width: int = 1024
     height: int = 1024
 
@@ -61,6 +65,7 @@ class Drawer:
             guidance=self.guidance if drawing.guidance is None else drawing.guidance,
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
+            **self._cache(drawing),
         )
         self._check(whole)
         seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
@@ -81,6 +86,27 @@ class Drawer:
         if off:
             return ()
         return tuple(texts[1:]) or (() if self.avoid is None else (Text(self.avoid),))
+
+    def _cache(self, drawing: Drawing) -> dict[str, Any]:
+        """The fields of the feature cache. Raises InvalidRequest."""
+        name, threshold = drawing.cache or "none", drawing.cache_threshold
+        if name not in ("none", *self.caches):
+            known = ", ".join(("none", *self.caches))
+            raise InvalidRequest(f"cache must be one of {known} for this model, got {name!r}", param="cache")
+        if name == "none":
+            if threshold is not None:
+                raise InvalidRequest(
+                    f"cache_threshold needs a cache: {', '.join(self.caches) or 'this model has none'}",
+                    param="cache_threshold",
+                )
+            return {}
+        threshold = CACHES[name] if threshold is None else threshold
+        if not (math.isfinite(threshold) and 0 <= threshold <= MOST_DRIFT):
+            raise InvalidRequest(
+                f"cache_threshold must be from 0 (nothing is skipped) to {MOST_DRIFT:g}, got {threshold}",
+                param="cache_threshold",
+            )
+        return {"cache": name, "cache_threshold": threshold}
 
     def _check(self, drawing: Drawing) -> None:
         width, height = drawing.width or 0, drawing.height or 0

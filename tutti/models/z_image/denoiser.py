@@ -92,6 +92,16 @@ class ZImageDenoiser(Denoiser):
         """Any pictures share a batch."""
         return None
 
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        scale = 1.0 + block.adaLN_modulation(temb)[:, None].chunk(4, dim=-1)[0]
+        found: Tensor = block.attention_norm1(hidden) * scale
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        return int(self.net.dim) * int(self.net.dtype.itemsize)
+
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from the prompt's own velocity: 0 is none."""
         return positive + (drawing.guidance or 0.0) * (positive - negative)
@@ -106,9 +116,41 @@ class ZImageDenoiser(Denoiser):
         found = self._through(net.noise_refiner, patches, turns, moment)
         joined = [torch.cat([one, caption.tokens]) for one, caption in zip(found, captions, strict=True)]
         both = [torch.cat([one, caption.turns]) for one, caption in zip(turns, captions, strict=True)]
-        found = self._through(net.layers, joined, both, moment, net.all_final_layer[_PATCHES])
+        found = self._layers(joined, both, moment, [len(one) for one in patches])
+        final = net.all_final_layer[_PATCHES]
+        found = [final(one[None], c=time[None])[0] for one, time in zip(found, moment, strict=True)]
         velocities = net.unpatchify(found, sizes, PATCH, 1)
         return [-one[:, 0].float() for one in velocities]
+
+    def _layers(
+        self, rows: list[Tensor], turns: list[Tensor], moment: Tensor, lengths: list[int]
+    ) -> list[Tensor]:
+        """`rows` through the network's layers, with the feature caches; their pictures' tokens, the first `lengths`."""
+        first, *others = self.net.layers
+        passing = self.gate.current
+        if passing is None:
+            found = self._through((first, *others), rows, turns, moment)
+            return [one[:length] for one, length in zip(found, lengths, strict=True)]
+
+        def pictures(rows: list[Tensor]) -> list[Tensor]:
+            return [one[: lengths[row]] for one, row in zip(rows, passing.left, strict=True)]
+
+        signals = pictures(rows)
+        if passing.early:
+            signals = [
+                self.signal(first, one[None], time[None])[0]
+                for one, time in zip(signals, moment, strict=True)
+            ]
+        passing.enter(pictures(rows), signals)
+        entered, places = passing.left, [turns[row] for row in passing.left]
+        before = [rows[row] for row in entered]
+        after = self._through((first,), before, places, moment[entered])
+        passing.look(pictures(before), pictures(after))
+        kept = [number for number, row in enumerate(entered) if row in passing.left]
+        after = [after[number] for number in kept]
+        places = [places[number] for number in kept]
+        after = self._through(others, after, places, moment[passing.left])
+        return passing.end(pictures(after))
 
     def _patches(self, rows: list[Row]) -> tuple[list[Tensor], list[Any], list[Tensor]]:
         """Of each row: the embedded patches [patches, width], the latents' size, the patches' rotations."""
@@ -135,12 +177,13 @@ class ZImageDenoiser(Denoiser):
         rows: list[Tensor],
         turns: list[Tensor],
         moment: Tensor,
-        last: Any = None,
     ) -> list[Tensor]:
-        """`rows` [tokens, width] of any lengths through `blocks`, and through the `last` layer, if there is one.
+        """`rows` [tokens, width] of any lengths through `blocks`.
 
         `moment` [rows, width] is what the network made of each row's time.
         """
+        if not rows:
+            return rows
         lengths = [len(row) for row in rows]
         alike = len(set(lengths)) == 1
         if alike:
@@ -150,8 +193,6 @@ class ZImageDenoiser(Denoiser):
             moment = moment.repeat_interleave(torch.tensor(lengths, device=self.device), dim=0)
         for block in blocks:
             tokens = block(tokens, None if alike else lengths, places, moment)
-        if last is not None:
-            tokens = last(tokens, c=moment)
         return list(tokens.unbind()) if alike else list(tokens[:, 0].split(lengths))
 
 
