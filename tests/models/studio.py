@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from tests.models.pipelines import pipeline
@@ -97,3 +98,10 @@ def studio(family: str) -> Studio:
 def pixels(event: Event) -> np.ndarray:
     assert isinstance(event, ImageDone), event
     return np.asarray(Image.open(io.BytesIO(event.png))).astype(int)
+
+
+def reference(family: str, output: str, prompt: str = "a red circle", **more: Any) -> Any:
+    """What diffusers' pipeline draws of the same; `output` is "pil" or "latent"."""
+    fields = {"width": 16, "height": 24, "num_inference_steps": 3, **MANNERS[family], **more}
+    generator = torch.Generator().manual_seed(5)
+    return pipeline(family)[0](prompt, generator=generator, output_type=output, **fields).images[0]

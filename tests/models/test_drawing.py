@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tests.models.pipelines import MAKERS, pipeline
-from tests.models.studio import MANNERS, Studio, options, pixels, studio
+from tests.models.studio import MANNERS, Studio, options, pixels, reference, studio
 from tutti.engine.core import Engine
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
@@ -28,12 +28,6 @@ from tutti.models.drawing.flow import flow_matching
 from tutti.models.drawing.patches import to_latents, to_tokens
 from tutti.models.registry import find_graph
 from tutti.request import Text
-
-
-def reference(family: str, output: str, prompt: str = "a red circle", **more: Any) -> Any:
-    fields = {"width": 16, "height": 24, "num_inference_steps": 3, **MANNERS[family], **more}
-    generator = torch.Generator().manual_seed(5)
-    return pipeline(family)[0](prompt, generator=generator, output_type=output, **fields).images[0]
 
 
 @pytest.mark.parametrize("family", MAKERS)

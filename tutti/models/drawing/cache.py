@@ -43,6 +43,7 @@ class FeatureCache(ABC):
 
     early: ClassVar[bool]  # whether it looks at what goes into the first block, or at what that block adds
     renews: ClassVar[bool]  # whether it compares with the last pass, or with the last one that was computed
+    finishes: ClassVar[bool]  # whether the last step is always computed
 
     @abstractmethod
     def drift(self, before: float, change: float) -> float:
@@ -55,6 +56,7 @@ class FirstBlockCache(FeatureCache):
 
     early: ClassVar[bool] = False
     renews: ClassVar[bool] = False
+    finishes: ClassVar[bool] = False
 
     def drift(self, before: float, change: float) -> float:
         """See `FeatureCache.drift`."""
@@ -69,6 +71,7 @@ class TeaCache(FeatureCache):
 
     early: ClassVar[bool] = True
     renews: ClassVar[bool] = True
+    finishes: ClassVar[bool] = True
 
     def drift(self, before: float, change: float) -> float:
         """See `FeatureCache.drift`."""
@@ -92,7 +95,7 @@ class Pass:
     def __init__(
         self, caches: Sequence[FeatureCache | None], memories: Sequence[Memory | None], last: Sequence[bool]
     ) -> None:
-        """Of each row: its cache, what it kept, and whether this is its last step, which is always computed."""
+        """Of each row: its cache, what it kept, and whether this is its last step."""
         self.rows = len(caches)
         self.left = list(range(self.rows))
         self.memories = list(memories)  # and those after the pass, when it has ended
@@ -152,7 +155,7 @@ class Pass:
             cache = self._caches[row]
             assert cache is not None
             drift = cache.drift(memory.drift, change)
-            if drift < cache.threshold and not self._last[row]:
+            if drift < cache.threshold and not (cache.finishes and self._last[row]):
                 skips.add(row)
                 kept = seen[row] if cache.renews else memory.seen
                 self.memories[row] = Memory(kept, memory.added, drift, skipped=True)
