@@ -248,7 +248,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
     `true_guidance`. So many `previews` are shown on the way. `cache` ("none", "first_block", "teacache") spares steps
-    most of the network while less than `cache_threshold` has changed. The seed is the sampling's.
+    most of the network while less than `cache_threshold` has changed. `lora` names an adapter of the server's. The seed
+    is the sampling's.
     """
 
     width: int | None = None
@@ -259,6 +260,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     previews: int = 0
     cache: str | None = None
     cache_threshold: float | None = None
+    lora: str | None = None
+    lora_scale: float = 1.0
 
 
 Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script | Drawing

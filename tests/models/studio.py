@@ -31,16 +31,16 @@ MANNERS: dict[str, dict[str, Any]] = {
 }
 
 
-def options(folder: Path, memory: int = 3_000_000_000) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=memory, threads=1)
+def options(folder: Path, memory: int = 3_000_000_000, **more: Any) -> EngineOptions:
+    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=memory, threads=1, **more)
 
 
 class Studio:
     """An engine that draws, and what it emitted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
         self.events: list[Event] = []
-        self.options = options(folder)
+        self.options = options(folder, **more)
         self.engine = Engine(self.options, self.events.extend)
         self.processor = processor_of(self.options)
 
@@ -58,6 +58,8 @@ class Studio:
             previews=fields["previews"],
             cache=fields.get("cache"),
             cache_threshold=fields.get("cache_threshold"),
+            lora=fields.get("lora"),
+            lora_scale=fields.get("lora_scale", 1.0),
         )
         asked = drawing_request(prompt, manner.get("negative_prompt"), drawing, id=name, seed=fields["seed"])
         request = self.processor.prepare(asked)

@@ -99,6 +99,10 @@ def run(
     cache_threshold: Annotated[
         float | None, typer.Option(help="What little is: 0 skips nothing.", show_default=False)
     ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="Of a picture: a LoRA adapter.", metavar="FILE.safetensors")
+    ] = None,
+    lora_scale: Annotated[float, typer.Option(help="How much of the adapter.")] = 1.0,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
@@ -114,7 +118,10 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, cache, cache_threshold)
+    sheet = Sheet(
+        output, size, steps, guidance, negative, engine.seed, cache, cache_threshold, lora, lora_scale
+    )
+    engine.lora_modules = [*(engine.lora_modules or []), *sheet.modules]
     manner = Manner(
         speak=speak,
         voice=voice,

@@ -1,6 +1,6 @@
 """The memory plan of a graph that draws: the same sum as `engine.plan`'s, with room for steps instead of a KV cache.
 
-    weights + runtime + texts + VAE + kept prompts + pictures under way + feature caches + a step = budget
+    weights + runtime + texts + VAE + kept prompts + adapters + pictures under way + feature caches + a step = budget
 
 What a step takes grows with its tokens, so what is left decides how large a picture may be, and how many share a step.
 """
@@ -20,6 +20,7 @@ from tutti.engine.plan import (
     weight_bytes,
 )
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import named_adapters
 from tutti.graph import StageShape
 from tutti.settings import EngineOptions
 
@@ -27,6 +28,7 @@ _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside th
 _LEAST = 1024  # tokens a step must have: a picture of 512 x 512 pixels in patches of 16
 _LATENTS = 4 * 128 * 128 * 16 * 2  # bytes of a picture's latents and velocity, at 1024 x 1024 pixels
 _FEATURES = 2 * 2 * 4608  # tokens of a picture of 1024 x 1024 that its feature cache keeps, with guidance
+_ADAPTERS = 8  # in memory at once
 _CACHES = 4  # such pictures that draw with a cache at once, where there is room
 _STEP = {
     "cpu": 8192,
@@ -55,6 +57,12 @@ def make_picture_plan(
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
     ]
+    sizes = sorted(path.stat().st_size for path in named_adapters(options.lora_modules).values())
+    adapters = sum(sizes[-_ADAPTERS:]) * (2 if item == 4 else 1)  # files have 16 bits, most of them
+    if adapters:
+        fixed.append(
+            Row("adapters", adapters, f"{min(len(sizes), _ADAPTERS)} of {len(sizes)} at once, at most")
+        )
     token = activation_bytes(denoiser, 1, 0, item)
     room = budget - sum(row.bytes for row in fixed)
     requests = max(1, min(options.max_num_seqs, (room - _LEAST * token) // 2 // kept))
@@ -81,5 +89,5 @@ def make_picture_plan(
         bytes_per_token=0,
         fits=fits,
         fixed=sum(row.bytes for row in fixed),
-        drawing=DrawingRoom(tokens, largest, requests, features),
+        drawing=DrawingRoom(tokens, largest, requests, features, adapters),
     )

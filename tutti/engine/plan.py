@@ -53,13 +53,15 @@ class Pool:
 class DrawingRoom:
     """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
 
-    `requests` is how many there is room for to wait between two steps; `features` the bytes of their feature caches.
+    `requests` is how many there is room for to wait between two steps; `features` the bytes of their feature caches,
+    `adapters` those of the adapters in memory.
     """
 
     tokens: int
     largest: int
     requests: int
     features: int
+    adapters: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,6 +212,8 @@ class Omni:
         previews: int = 0,
         cache: str | None = None,
         cache_threshold: float | None = None,
+        lora: str | None = None,
+        lora_scale: float = 1.0,
     ) -> Request:
         """The request for a picture of `text`; what is None is the model's own habit."""
         width, height = parse_size(size) if size else (None, None)
@@ -224,6 +226,8 @@ class Omni:
             previews=previews,
             cache=cache,
             cache_threshold=cache_threshold,
+            lora=lora,
+            lora_scale=lora_scale,
         )
         return drawing_request(text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed)
 

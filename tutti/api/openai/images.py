@@ -27,9 +27,16 @@ _MOST = 10  # pictures of one request, as OpenAI has it
 Format = Literal["png", "webp", "jpeg"]
 
 
+class LoraFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An adapter that the server was started with, and how much of it."""
+
+    name: str
+    scale: float = 1.0
+
+
 class ImageFields(msgspec.Struct, kw_only=True):
     """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names, and
-    `cache` and its threshold are ours.
+    `cache` to `lora` are ours.
 
     `quality`, `style` and `moderation` are taken and change nothing: what they mean is a model's own.
     """
@@ -50,6 +57,7 @@ class ImageFields(msgspec.Struct, kw_only=True):
     true_cfg_scale: float | None = None
     cache: str | None = None
     cache_threshold: float | None = None
+    lora: LoraFields | None = None
     seed: int | None = None
     priority: int | None = None
 
@@ -85,6 +93,8 @@ class ImageFields(msgspec.Struct, kw_only=True):
             previews=self.partial_images or 0,
             cache=self.cache,
             cache_threshold=self.cache_threshold,
+            lora=self.lora.name if self.lora else None,
+            lora_scale=self.lora.scale if self.lora else 1.0,
         )
 
 

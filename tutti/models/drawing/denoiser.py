@@ -9,8 +9,9 @@ every batch.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from tutti.errors import InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
 from tutti.models.drawing import flow
+from tutti.models.drawing.adapters import Adapters, Applied
 from tutti.models.drawing.cache import Memory, Pass, cache_of
 from tutti.models.drawing.flow import FlowMatching
 from tutti.models.drawing.gate import Gate
@@ -61,6 +63,7 @@ class Canvas:
     velocity: Tensor | None = None
     memories: tuple[Memory | None, ...] = ()
     skipped: int = 0
+    adapter: Applied | None = None
 
     @property
     def tokens(self) -> tuple[int, int]:
@@ -81,11 +84,13 @@ class Row:
 class Denoiser(ABC):
     """See `models.protocols.DenoiseModel`. A network that feature caches reach into guards its blocks with `gate`."""
 
+    net: Any  # diffusers' network
     curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
     def __init__(self, sampler: FlowMatching, *, channels: int, pixels: int, device: str) -> None:
         """`channels` of the latents; a latent is so many `pixels` wide and high."""
-        self.gate = Gate(self.signal)
+        self.adapters = Adapters()
+        self.gate = Gate(self.signal, self.adapters)
         self.sampler = sampler
         self.channels = channels
         self.pixels = pixels
@@ -125,6 +130,7 @@ class Denoiser(ABC):
         drawing = next(part for part in request.parts if isinstance(part, Drawing))
         if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
+        adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
         shape = (self.channels, drawing.height // self.pixels, drawing.width // self.pixels)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
         noise = torch.randn(shape, generator=generator, dtype=torch.float32)
@@ -134,8 +140,17 @@ class Denoiser(ABC):
             drawing,
             noise.to(self.device),
             self.sampler.levels(drawing.steps, tokens).to(self.device),
-            tuple(self.prepare(one) for one in both),
+            self._prepared(both, adapter),
+            adapter=adapter,
         )
+
+    def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
+        """See `models.protocols.NamesAdapters`."""
+        self.adapters.serve(checkpoint, self.net, paths, room)
+
+    def _prepared(self, conditions: list[Condition], adapter: Applied | None) -> tuple[Any, ...]:
+        with self.adapters.over((adapter,)):
+            return tuple(self.prepare(one) for one in conditions)
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
@@ -150,7 +165,8 @@ class Denoiser(ABC):
             for prepared in state.prepared
         ]
         passing = self._pass(states)
-        with self.gate.open(passing):
+        adapters = [state.adapter for state in states for _ in state.prepared]
+        with self.gate.open(passing), self.adapters.over(adapters):
             found = iter(self.predict(rows))
         kept = iter(passing.memories)
         return [

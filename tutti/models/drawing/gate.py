@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tutti.models.drawing.adapters import Adapters
 from tutti.models.drawing.cache import Pass
 
 # What a block is given of each row, besides its two streams; the rest is the same for all rows.
@@ -29,9 +30,10 @@ Signal = Callable[[Any, Tensor, Tensor], Tensor]
 class Gate:
     """What is under way in a network. `current` is the pass, where some row of it has a cache."""
 
-    def __init__(self, signal: Signal) -> None:
+    def __init__(self, signal: Signal, adapters: Adapters) -> None:
         """`signal(block, hidden, temb)` is what the first block makes of its input before it attends."""
         self.signal = signal
+        self.adapters = adapters
         self.current: Pass | None = None
 
     @contextmanager
@@ -107,9 +109,10 @@ class Gated(nn.ModuleList):
         if not passing.left:
             return encoder_hidden_states, hidden_states
         given |= {name: _picked(given[name], passing) for name in _OF_ROWS if given.get(name) is not None}
-        found: Streams = block(
-            hidden_states=hidden_states, encoder_hidden_states=encoder_hidden_states, **given
-        )
+        with self.gate.adapters.at(passing.left):
+            found: Streams = block(
+                hidden_states=hidden_states, encoder_hidden_states=encoder_hidden_states, **given
+            )
         return found
 
     def _closing(

@@ -23,6 +23,7 @@ def note_of(request: Request) -> str:
         "true_cfg_scale": drawing.true_guidance,
         "cache": drawing.cache,
         "cache_threshold": drawing.cache_threshold,
+        "lora": None if drawing.lora is None else {"name": drawing.lora, "scale": drawing.lora_scale},
         "seed": request.sampling.seed,
     }
     return json.dumps(

@@ -22,6 +22,7 @@ MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
 MOST_GUIDANCE = 100.0
 MOST_PREVIEWS = 3
+MOST_SCALE = 10.0  # of an adapter
 MOST_DRIFT = 10.0  # relative change
 CACHES = {"first_block": 0.05, "teacache": 0.2}  # and their thresholds, unless others are asked for
 
@@ -66,6 +67,8 @@ class Drawer:
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
             **self._cache(drawing),
+            lora=drawing.lora,
+            lora_scale=drawing.lora_scale,
         )
         self._check(whole)
         seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
@@ -135,6 +138,11 @@ class Drawer:
         ):
             if value is not None and not (math.isfinite(value) and 0 <= value <= MOST_GUIDANCE):
                 raise InvalidRequest(f"{name} must be from 0 to {MOST_GUIDANCE:g}, got {value}", param=name)
+        if not (math.isfinite(drawing.lora_scale) and abs(drawing.lora_scale) <= MOST_SCALE):
+            raise InvalidRequest(
+                f"the scale of lora must be from -{MOST_SCALE:g} to {MOST_SCALE:g}, got {drawing.lora_scale}",
+                param="lora",
+            )
         if not 0 <= drawing.previews <= MOST_PREVIEWS:
             raise InvalidRequest(
                 f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
