@@ -18,7 +18,7 @@ def main() -> None:
     torch.set_num_threads(job.threads)
     pipe: Any = diffusers.DiffusionPipeline.from_pretrained(job.model, torch_dtype=getattr(torch, job.dtype))
     pipe.set_progress_bar_config(disable=True)
-    draw(pipe, job, Asked(0.0, job.work[0].side, 1, 0))
+    draw(pipe, job, Asked(0.0, job.work[0].side, 2, 0))
     start = time.perf_counter()
     late, names = [], []
     for asked in job.work:

@@ -12,7 +12,7 @@ def main() -> None:
     """Warm up, then the work."""
     job = job_of(__doc__)
     studio = Studio(job)
-    studio.draw((Asked(0.0, job.work[0].side, 1, 0),))
+    studio.draw((Asked(0.0, job.work[0].side, 2, 0),))
     studio.forget()
     files = studio.draw(job.work)
     late = [studio.ends[str(one.seed)] - one.at for one in job.work]
