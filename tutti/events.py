@@ -83,12 +83,13 @@ class Progress(msgspec.Struct, frozen=True, tag="progress"):
 
 
 class VideoDelta(msgspec.Struct, frozen=True, tag="video"):
-    """Frames of a video: RGB bytes of shape [frames, height, width, 3]."""
+    """Frames of a video, in order: RGB bytes of [frames, height, width, 3], `shape` without the last."""
 
     request: str
     frames: bytes
     shape: tuple[int, int, int]
     rate: float  # frames per second
+    note: str = ""  # how the video was made, as JSON
     index: int = 0
 
 

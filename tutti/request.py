@@ -247,9 +247,10 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
 
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
-    `true_guidance`. So many `previews` are shown on the way. `cache` ("none", "first_block", "teacache") spares steps
-    most of the network while less than `cache_threshold` has changed. `lora` names an adapter of the server's. The seed
-    is the sampling's.
+    `true_guidance`. So many `previews` are shown on the way. A film has `frames`, `fps` of them a second; `guidance_2`
+    is the scale once little noise is left, of a model with a network of its own for that. `cache` ("none",
+    "first_block", "teacache") spares steps most of the network while less than `cache_threshold` has changed. `lora`
+    names an adapter of the server's. The seed is the sampling's.
     """
 
     width: int | None = None
@@ -258,6 +259,9 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     guidance: float | None = None
     true_guidance: float | None = None
     previews: int = 0
+    frames: int | None = None
+    fps: float | None = None
+    guidance_2: float | None = None
     cache: str | None = None
     cache_threshold: float | None = None
     lora: str | None = None

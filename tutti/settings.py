@@ -149,6 +149,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: str = (
         ""  # the store of models; also OLLAMA_MODELS; empty: `models` in `home`, and Ollama's, only read
     )
+    videos: str = ""  # the folder of the videos that a server makes; empty: `videos` in `home`
     api_key: str | None = None
     origins: str = (
         ""  # web pages that may use the server, besides local ones, separated by commas; also OLLAMA_ORIGINS
@@ -190,6 +191,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def models_path(self) -> Path:
         """The folder of the store of models, which we write."""
         return Path(self.models).expanduser() if self.models else self.home_path / "models"
+
+    @property
+    def videos_path(self) -> Path:
+        """The folder of the videos that a server makes, and of the jobs that make them."""
+        return Path(self.videos).expanduser() if self.videos else self.home_path / "videos"
 
     @property
     def foreign_models(self) -> tuple[Path, ...]:

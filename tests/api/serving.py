@@ -102,6 +102,7 @@ def serving(
     realtime: RealtimeLimits | None = None,
     beside: Mapping[str, str] | None = None,
     composed: bool | None = None,
+    videos: Path | None = None,
     **options: Any,
 ) -> Iterator[Serving]:
     """A server; `options` are `EngineOptions`. `beside` are other models that it serves: checkpoints by name.
@@ -127,7 +128,9 @@ def serving(
         return Gateway(backends, ApiKeys(keys), limits), engine
 
     patience = 180 if composed is None else 280  # several engines, each of which loads torch
-    with running(make, patience, max_body=max_body, fetching=fetching, realtime=realtime) as served:
+    with running(
+        make, patience, max_body=max_body, fetching=fetching, realtime=realtime, videos=videos
+    ) as served:
         yield served
 
 

@@ -14,9 +14,12 @@ import tutti
 from tests.cli.terminal import tutti as command
 from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
+from tests.models.film_pipelines import film_pipeline
 from tests.models.pipelines import adapter_file, pipeline
 from tutti.errors import InvalidRequest
+from tutti.media import film
 from tutti.media.image import read_note
+from tutti.media.video import read_video
 
 ENGINE = ("--dtype", "float32", "--memory", "3GB", "--threads", "1")
 
@@ -104,3 +107,36 @@ def test_fit_says_what_can_be_drawn() -> None:
     result = command("fit", str(pipeline("z_image")[1]), "--memory", "3GB", timeout=240)
     assert result.returncode == 0, result.stderr
     assert "tokens in a step of several pictures" in result.stdout and "It fits" in result.stdout
+
+
+def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
+    folder = str(film_pipeline("wan")[1])
+    out = tmp_path / "cat.mp4"
+    asked = ("a cat", "--size", "32x16", "--frames", "5", "--fps", "8", "--steps", "2", "--guidance", "2")
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out)
+    note = json.loads(film.read_note(out.read_bytes()))
+    assert (note["num_frames"], note["fps"], note["seed"]) == (5, 8.0, 7) and note["model"] == Path(
+        folder
+    ).name
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+        video = omni.generate(
+            text="a cat", size="32x16", frames=5, fps=8, steps=2, guidance=2.0, seed=7
+        ).videos[0]
+    assert video.frames.shape == (5, 16, 32, 3) and video.fps == 8
+    again = tmp_path / "again.mp4"
+    video.save(again)
+    assert again.stat().st_size > 500
+    shown = read_video(out.read_bytes(), fps=8).frames.astype(int)
+    assert np.abs(shown - read_video(again.read_bytes(), fps=8).frames).max() <= 2
+    result = command("run", folder, "a cat", "-o", str(tmp_path / "a.png"), *ENGINE, timeout=240)
+    assert result.returncode == 1 and "this model films: the name must end with .mp4" in result.stderr
+
+
+def test_show_says_that_a_model_films(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {film_pipeline('wan')[1]}\n")
+    made = command("create", "filmer", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    assert "video" in command("show", "filmer", environment=store).stdout.split()

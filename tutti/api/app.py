@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 
 from starlette.applications import Starlette
@@ -37,6 +38,7 @@ from tutti.api.openai.responses.door import Responses
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
+from tutti.api.openai.videos.door import Videos
 from tutti.api.openai.voices import list_speaking_models, list_voices
 from tutti.api.realtime.door import RealtimeDoor
 from tutti.api.realtime.limits import RealtimeLimits
@@ -104,22 +106,27 @@ def create_app(
     realtime: RealtimeLimits | None = None,
     store: Store | None = None,
     origins: Sequence[str] = (),
+    videos: Path | None = None,
 ) -> Starlette:
     """The application around `gateway`, which it closes when it shuts down.
 
     `max_body` is in bytes; `fetching` limits what the URLs in requests may cost and reach, `realtime` what the
     sessions of conversations may take. `store` holds the models that callers may pull, make and remove; without one,
-    they cannot. `origins` are those of web pages that may use the server, besides local ones.
+    they cannot. `origins` are those of web pages that may use the server, besides local ones. `videos` is the folder
+    where videos are kept, with the jobs that make them; without one, none are made.
     """
+    films = Videos(gateway, videos)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await films.resume()
         yield
+        await films.close()
         await gateway.close()
 
     endpoint = partial(Endpoint, gateway, max_body=max_body, fetching=fetching, store=store)
     responses = Responses()
-    response = "/v1/responses/{response}"
+    response, video = "/v1/responses/{response}", "/v1/videos/{video}"
     return Starlette(
         routes=[
             *(
@@ -129,6 +136,11 @@ def create_app(
             Route("/v1/responses", endpoint(responses.create), methods=["POST"]),
             Route(response, endpoint(responses.get), methods=["GET"]),
             Route(response, endpoint(responses.delete), methods=["DELETE"]),
+            Route("/v1/videos", endpoint(films.create), methods=["POST"]),
+            Route("/v1/videos", endpoint(films.list), methods=["GET"]),
+            Route(video, endpoint(films.get), methods=["GET"]),
+            Route(video, endpoint(films.delete), methods=["DELETE"]),
+            Route(f"{video}/content", endpoint(films.content), methods=["GET"]),
             *(
                 Route(path, endpoint(handler, dialect=anthropic.DIALECT), methods=["POST"])
                 for path, handler in _ANTHROPIC

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field, replace
+from urllib.parse import parse_qsl
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -31,7 +32,8 @@ _PLAIN = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What a handler gets. `path` holds the values of the path's placeholders; `fetching` limits what URLs may cost.
+    """What a handler gets. `path` holds the values of the path's placeholders, `query` those behind its question mark;
+    `fetching` limits what URLs may cost.
 
     Where the endpoint streams its body, `body` is empty: `chunks` are it, as it comes, `length` bytes if the client
     says (else 0); they raise ClientGone. `store` is where models are kept, None where the server has no such place.
@@ -47,6 +49,7 @@ class Call:
     length: int = 0
     content_type: str = ""
     store: Store | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
     leases: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     async def lease(self, name: str | None, wants: Wants | None = None) -> Lease:
@@ -130,6 +133,7 @@ class Endpoint:
             int(length) if length.isdigit() else 0,
             kind.decode("latin-1"),
             self._store,
+            dict(parse_qsl(scope.get("query_string", b"").decode("latin-1"))),
         )
         if self._streamed:  # who reads the body notices that the client left
             with suppress(ClientGone):

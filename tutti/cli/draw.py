@@ -1,27 +1,29 @@
-"""`tutti run MODEL "a red circle" -o out.png` with a model that draws: one picture into a file."""
+"""`tutti run MODEL "a red circle" -o out.png` with a model that draws: one picture, or film, into a file."""
 
 from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tutti.errors import ConfigError
-from tutti.events import Failed, ImageDone, Progress
+from tutti.events import Event, Failed, ImageDone, Progress, VideoDelta
 
 if TYPE_CHECKING:
     from tutti.cli.local import LocalSession
+    from tutti.request import Request
 
 _FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
+_FILMS = (".mp4",)
 
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """How a picture was asked for at the command line; what is None is the model's own habit."""
+    """How a picture or a film was asked for at the command line; what is None is the model's own habit."""
 
     output: Path | None = None
     size: str | None = None
@@ -29,6 +31,8 @@ class Sheet:
     guidance: float | None = None
     negative: str | None = None
     seed: int | None = None
+    frames: int | None = None
+    fps: float | None = None
     cache: str | None = None
     cache_threshold: float | None = None
     lora: Path | None = None
@@ -37,7 +41,18 @@ class Sheet:
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
-        own = ("output", "size", "steps", "guidance", "negative", "cache", "cache_threshold", "lora")
+        own = (
+            "output",
+            "size",
+            "steps",
+            "guidance",
+            "negative",
+            "frames",
+            "fps",
+            "cache",
+            "cache_threshold",
+            "lora",
+        )
         return [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
 
     @property
@@ -53,8 +68,9 @@ class Sheet:
 
 def check_output(path: Path) -> None:
     """Raises ConfigError on a file that cannot be written, before anything is loaded."""
-    if path.suffix.lower() not in _FORMATS:
-        raise ConfigError(f"-o {path}: the name must end with {', '.join(_FORMATS)}", param="output")
+    known = (*_FORMATS, *_FILMS)
+    if path.suffix.lower() not in known:
+        raise ConfigError(f"-o {path}: the name must end with {', '.join(known)}", param="output")
     if not path.parent.is_dir():
         raise ConfigError(f"-o {path}: there is no folder {path.parent}", param="output")
 
@@ -64,7 +80,6 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     import asyncio
 
     from tutti.cli.session import interrupts
-    from tutti.media.image import transcode
     from tutti.models.processor.drawer import drawing_request, parse_size
     from tutti.request import Drawing
 
@@ -74,6 +89,8 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         height=height,
         steps=sheet.steps,
         guidance=sheet.guidance,
+        frames=sheet.frames,
+        fps=sheet.fps,
         cache=sheet.cache,
         cache_threshold=sheet.cache_threshold,
         lora=sheet.adapter,
@@ -83,35 +100,62 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         prompt, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed
     )
     request = await session.backend.prepare(request)
-    path = sheet.output or Path(f"picture-{request.sampling.seed}.png")
-    work = asyncio.ensure_future(_png(session, request))
+    path = _path(sheet, session.films, request.sampling.seed)
+    work = asyncio.ensure_future((_film if session.films else _picture)(session, request, path))
     try:
         with interrupts(work):
-            png = await work
+            data = await work
     except asyncio.CancelledError:
         return 130
     try:
-        path.write_bytes(transcode(png, _FORMATS[path.suffix.lower()]))
+        path.write_bytes(data)
     except OSError as error:
         raise ConfigError(f"-o {path}: {error.strerror}") from error
     print(path)
     return 0
 
 
-async def _png(session: LocalSession, request: Any) -> bytes:
-    """The finished picture; steps are shown as they pass."""
-    png = b""
+def _path(sheet: Sheet, films: bool, seed: int | None) -> Path:
+    """Where it goes. Raises ConfigError where the name says a picture and the model films, or the other way round."""
+    path = sheet.output or Path(f"film-{seed}.mp4" if films else f"picture-{seed}.png")
+    fitting = _FILMS if films else tuple(_FORMATS)
+    if path.suffix.lower() not in fitting:
+        does = "films" if films else "draws pictures"
+        raise ConfigError(
+            f"-o {path}: this model {does}: the name must end with {', '.join(fitting)}", param="output"
+        )
+    return path
+
+
+async def _picture(session: LocalSession, request: Request, path: Path) -> bytes:
+    """The file of the finished picture."""
+    from tutti.media.image import transcode
+
+    async with aclosing(_events(session, request)) as events:
+        pngs = [event.png async for event in events if isinstance(event, ImageDone) and not event.preview]
+    return transcode(pngs[-1], _FORMATS[path.suffix.lower()])
+
+
+async def _film(session: LocalSession, request: Request, path: Path) -> bytes:
+    """The file of the finished film."""
+    from tutti.media.film import joined, write_film
+
+    async with aclosing(_events(session, request)) as events:
+        pieces = [event async for event in events if isinstance(event, VideoDelta)]
+    return write_film(joined(pieces), pieces[0].rate, pieces[0].note)
+
+
+async def _events(session: LocalSession, request: Request) -> AsyncGenerator[Event, None]:
+    """What becomes of a request; steps are shown as they pass. Raises what ended it early."""
     with _bar() as show:
         async with aclosing(session.backend.generate(request)) as events:
             async for event in events:
                 match event:
                     case Progress():
                         show(event)
-                    case ImageDone(preview=False):
-                        png = event.png
                     case Failed():
                         raise event.error.error()
-    return png
+                yield event
 
 
 @contextmanager

@@ -92,8 +92,13 @@ class LocalSession:
 
     @property
     def draws(self) -> bool:
-        """Whether the model gives pictures and nothing else."""
-        return self.backend.info.outputs == ("image",)
+        """Whether the model gives pictures or films and nothing else."""
+        return self.backend.info.outputs in (("image",), ("video",))
+
+    @property
+    def films(self) -> bool:
+        """Whether that is films."""
+        return self.backend.info.outputs == ("video",)
 
     @property
     def voices(self) -> tuple[str, ...]:

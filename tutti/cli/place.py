@@ -15,7 +15,7 @@ from pathlib import Path
 from tutti.cli.card import Card
 from tutti.cli.client import Client
 from tutti.cli.flags import EngineFlags
-from tutti.cli.remote import IMAGE, shown
+from tutti.cli.remote import DRAWS, shown
 from tutti.errors import ServerError, ServerNotFound
 from tutti.hub.composition import is_composition
 from tutti.hub.progress import Progress
@@ -59,8 +59,8 @@ async def choose(
 
 
 def _behind(card: Card) -> Place:
-    """The place for a model that the server has: what draws does so here, since the picture goes into a file."""
-    return Place(why=_FILE) if IMAGE in card.capabilities else Place(card)
+    """The place for a model that the server has: what draws does so here, since it goes into a file."""
+    return Place(why=_FILE) if any(word in card.capabilities for word in DRAWS) else Place(card)
 
 
 def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> str:

@@ -27,7 +27,7 @@ from tutti.errors import (
 )
 
 EMBEDDING = "embedding"  # the capability of models that give vectors and no answers
-IMAGE = "image"  # that of models that draw
+DRAWS = ("image", "video")  # those of models that draw and film
 
 _SENSES = {"vision": ("image", "video"), "audio": ("audio",)}
 _NANO = 1e-9

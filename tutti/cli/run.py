@@ -81,7 +81,10 @@ def run(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="Where the picture goes, of a model that draws.", metavar="FILE.png"
+            "--output",
+            "-o",
+            help="Where the picture or the film goes, of a model that draws.",
+            metavar="FILE.png",
         ),
     ] = None,
     size: Annotated[str | None, typer.Option(help="Of a picture: 1024x1024.", metavar="WxH")] = None,
@@ -90,6 +93,8 @@ def run(
         float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
+    frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
     cache: Annotated[
         str | None,
         typer.Option(
@@ -119,7 +124,18 @@ def run(
     if output is not None:
         check_output(output)
     sheet = Sheet(
-        output, size, steps, guidance, negative, engine.seed, cache, cache_threshold, lora, lora_scale
+        output,
+        size,
+        steps,
+        guidance,
+        negative,
+        engine.seed,
+        frames=frames,
+        fps=fps,
+        cache=cache,
+        cache_threshold=cache_threshold,
+        lora=lora,
+        lora_scale=lora_scale,
     )
     engine.lora_modules = [*(engine.lora_modules or []), *sheet.modules]
     manner = Manner(

@@ -201,6 +201,7 @@ async def _listen(gateway: Gateway, address: socket.socket, what: str, start: fl
             fetching=FetchLimits.of(settings),
             store=open_store(settings),
             origins=settings.allowed_origins,
+            videos=settings.videos_path,
         )
         server = make_server(app, ready=lambda url: _announce(url, what, start))
         await server.serve([address])

@@ -66,7 +66,7 @@ def _sections(model: StoredModel, verbose: bool) -> Iterator[tuple[str, Sequence
 
     header = None if model.model is None else read_header(model.model)
     yield "Model", _model_rows(model, header)
-    found = capabilities(model, {} if header is None else header.metadata)
+    found = _films(model) or capabilities(model, {} if header is None else header.metadata)
     yield "Capabilities", [(word,) for word in found]
     for path in model.projectors:
         yield "Projector", _projector_rows(read_header(path))
@@ -79,6 +79,15 @@ def _sections(model: StoredModel, verbose: bool) -> Iterator[tuple[str, Sequence
         yield "System", beginning(model.system)
     for text in model.licenses[:1]:
         yield "License", beginning(text)
+
+
+def _films(model: StoredModel) -> tuple[str, ...]:
+    """What a model gives that films; nothing of others."""
+    from tutti.models.registry import graphs
+
+    family = model.config.model_family
+    made = (graph.outputs for graph in graphs() if family and family in graph.architectures)
+    return ("video",) if "video" in next(made, ()) else ()
 
 
 def _model_rows(model: StoredModel, header: Header | None) -> list[Row]:

@@ -180,8 +180,8 @@ class Denoise:
         cost = self.model.cost(state)
         if self.largest is not None and cost > self.largest:
             raise InvalidRequest(
-                f"a step of this picture has {cost:,} tokens, and there is memory for {self.largest:,}: "
-                "ask for a smaller one, or serve the model with more --memory",
+                f"a step of this has {cost:,} tokens, and there is memory for {self.largest:,}: "
+                "ask for something smaller (of a film: or shorter), or serve the model with more --memory",
                 param="size",
             )
         kept = self.model.kept(state)

@@ -6,11 +6,22 @@ from functools import singledispatch
 from typing import Any
 
 from tutti.engine.stage import TokenOutput
-from tutti.events import AudioDelta, Embedding, Event, ImageDone, PromptLogprobs, TextDelta, Usage
+from tutti.events import (
+    AudioDelta,
+    Embedding,
+    Event,
+    ImageDone,
+    PromptLogprobs,
+    TextDelta,
+    Usage,
+    VideoDelta,
+)
 from tutti.graph import Chunk
 from tutti.media.image import write_png
 from tutti.media.pcm import to_pcm16
-from tutti.models.protocols import Picture, Sound, Vector
+from tutti.models.protocols import Film, Picture, Sound, Vector
+
+_PIECE = 16_000_000  # bytes of a film that cross to the front at once
 
 
 def events_of(chunk: Chunk) -> list[Event]:
@@ -32,6 +43,16 @@ def _(payload: Sound, chunk: Chunk) -> list[Event]:
 @_encode.register
 def _(payload: Picture, chunk: Chunk) -> list[Event]:
     return [ImageDone(chunk.request, write_png(payload.pixels, payload.note), payload.preview)]
+
+
+@_encode.register
+def _(payload: Film, chunk: Chunk) -> list[Event]:
+    count, height, width, _ = payload.frames.shape
+    step = max(1, _PIECE // (height * width * 3))
+    return [
+        VideoDelta(chunk.request, piece.tobytes(), (len(piece), height, width), payload.rate, payload.note)
+        for piece in (payload.frames[start : start + step] for start in range(0, count, step))
+    ]
 
 
 @_encode.register

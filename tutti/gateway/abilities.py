@@ -7,14 +7,15 @@ from tutti.gateway.backend import Backend, BackendModel
 from tutti.models.parsers.choose import NONE
 
 COMPLETION, TOOLS, THINKING, VISION, AUDIO = "completion", "tools", "thinking", "vision", "audio"
-EMBEDDING, INSERT, IMAGE = "embedding", "insert", "image"  # the last one: it draws
+EMBEDDING, INSERT = "embedding", "insert"
+IMAGE, VIDEO = "image", "video"  # it draws, it films
 _SENSES = {"image": VISION, "video": VISION, "audio": AUDIO}
 
 
 def capabilities(backend: Backend, model: BackendModel) -> list[str]:
     """What `model` can do here: its own template presents tools, its own syntax tells thoughts."""
     processor = backend.processor
-    found = [word for word in (EMBEDDING, IMAGE) if word in model.outputs]
+    found = [word for word in (EMBEDDING, IMAGE, VIDEO) if word in model.outputs]
     if "text" in model.outputs and (processor.converses or processor.transcriber is None):
         found.append(COMPLETION)
     found += [sense for sense in (VISION, AUDIO) if sense in map(_SENSES.get, processor.modalities)]

@@ -17,7 +17,7 @@ from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound, Store
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.formats.gguf.header import Array, Header, read_header
 from tutti.formats.shapes import weight_shapes
-from tutti.gateway.abilities import EMBEDDING, IMAGE
+from tutti.gateway.abilities import EMBEDDING, IMAGE, VIDEO
 from tutti.gateway.cards import Card, Sheet, Tensor, modelfile, type_name
 from tutti.gateway.opening import brought
 from tutti.graph import Graph, resolve
@@ -48,8 +48,9 @@ class _Folder:
     @property
     def capabilities(self) -> tuple[str, ...]:
         senses, outputs = ((), ()) if self.graph is None else (self.graph.inputs, self.graph.outputs)
-        if "text" not in outputs and (gives := [word for word in (EMBEDDING, IMAGE) if word in outputs]):
-            return tuple(gives)
+        gives = tuple(word for word in (EMBEDDING, IMAGE, VIDEO) if word in outputs)
+        if "text" not in outputs and gives:
+            return gives
         return capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
 
     @property

@@ -4,6 +4,7 @@
     answer = omni.generate(text="What is this?", images=["cat.png"], modalities=["text", "audio"])
     answer.text, answer.audio, answer.rate
     Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
+    Omni("a-model-that-films").generate(text="a cat walks", frames=17, fps=8, seed=1).videos[0].save("cat.mp4")
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
 The engine runs in the caller's own thread, as `LLM`'s does; the models of a graph by file (`Omni("assistant.yaml")`)
@@ -16,17 +17,20 @@ import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tutti.errors import InvalidRequest
-from tutti.events import AudioDelta, Done, Event, ImageDone, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Event, ImageDone, TextDelta, Usage, VideoDelta
 from tutti.hub.composition import is_composition
 from tutti.llm.answerers import Alone, Answerer, Composed
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import media_of
+from tutti.media.film import joined as frames_of
+from tutti.media.film import write_film
 from tutti.media.image import as_pillow
 from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
@@ -46,10 +50,24 @@ class Speech:
 
 
 @dataclass(frozen=True, slots=True)
+class Video:
+    """A film: `frames` uint8 [frames, height, width, 3], `fps` of them a second; `note` says how it was made."""
+
+    frames: np.ndarray
+    fps: float
+    note: str = ""
+
+    def save(self, path: str | Path) -> None:
+        """Write it as an MP4 file. Raises OSError."""
+        Path(path).write_bytes(write_film(self.frames, self.fps, self.note))
+
+
+@dataclass(frozen=True, slots=True)
 class OmniOutput:
     """An answer. `audio` float32 [samples] in [-1, 1] at `rate` Hz, None where none was asked for.
 
     `images` are those that the model drew, as Pillow has them; `info` of each says how it was made (see `media.image`).
+    `videos` are its films.
     """
 
     text: str
@@ -59,6 +77,7 @@ class OmniOutput:
     finish_reason: str
     usage: Usage | None
     images: list[Image.Image] = field(default_factory=list)
+    videos: list[Video] = field(default_factory=list)
 
 
 class Omni:
@@ -93,6 +112,7 @@ class Omni:
         tokens: list[int] = []
         sounds: list[AudioDelta] = []
         images: list[Image.Image] = []
+        pieces: list[VideoDelta] = []
         usage: Usage | None = None
         reason = "stop"
         for event in self.stream(live=False, **prompt):
@@ -104,6 +124,8 @@ class Omni:
                     sounds.append(event)
                 case ImageDone(preview=False):
                     images.append(as_pillow(event.png))
+                case VideoDelta():
+                    pieces.append(event)
                 case Usage():
                     usage = event
                 case Done():
@@ -112,7 +134,8 @@ class Omni:
         audio = None
         if "audio" in prompt.get("modalities", ()):
             audio = from_pcm16(b"".join(sound.pcm for sound in sounds))
-        return OmniOutput(text, tokens, audio, rate, reason, usage, images)
+        videos = [Video(frames_of(pieces), pieces[0].rate, pieces[0].note)] if pieces else []
+        return OmniOutput(text, tokens, audio, rate, reason, usage, images, videos)
 
     def speak(self, text: str, *, speed: float = 1.0, **manner: Any) -> Speech:
         """`text` read aloud; `manner` as for `stream_speech`. `speed` 2 halves the duration, at the same pitch.
@@ -169,7 +192,7 @@ class Omni:
         live: bool = True,
         **drawing: Any,
     ) -> Iterator[Event]:
-        """The events of an answer as they come: `TextDelta`, `AudioDelta`, `ImageDone`, `Progress`, `Usage`, `Done`.
+        """The events of an answer as they come: `TextDelta`, `AudioDelta`, `ImageDone`, `VideoDelta`, `Progress` ...
 
         `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
         `use_audio_in_video` hears the videos' sound with them. `messages` are earlier turns. `live`: sound comes in
@@ -210,12 +233,15 @@ class Omni:
         negative: str | None = None,
         seed: int | None = None,
         previews: int = 0,
+        frames: int | None = None,
+        fps: float | None = None,
+        guidance_2: float | None = None,
         cache: str | None = None,
         cache_threshold: float | None = None,
         lora: str | None = None,
         lora_scale: float = 1.0,
     ) -> Request:
-        """The request for a picture of `text`; what is None is the model's own habit."""
+        """The request for a picture or a film of `text`; what is None is the model's own habit."""
         width, height = parse_size(size) if size else (None, None)
         sheet = Drawing(
             width=width,
@@ -224,6 +250,9 @@ class Omni:
             guidance=guidance,
             true_guidance=true_guidance,
             previews=previews,
+            frames=frames,
+            fps=fps,
+            guidance_2=guidance_2,
             cache=cache,
             cache_threshold=cache_threshold,
             lora=lora,

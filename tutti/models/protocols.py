@@ -77,7 +77,10 @@ class NamesAdapters(Protocol):
     """A model of which each request may have another adapter, by its name."""
 
     def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
-        """Have the adapters at `paths` at hand, in `room` bytes; all are checked now. Raises CheckpointError."""
+        """Have the adapters at `paths` at hand, in `room` bytes; all are checked now.
+
+        Raises CheckpointError, ConfigError.
+        """
         ...
 
 
@@ -251,6 +254,18 @@ class Picture:
     pixels: np.ndarray
     note: str = ""
     preview: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second.
+
+    `note` says how it was made, as JSON; the file carries it.
+    """
+
+    frames: np.ndarray
+    rate: float
+    note: str = ""
 
 
 class DenoiseModel(Protocol):

@@ -28,10 +28,13 @@ def parse(body: bytes, kind: type[T]) -> T:
         raise InvalidRequest("The body's JSON is nested too deeply.") from error
 
 
-def convert(value: object, kind: type[T], name: str) -> T:
-    """`value`, which was decoded before and is the field `name`, as a `kind`. Raises InvalidRequest."""
+def convert(value: object, kind: type[T], name: str, *, strict: bool = True) -> T:
+    """`value`, which was decoded before and is the field `name`, as a `kind`. Raises InvalidRequest.
+
+    Not `strict`: text that says a number or a truth is one, as in forms.
+    """
     try:
-        return msgspec.convert(value, kind, str_keys=True)
+        return msgspec.convert(value, kind, str_keys=True, strict=strict)
     except msgspec.ValidationError as error:
         raise _invalid(str(error), name) from error
 

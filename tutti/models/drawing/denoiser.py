@@ -17,13 +17,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tutti.errors import InvalidRequest
+from tutti.errors import ConfigError, InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
-from tutti.models.drawing import flow
 from tutti.models.drawing.adapters import Adapters, Applied
 from tutti.models.drawing.cache import Memory, Pass, cache_of
-from tutti.models.drawing.flow import FlowMatching
+from tutti.models.drawing.flow import Sampler
 from tutti.models.drawing.gate import Gate
 from tutti.models.drawing.note import note_of
 from tutti.request import Drawing, Request, Text
@@ -41,7 +40,7 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """What a denoiser gives: float32 [channels, rows, columns]."""
+    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns]."""
 
     latents: Tensor
     preview: bool = False
@@ -52,7 +51,7 @@ class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
     `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
-    keeps of each of them. `skipped` counts the steps that it spared both.
+    keeps of each of them. `history` is the sampler's. `skipped` counts the steps that a cache spared all rows.
     """
 
     drawing: Drawing
@@ -61,6 +60,7 @@ class Canvas:
     prepared: tuple[Any, ...]
     done: int = 0
     velocity: Tensor | None = None
+    history: Any = None
     memories: tuple[Memory | None, ...] = ()
     skipped: int = 0
     adapter: Applied | None = None
@@ -68,26 +68,27 @@ class Canvas:
     @property
     def tokens(self) -> tuple[int, int]:
         """The latents' rows and columns in patches of two by two."""
-        return self.latents.shape[1] // 2, self.latents.shape[2] // 2
+        return self.latents.shape[-2] // 2, self.latents.shape[-1] // 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row of a step's batch: `latents` float32 [channels, rows, columns], `level` float32 []."""
+    """One row of a step's batch: `latents` float32 as `Latents` has them, `level` float32 [], after `done` steps."""
 
     latents: Tensor
     level: Tensor
     prepared: Any
     drawing: Drawing
+    done: int
 
 
 class Denoiser(ABC):
     """See `models.protocols.DenoiseModel`. A network that feature caches reach into guards its blocks with `gate`."""
 
-    net: Any  # diffusers' network
+    net: Any = None  # diffusers' network, of a family that takes adapters
     curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
-    def __init__(self, sampler: FlowMatching, *, channels: int, pixels: int, device: str) -> None:
+    def __init__(self, sampler: Sampler, *, channels: int, pixels: int, device: str) -> None:
         """`channels` of the latents; a latent is so many `pixels` wide and high."""
         self.adapters = Adapters()
         self.gate = Gate(self.signal, self.adapters)
@@ -120,6 +121,14 @@ class Denoiser(ABC):
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """The velocity of each row, float32, of its latents' shape."""
 
+    def shape(self, drawing: Drawing) -> tuple[int, ...]:
+        """The latents' of a picture whose size is known."""
+        return self.channels, (drawing.height or 0) // self.pixels, (drawing.width or 0) // self.pixels
+
+    def manner(self, state: Canvas) -> Drawing:
+        """How the next step of a state is drawn: as was asked."""
+        return state.drawing
+
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """The velocity away from the negative text (classifier-free guidance: Ho and Salimans 2022)."""
         return negative + (drawing.true_guidance or 0.0) * (positive - negative)
@@ -131,11 +140,11 @@ class Denoiser(ABC):
         if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
         adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
-        shape = (self.channels, drawing.height // self.pixels, drawing.width // self.pixels)
+        shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
         noise = torch.randn(shape, generator=generator, dtype=torch.float32)
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
-        tokens = (shape[1] // 2) * (shape[2] // 2)
+        tokens = (shape[-2] // 2) * (shape[-1] // 2)
         return Canvas(
             drawing,
             noise.to(self.device),
@@ -146,6 +155,8 @@ class Denoiser(ABC):
 
     def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
         """See `models.protocols.NamesAdapters`."""
+        if self.net is None:
+            raise ConfigError("this model takes no LoRA adapters", param="lora_modules")
         self.adapters.serve(checkpoint, self.net, paths, room)
 
     def _prepared(self, conditions: list[Condition], adapter: Applied | None) -> tuple[Any, ...]:
@@ -160,7 +171,7 @@ class Denoiser(ABC):
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
         rows = [
-            Row(state.latents, state.levels[state.done], prepared, state.drawing)
+            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.done)
             for state in states
             for prepared in state.prepared
         ]
@@ -200,13 +211,14 @@ class Denoiser(ABC):
     ) -> Canvas:
         velocity = velocities[0]
         if len(velocities) == 2:
-            velocity = self.combine(velocities[0], velocities[1], state.drawing)
-        latents = flow.step(state.latents, velocity, state.levels, state.done)
+            velocity = self.combine(velocities[0], velocities[1], self.manner(state))
+        latents, history = self.sampler.step(state.latents, velocity, state.levels, state.done, state.history)
         spared = all(memory is not None and memory.skipped for memory in memories)
         return replace(
             state,
             latents=latents,
             velocity=velocity,
+            history=history,
             done=state.done + 1,
             memories=memories,
             skipped=state.skipped + spared,
@@ -241,10 +253,11 @@ class Denoiser(ABC):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """What a VAE's stage takes: latents, and the note that its picture will carry."""
+    """What a VAE's stage takes: latents, and the note that its picture will carry; of a film, its frames a second."""
 
     latents: Latents
     note: str
+    rate: float = 0.0
 
 
 Bridge = Callable[[Chunk, dict[str, Any]], Chunk | None]
@@ -269,6 +282,8 @@ def finished(checkpoint: Checkpoint, model: Any) -> Bridge:
     """The bridge from a denoiser to a VAE."""
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk:
-        return replace(chunk, payload=Decoded(chunk.payload, note_of(state["request"])))
+        request: Request = state["request"]
+        drawing = next(part for part in request.parts if isinstance(part, Drawing))
+        return replace(chunk, payload=Decoded(chunk.payload, note_of(request), drawing.fps or 0.0))
 
     return bridge

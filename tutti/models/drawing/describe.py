@@ -36,6 +36,8 @@ def vae_shape(config: Mapping[str, Any], *, widths: str = "block_out_channels") 
 def vae_pixels(config: Mapping[str, Any]) -> int:
     """How many pixels wide a latent is."""
     settings = component(config, "vae")
+    if settings.get("scale_factor_spatial"):
+        return int(settings["scale_factor_spatial"])
     if "block_out_channels" in settings:
         return int(2 ** (len(settings["block_out_channels"]) - 1))
     return int(2 ** len(settings.get("temperal_downsample") or (0, 0, 0)))

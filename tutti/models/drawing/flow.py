@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,20 @@ _UNKNOWN = (
     "invert_sigmas",
     "stochastic_sampling",
 )
+
+
+class Sampler(Protocol):
+    """How latents go from one noise level to the next. What it remembers of a request's steps is its own."""
+
+    def levels(self, steps: int, tokens: int) -> Tensor:
+        """The noise levels of a request of so many latent `tokens`: float32 [steps + 1]."""
+        ...
+
+    def step(
+        self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: Any
+    ) -> tuple[Tensor, Any]:
+        """The float32 latents after the step that follows `done` ones, and the history for the next (first: None)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +71,16 @@ class FlowMatching:
         else:
             sigmas = np.linspace(1.0, 1 / steps, steps).astype(np.float32)
         return self._shifted(sigmas, tokens)
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """What the network is told of each step's level, where that does not depend on the size."""
+        return tuple((self.levels(steps, 0)[:-1] * self.scale).tolist())
+
+    def step(
+        self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: None
+    ) -> tuple[Tensor, None]:
+        """The float32 latents after the step that follows `done` ones; nothing is remembered of it."""
+        return latents + (levels[done + 1] - levels[done]) * velocity, None
 
     def _shifted(self, sigmas: np.ndarray, tokens: int) -> Tensor:
         if self.dynamic:
@@ -94,8 +118,3 @@ def flow_matching(settings: Mapping[str, Any]) -> FlowMatching:
         largest=(settings.get("max_image_seq_len", 4096), settings.get("max_shift", 1.15)),
         scale=settings.get("num_train_timesteps", 1000),
     )
-
-
-def step(latents: Tensor, velocity: Tensor, levels: Tensor, done: int) -> Tensor:
-    """The float32 latents one step later: the step that follows `done` ones."""
-    return latents + (levels[done + 1] - levels[done]) * velocity

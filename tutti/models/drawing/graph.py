@@ -23,3 +23,18 @@ def drawing_graph(family: str, *architectures: str) -> Graph:
         Edge("denoiser", "vae", f"{shared}:finished"),
     )
     return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")
+
+
+def filming_graph(family: str, *architectures: str) -> Graph:
+    """The same of a family that films, whose module `vae` gives films."""
+    shared = "tutti.models.drawing.denoiser"
+    stages = (
+        stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
+        stage(family, "denoiser", Kind.DENOISE, "denoiser"),
+        stage(family, "vae", Kind.ONCE, "vae", output="video"),
+    )
+    edges = (
+        Edge("text", "denoiser", f"{shared}:condition"),
+        Edge("denoiser", "vae", f"{shared}:finished"),
+    )
+    return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")

@@ -10,7 +10,7 @@ from tutti.request import Drawing, Request, Text
 
 
 def note_of(request: Request) -> str:
-    """The note of a request's picture, with the names that `/v1/images/generations` has for these."""
+    """The note of a request's picture or film, with the names that OpenAI's endpoints here have for these."""
     drawing = next(part for part in request.parts if isinstance(part, Drawing))
     texts = [part.text for part in request.parts if isinstance(part, Text)]
     fields: dict[str, Any] = {
@@ -25,6 +25,9 @@ def note_of(request: Request) -> str:
         "cache_threshold": drawing.cache_threshold,
         "lora": None if drawing.lora is None else {"name": drawing.lora, "scale": drawing.lora_scale},
         "seed": request.sampling.seed,
+        "num_frames": drawing.frames,
+        "fps": drawing.fps,
+        "guidance_scale_2": drawing.guidance_2,
     }
     return json.dumps(
         {name: value for name, value in fields.items() if value is not None}, ensure_ascii=False

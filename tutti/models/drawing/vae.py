@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from tutti.errors import StageFailed
 from tutti.models.drawing.denoiser import Decoded
-from tutti.models.protocols import Picture
+from tutti.models.protocols import Film, Picture
 
 
 class VaeDecoder:
@@ -30,14 +31,14 @@ class VaeDecoder:
 
     def cost(self, item: Decoded) -> int:
         """See `OnceModel.cost`."""
-        _, rows, columns = item.latents.latents.shape
+        *_, rows, columns = item.latents.latents.shape
         return int(rows * columns)
 
     def bucket(self, item: Decoded) -> tuple[int, ...]:
         """See `OnceModel.bucket`."""
         return tuple(item.latents.latents.shape)
 
-    def run(self, items: list[Decoded]) -> list[Picture]:
+    def run(self, items: list[Decoded]) -> list[Film | Picture]:
         """See `OnceModel.run`. Raises StageFailed where what comes out are no numbers."""
         if self.cost(items[0]) > self.budget:
             self.vae.enable_tiling()
@@ -48,11 +49,13 @@ class VaeDecoder:
         if not torch.isfinite(values).all():
             raise StageFailed("the VAE gave values that are no numbers; try --dtype float32", stage="vae")
         pixels = ((values / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-        pictures = pixels.permute(0, 2, 3, 1).cpu().numpy()
         return [
-            Picture(picture, item.note, item.latents.preview)
-            for picture, item in zip(pictures, items, strict=True)
+            self.made(one, item) for one, item in zip(pixels.movedim(1, -1).cpu().numpy(), items, strict=True)
         ]
+
+    def made(self, pixels: np.ndarray, item: Decoded) -> Film | Picture:
+        """The payload of an item whose `pixels` are uint8 [height, width, 3]."""
+        return Picture(pixels, item.note, item.latents.preview)
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels [pictures, 3, height, width] in [-1, 1] of `latents` [pictures, channels, rows, columns]."""

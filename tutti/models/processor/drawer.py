@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from tutti.errors import InvalidRequest
+from tutti.models.processor.filming import Filming, refuse_film
 from tutti.models.processor.processor import Processor
 from tutti.request import Drawing, Part, Request, SamplingParams, Text
 
@@ -34,6 +35,7 @@ class Drawer:
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
     second text where none is given; None: there is then no such guidance. `caches` are the feature caches it knows.
+    `film` has what more is asked of a model that films; None: it draws pictures.
     """
 
     multiple: int
@@ -47,14 +49,23 @@ class Drawer:
     caches: tuple[str, ...] = tuple(CACHES)
     width: int = 1024
     height: int = 1024
+    film: Filming | None = None
+
+    @property
+    def output(self) -> str:
+        """What leaves the model: "image" or "video"."""
+        return "image" if self.film is None else "video"
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
         texts = [part for part in request.parts if isinstance(part, Text)]
         drawing = next((part for part in request.parts if isinstance(part, Drawing)), None)
         if drawing is None or len(texts) not in (1, 2) or len(texts) + 1 != len(request.parts):
+            does, path = (
+                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
+            )
             raise InvalidRequest(
-                "this model draws pictures, and does nothing else: ask for one with a text, at /v1/images/generations",
+                f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
                 param="model",
             )
         if not texts[0].text.strip():
@@ -71,6 +82,10 @@ class Drawer:
             lora_scale=drawing.lora_scale,
         )
         self._check(whole)
+        if self.film is None:
+            refuse_film(drawing)
+        else:
+            whole = self.film.complete(whole, drawing)
         seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
         sampling = msgspec.structs.replace(request.sampling, seed=seed)
         avoided = self._avoided(texts, whole)
@@ -79,7 +94,7 @@ class Drawer:
                 whole, true_guidance=None
             )  # there is nothing to be guided away from
         parts: tuple[Part, ...] = (texts[0], *avoided, whole)
-        return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=("image",))
+        return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=(self.output,))
 
     def _avoided(self, texts: list[Text], drawing: Drawing) -> tuple[Text, ...]:
         """The second text, where the picture is guided away from one."""

@@ -1,0 +1,110 @@
+"""Tiny random pipelines in diffusers' format, one for each kind of model that films."""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import transformers
+
+from tests.models.pipelines import qwen_tokenizer, shaken
+
+_KEPT: list[tempfile.TemporaryDirectory[str]] = []
+LATENTS = 4  # channels
+
+
+def wan_vae(*, small: bool) -> Any:
+    """A VAE whose latents are four frames long and four pixels wide; eight pixels, of the small model."""
+    return shaken(
+        diffusers.AutoencoderKLWan(
+            base_dim=8,
+            decoder_base_dim=16 if small else None,
+            z_dim=LATENTS,
+            dim_mult=[1, 2, 2],
+            num_res_blocks=1,
+            temperal_downsample=[True, True],
+            latents_mean=[0.1, -0.2, 0.3, 0.0],
+            latents_std=[1.1, 0.9, 1.2, 1.0],
+            is_residual=small,
+            in_channels=12 if small else 3,
+            out_channels=12 if small else 3,
+            patch_size=2 if small else None,
+            scale_factor_temporal=4,
+            scale_factor_spatial=8 if small else 4,
+        ),
+        21,
+    )
+
+
+def umt5() -> tuple[Any, Any]:
+    """A text encoder over bytes, and its tokenizer."""
+    letters = qwen_tokenizer()
+    encoder = transformers.UMT5EncoderModel(
+        transformers.UMT5Config(
+            vocab_size=len(letters), d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2
+        )
+    )
+    return shaken(encoder, 22), letters
+
+
+def wan_transformer(seed: int) -> Any:
+    """A transformer of two layers."""
+    return shaken(
+        diffusers.WanTransformer3DModel(
+            num_attention_heads=2,
+            attention_head_dim=12,
+            in_channels=LATENTS,
+            out_channels=LATENTS,
+            text_dim=16,
+            freq_dim=16,
+            ffn_dim=32,
+            num_layers=2,
+            rope_max_seq_len=32,
+        ),
+        seed,
+    )
+
+
+def wan(*, two: bool = False, small: bool = False, euler: bool = False) -> diffusers.DiffusionPipeline:
+    """Wan 2.1; 2.2 with its `two` transformers; 2.2's `small` model; one with the scheduler of a distilled model."""
+    encoder, tokenizer = umt5()
+    scheduler = (
+        diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0)
+        if euler
+        else diffusers.UniPCMultistepScheduler(
+            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+        )
+    )
+    return diffusers.WanPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=wan_vae(small=small),
+        scheduler=scheduler,
+        transformer=wan_transformer(23),
+        transformer_2=wan_transformer(24) if two else None,
+        boundary_ratio=0.875 if two else None,
+        expand_timesteps=small,
+    )
+
+
+FILMS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "wan": wan,
+    "wan_two": functools.partial(wan, two=True),
+    "wan_small": functools.partial(wan, small=True),
+    "wan_euler": functools.partial(wan, euler=True),
+}
+
+
+@functools.cache
+def film_pipeline(family: str) -> tuple[Any, Path]:
+    """The pipeline of a family, and the folder that it was saved to."""
+    folder = tempfile.TemporaryDirectory(prefix=f"tutti-{family}-")
+    _KEPT.append(folder)
+    made = FILMS[family]()
+    made.save_pretrained(folder.name)
+    made.set_progress_bar_config(disable=True)
+    return made, Path(folder.name)

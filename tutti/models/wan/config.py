@@ -1,0 +1,96 @@
+"""What Wan's configuration says to the memory plan and to the doors. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from tutti.graph import StageShape
+from tutti.models.drawing import describe
+from tutti.models.drawing.parts import component, value
+from tutti.models.processor.drawer import Drawer
+from tutti.models.processor.filming import Filming
+
+TOKENS = 512  # that a prompt is padded to
+PATCH = 2
+_WHOLE = 640  # pixels a side of the largest film that is decoded without tiles; as many as 832 x 480 has
+# Numbers that a decoder keeps for each pixel, in its narrowest layer's channels: two frames before each convolution,
+# and the four that come of one latent frame.
+_KEPT = 6
+_STATES = (
+    6  # float32 latents that a request keeps: its own, the last velocity, and what the sampler remembers
+)
+
+
+def boundary(config: dict[str, Any]) -> float | None:
+    """The part of all noise below which the second transformer takes over; None where there is only one."""
+    found = config.get("settings", {}).get("boundary_ratio")
+    return None if found is None else float(found)
+
+
+def is_small(config: dict[str, Any]) -> bool:
+    """Whether it is the model of 5 billion parameters, whose latents are small, and its films larger and longer."""
+    return bool(config.get("settings", {}).get("expand_timesteps"))
+
+
+def every(config: dict[str, Any]) -> int:
+    """How many frames a latent frame stands for; the first one stands for one."""
+    return int(value(config, "vae", "scale_factor_temporal", 4))
+
+
+def describe_text(config: dict[str, Any]) -> StageShape:
+    """Of the text encoder."""
+    return describe.encoder_shape(config, "text_encoder", TOKENS)
+
+
+def describe_denoiser(config: dict[str, Any]) -> StageShape:
+    """Of a transformer; the wide moments of its blocks are in float32. A request keeps a film of the usual size."""
+    heads, size, wide, text, channels = (
+        int(value(config, "transformer", name))
+        for name in ("num_attention_heads", "attention_head_dim", "ffn_dim", "text_dim", "in_channels")
+    )
+    usual = drawer("", config)
+    assert usual.film is not None
+    pixels, frames = usual.width * usual.height, usual.film.frames
+    latents = channels * (1 + frames // every(config)) * pixels // describe.vae_pixels(config) ** 2
+    kept = 2 * TOKENS * text + 2 * _STATES * latents
+    return describe.network_shape(2 * heads * size, wide, kept=kept)
+
+
+def describe_vae(config: dict[str, Any]) -> StageShape:
+    """Of the VAE, which decodes one latent frame after another.
+
+    The frames that come out take less than a step of the denoiser did, which is over by then.
+    """
+    settings = component(config, "vae")
+    pixels = describe.vae_pixels(config)
+    side = pixels // (settings.get("patch_size") or 1)
+    channels = int(settings.get("decoder_base_dim") or settings.get("base_dim") or 96)
+    shape = describe.vae_shape(config, widths="base_dim")
+    return replace(shape, hidden=side**2 * channels * _KEPT, rows=(_WHOLE // pixels) ** 2)
+
+
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
+    """What may be asked; habits are those that the models were published with."""
+    small, two = is_small(config), boundary(config) is not None
+    multiple = PATCH * describe.vae_pixels(config)
+    places = int(value(config, "transformer", "rope_max_seq_len", 1024))
+    return Drawer(
+        multiple=multiple,
+        longest=min(4096, places * multiple),
+        steps=40 if two else 50,
+        guidance=4.0 if two else 5.0,
+        guides=True,
+        neutral=1.0,
+        avoid="",
+        caches=(),
+        width=1280 if small else 832,
+        height=704 if small else 480,
+        film=Filming(
+            frames=121 if small else 81,
+            fps=24 if small else 16,
+            every=every(config),
+            places=places,
+            guidance_2=3.0 if two else None,
+        ),
+    )
