@@ -44,7 +44,13 @@ def _qwen(heads: int, blocks: int, text: int) -> Any:
         "num_key_value_heads": 1,
         "rope_parameters": rope,
     }
-    sight = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "num_heads": 2, "out_hidden_size": text}
+    sight: dict[str, Any] = {
+        "depth": 1,
+        "hidden_size": 64,
+        "intermediate_size": 64,
+        "num_heads": 2,
+        "out_hidden_size": text,
+    }
     sight["fullatt_block_indexes"] = [0]
     config = transformers.Qwen2_5_VLConfig(text_config=language, vision_config=sight)
     return diffusers.QwenImagePipeline(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,7 +138,8 @@ def run(
         lora=lora,
         lora_scale=lora_scale,
     )
-    engine.lora_modules = [*(engine.lora_modules or []), *sheet.modules]
+    if sheet.modules:
+        engine = replace(engine, lora_modules=[*(engine.lora_modules or []), *sheet.modules])
     manner = Manner(
         speak=speak,
         voice=voice,

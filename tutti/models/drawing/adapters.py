@@ -219,8 +219,10 @@ def _change(
             f"{[b.shape[0], a.shape[1]]}, and the layer is {[layer.out_features, layer.in_features]}"
         )
     b = b if scale is None else b.float() * scale
-    where = {"device": layer.weight.device, "dtype": layer.weight.dtype}
-    return LowRank(a.to(**where).contiguous(), b.to(**where).contiguous())
+    weight = layer.weight
+    return LowRank(
+        a.to(weight.device, weight.dtype).contiguous(), b.to(weight.device, weight.dtype).contiguous()
+    )
 
 
 def _converted(path: Path, kind: str) -> tuple[dict[str, Tensor], Callable[[str], float | None]]:
