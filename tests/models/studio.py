@@ -28,6 +28,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "qwen_image": {"true_cfg_scale": 4.0, "negative_prompt": " "},
     "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
     "sd3_small": {"guidance_scale": 1.0},
+    "sdxl": {"guidance_scale": 3.0, "negative_prompt": "blue"},
 }
 
 
@@ -56,12 +57,20 @@ class Studio:
             guidance=manner.get("guidance_scale"),
             true_guidance=manner.get("true_cfg_scale"),
             previews=fields["previews"],
+            strength=fields.get("strength"),
             cache=fields.get("cache"),
             cache_threshold=fields.get("cache_threshold"),
             lora=fields.get("lora"),
             lora_scale=fields.get("lora_scale", 1.0),
         )
-        asked = drawing_request(prompt, manner.get("negative_prompt"), drawing, id=name, seed=fields["seed"])
+        asked = drawing_request(
+            prompt,
+            manner.get("negative_prompt"),
+            drawing,
+            id=name,
+            seed=fields["seed"],
+            media=fields.get("media", ()),
+        )
         request = self.processor.prepare(asked)
         self.engine.loop.submit(request)
         return request

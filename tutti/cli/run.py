@@ -94,6 +94,13 @@ def run(
         float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Of a picture that is drawn from: how much is changed, 0 to 1.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE"),
+    ] = None,
     frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
     fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
     cache: Annotated[
@@ -131,6 +138,8 @@ def run(
         guidance,
         negative,
         engine.seed,
+        strength=strength,
+        mask=mask,
         frames=frames,
         fps=fps,
         cache=cache,

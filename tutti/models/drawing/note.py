@@ -21,6 +21,7 @@ def note_of(request: Request) -> str:
         "num_inference_steps": drawing.steps,
         "guidance_scale": drawing.guidance,
         "true_cfg_scale": drawing.true_guidance,
+        "strength": drawing.strength,
         "cache": drawing.cache,
         "cache_threshold": drawing.cache_threshold,
         "lora": None if drawing.lora is None else {"name": drawing.lora, "scale": drawing.lora_scale},

@@ -19,6 +19,7 @@ from tutti.models.drawing.patches import to_latents, to_tokens
 class FluxDenoiser(Denoiser):
     """See the module."""
 
+    adapts = True
     curve = (
         498.651651,
         -283.781631,
@@ -31,6 +32,7 @@ class FluxDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
+        self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks", "single_transformer_blocks")
 
     def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
@@ -44,7 +46,7 @@ class FluxDenoiser(Denoiser):
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
-        net, scale = self.net, self.sampler.scale
+        net, scale = self.net, self.scale
         height, width = (side // 2 for side in rows[0].latents.shape[1:])
         text = torch.stack([row.prepared[0] for row in rows]).to(net.dtype)
         guidance = None

@@ -20,9 +20,12 @@ from tutti.request import Drawing
 class Sd3Denoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.config.in_channels, pixels=pixels, device=device)
         self.net = transformer
+        self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks")
 
     def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
@@ -43,7 +46,7 @@ class Sd3Denoiser(Denoiser):
         net = self.net
         found = net(
             hidden_states=torch.stack([row.latents for row in rows]).to(net.dtype),
-            timestep=torch.stack([row.level for row in rows]) * self.sampler.scale,
+            timestep=torch.stack([row.level for row in rows]) * self.scale,
             encoder_hidden_states=torch.stack([row.prepared[0] for row in rows]).to(net.dtype),
             pooled_projections=torch.stack([row.prepared[1] for row in rows]).to(net.dtype),
             return_dict=False,

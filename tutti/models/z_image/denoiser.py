@@ -68,6 +68,8 @@ class RowAttention:
 class ZImageDenoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.in_channels, pixels=pixels, device=device)
         self.net = transformer
