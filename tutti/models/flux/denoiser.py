@@ -20,13 +20,8 @@ class FluxDenoiser(Denoiser):
     """See the module."""
 
     adapts = True
-    curve = (
-        498.651651,
-        -283.781631,
-        55.8554382,
-        -3.82021401,
-        0.264230861,
-    )  # of the TeaCache project, for FLUX
+    # Of the TeaCache project, for FLUX.
+    curve = (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)
 
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         channels = transformer.config.in_channels // 4
