@@ -153,6 +153,8 @@ def test_flags_of_the_other_kind_of_model_are_refused(tmp_path: Path) -> None:
     path = adapter_file("z_image", tmp_path, 0)
     with pytest.raises(ConfigError, match="--lora-modules NAME=PATH"):
         Studio(pipeline("z_image")[1], adapters=(str(path),))
+    with pytest.raises(ConfigError, match="takes no LoRA adapters"):
+        Studio(pipeline("sdxl")[1], lora_modules=(f"a={path}",))
     with pytest.raises(ConfigError, match="this model does not draw"):
         Engine(options(cached("qwen3"), lora_modules=(f"a={path}",)), list)
 

@@ -144,6 +144,11 @@ def test_what_makes_no_sense_is_refused(more: dict[str, object], message: str, p
     assert caught.value.param == param
 
 
+def test_a_network_of_another_kind_has_no_cache() -> None:
+    with pytest.raises(InvalidRequest, match="must be one of none for this model, got 'teacache'"):
+        studio("sdxl").submit("one", cache="teacache")
+
+
 def test_caches_wait_for_their_memory_which_the_plan_has() -> None:
     checkpoint = open_checkpoint(pipeline("z_image")[1])
     made = Studio(checkpoint.path)
