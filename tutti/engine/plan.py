@@ -53,8 +53,7 @@ class Pool:
 class DrawingRoom:
     """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
 
-    `requests` is how many there is room for to wait between two steps; `features` the bytes of their feature caches,
-    `adapters` those of the adapters in memory.
+    `requests` is how many there is room for between two steps; `features` and `adapters` are bytes of theirs.
     """
 
     tokens: int
