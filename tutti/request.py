@@ -250,8 +250,10 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     medium "mask" beside it says what is drawn anew, and becomes `mask`, uint8 [height, width], 1 there and 0 elsewhere.
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
-    `true_guidance`. So many `previews` are shown on the way. The seed is the sampling's. A film has `frames`, `fps` of
-    them a second; `guidance_2` is the scale once little noise is left, of a model with a network of its own for that.
+    `true_guidance`. So many `previews` are shown on the way. A film has `frames`, `fps` of them a second; `guidance_2`
+    is the scale once little noise is left, of a model with a network of its own for that. `cache` ("none",
+    "first_block", "teacache") spares steps most of the network while less than `cache_threshold` has changed. `lora`
+    names an adapter of the server's. The seed is the sampling's.
     """
 
     width: int | None = None
@@ -265,6 +267,10 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     frames: int | None = None
     fps: float | None = None
     guidance_2: float | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: str | None = None
+    lora_scale: float = 1.0
 
 
 Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script | Drawing

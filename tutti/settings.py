@@ -311,6 +311,7 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     trust_remote_code: bool = False
     preset: Preset = BARE
     adapters: tuple[str, ...] = ()  # LoRA adapters, for every request: GGUF files, and folders of PEFT's
+    lora_modules: tuple[str, ...] = ()  # "name=path": adapters that a request may name, of models that draw
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None
 

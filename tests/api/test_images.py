@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.api.serving import Serving, managing, serving, until
 from tests.api.stocked import add
-from tests.models.pipelines import pipeline
+from tests.models.pipelines import adapter_file, pipeline
 from tutti.gateway.catalog import Catalog
 from tutti.hub.store import Store
 from tutti.media.image import read_note
@@ -25,10 +25,14 @@ SMALL = {"size": "16x16", "num_inference_steps": 2, "guidance_scale": 2.0, "seed
 
 
 @pytest.fixture(scope="module")
-def studio() -> Iterator[Serving]:
-    """A server with a tiny random model that draws."""
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    """A server with a tiny random model that draws, and an adapter."""
+    ink = adapter_file("z_image", tmp_path_factory.mktemp("adapters"), 1)
     with serving(
-        model=str(pipeline("z_image")[1]), memory=3_000_000_000, kv_cache_memory_bytes=None
+        model=str(pipeline("z_image")[1]),
+        memory=3_000_000_000,
+        kv_cache_memory_bytes=None,
+        lora_modules=(f"ink={ink}",),
     ) as served:
         yield served
 
@@ -111,6 +115,11 @@ def test_steps_are_told_as_comments_of_the_stream(studio: Serving) -> None:
         ({"output_compression": 101}, "output_compression"),
         ({"partial_images": 2}, "partial_images"),
         ({"partial_images": 9, "stream": True}, "partial_images"),
+        ({"cache": "fast"}, "cache"),
+        ({"cache": "teacache", "cache_threshold": -1}, "cache_threshold"),
+        ({"cache_threshold": 0.1}, "cache_threshold"),
+        ({"lora": {"name": "no such"}}, "lora"),
+        ({"lora": {"name": "ink", "scale": 1e9}}, "lora"),
         ({"prompt": "x" * 600, "size": "16x16"}, "prompt"),
     ],
 )
@@ -122,6 +131,34 @@ def test_what_makes_no_sense_is_refused_in_openais_shape(
     )
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["param"] == param
+    studio.everything_is_returned()
+
+
+def test_steps_that_a_feature_cache_spares_are_counted(client: openai.OpenAI, studio: Serving) -> None:
+    def spared() -> float:
+        name = 'tutti_stage_skipped_total{model_name="tiny",stage="denoiser"}'
+        lines = httpx.get(f"{studio.url}/metrics").text.splitlines()
+        return float(next(line for line in lines if line.startswith(name)).split()[-1])
+
+    before = spared()
+    body = SMALL | {"num_inference_steps": 6, "cache": "teacache", "cache_threshold": 5.0}
+    answer = client.images.generate(prompt="a cat", extra_body=body)
+    assert answer.data is not None
+    note = json.loads(read_note(base64.b64decode(answer.data[0].b64_json or "")))
+    assert (note["cache"], note["cache_threshold"]) == ("teacache", 5.0)
+    assert spared() == before + 4  # the first step is computed, and the last
+
+
+def test_a_request_names_its_adapter(client: openai.OpenAI, studio: Serving) -> None:
+    def drawn(**more: object) -> bytes:
+        answer = client.images.generate(prompt="a cat", extra_body=SMALL | more)
+        assert answer.data is not None
+        return base64.b64decode(answer.data[0].b64_json or "")
+
+    ink = drawn(lora={"name": "ink", "scale": 0.5})
+    assert json.loads(read_note(ink))["lora"] == {"name": "ink", "scale": 0.5}
+    pixels = [Image.open(io.BytesIO(file)).tobytes() for file in (ink, drawn(), drawn(lora={"name": "ink"}))]
+    assert len(set(pixels)) == 3
     studio.everything_is_returned()
 
 

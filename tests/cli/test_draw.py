@@ -15,7 +15,7 @@ from tests.cli.terminal import tutti as command
 from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
 from tests.models.film_pipelines import film_pipeline
-from tests.models.pipelines import pipeline
+from tests.models.pipelines import adapter_file, pipeline
 from tutti.errors import InvalidRequest
 from tutti.media import film
 from tutti.media.image import read_note
@@ -27,6 +27,8 @@ ENGINE = ("--dtype", "float32", "--memory", "3GB", "--threads", "1")
 def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) -> None:
     folder = str(pipeline("z_image")[1])
     asked = ("a", "red", "circle", "--size", "16x24", "--steps", "2", "--guidance", "2", "--negative", "blue")
+    ink = str(adapter_file("z_image", tmp_path, 1))
+    asked += ("--cache", "first_block", "--cache-threshold", "2", "--lora", ink, "--lora-scale", "0.5")
     out = tmp_path / "circle.png"
     result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
@@ -34,9 +36,20 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
     note = json.loads(read_note(out.read_bytes()))
     assert note["model"] == Path(folder).name  # and not where it lies
     assert note["prompt"] == "a red circle" and note["seed"] == 7 and note["negative_prompt"] == "blue"
-    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+    assert note["lora"] == {"name": "z_image-1", "scale": 0.5}
+    assert note["cache"] == "first_block" and note["cache_threshold"] == 2
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1, lora_modules=f"a={ink}") as omni:
         picture = omni.generate(
-            text="a red circle", size="16x24", steps=2, guidance=2.0, negative="blue", seed=7
+            text="a red circle",
+            size="16x24",
+            steps=2,
+            guidance=2.0,
+            negative="blue",
+            seed=7,
+            cache="first_block",
+            cache_threshold=2.0,
+            lora="a",
+            lora_scale=0.5,
         ).images[0]
         with pytest.raises(InvalidRequest, match="multiples of 4 pixels"):
             omni.generate(text="a red circle", size="17x24")

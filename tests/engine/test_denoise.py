@@ -31,6 +31,7 @@ class Counter:
         self.packs = packs
         self.breaks: set[int] = set()
         self.batches: list[list[int]] = []
+        self.keeps = False
 
     def start(self, request: Request, condition: object) -> Sheet:
         drawing = request.parts[0]
@@ -46,6 +47,12 @@ class Counter:
     def step(self, states: list[Sheet]) -> list[Sheet]:
         self.batches.append([state.size for state in states])
         return [replace(one, done=one.done + 1, broken=one.size in self.breaks) for one in states]
+
+    def kept(self, state: Sheet) -> int:
+        return state.size if self.keeps else 0
+
+    def skipped(self, state: Sheet) -> int:
+        return 0
 
     def fault(self, state: Sheet) -> str | None:
         return "it broke" if state.broken else None
@@ -208,3 +215,19 @@ def test_nothing_is_left_whatever_happens(actions: list[tuple[str, int, int]]) -
     finish(denoise)
     assert denoise.running == denoise.waiting == 0 and denoise.urgency() is None
     assert not any(str(number) in denoise for number in range(6))
+
+
+def test_requests_that_keep_something_begin_when_there_is_room_for_it() -> None:
+    denoise, model = stage(pool=25)
+    model.keeps = True
+    for name in "abc":
+        denoise.admit(request(name, steps=2))
+    model.keeps = False
+    denoise.admit(request("free", steps=2))
+    finished = finish(denoise)
+    assert set(finished) == {"a", "b", "c", "free"}
+    assert model.batches == [[10, 10, 10], [10, 10, 10], [10], [10]]  # c waits for a and b
+    model.keeps = True
+    with pytest.raises(InvalidRequest, match="takes 26 B, and there is memory for 25 B") as caught:
+        denoise.admit(request("large", size=26))
+    assert caught.value.param == "cache"

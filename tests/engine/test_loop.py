@@ -77,6 +77,12 @@ class Denoiser:
     def cost(self, state: Latent) -> int:
         return 1
 
+    def kept(self, state: Latent) -> int:
+        return 0
+
+    def skipped(self, state: Latent) -> int:
+        return 0
+
     def fault(self, state: Latent) -> None:
         return None
 

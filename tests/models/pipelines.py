@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import diffusers
 import tokenizers
 import torch
 import transformers
+from safetensors.torch import save_file
 from tokenizers import decoders, models, pre_tokenizers
 
 _KEPT: list[tempfile.TemporaryDirectory[str]] = []
@@ -341,3 +343,26 @@ def pipeline(family: str) -> tuple[Any, Path]:
     made.save_pretrained(folder.name)
     made.set_progress_bar_config(disable=True)
     return made, Path(folder.name)
+
+
+def matrices(net: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+    """Two matrices of rank 2 for every linear layer of a network."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for name, layer in net.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            a = torch.randn(2, layer.in_features, generator=generator) * layer.in_features**-0.5
+            b = torch.randn(layer.out_features, 2, generator=generator) * 0.3
+            found |= {f"transformer.{name}.lora_A.weight": a, f"transformer.{name}.lora_B.weight": b}
+    return found
+
+
+def adapter_file(family: str, folder: Path, seed: int, alpha: int | None = None) -> Path:
+    """An adapter in diffusers' format; with `alpha`, its metadata say that and the rank."""
+    path = folder / f"{family}-{seed}.safetensors"
+    state = matrices(pipeline(family)[0].transformer, seed)
+    layers = [name[len("transformer.") : -len(".lora_A.weight")] for name in state if "lora_A" in name]
+    settings = {"r": 2, "lora_alpha": alpha, "target_modules": layers}
+    about = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
+    save_file(state, path, {"format": "pt"} | ({} if alpha is None else {"lora_adapter_metadata": about}))
+    return path

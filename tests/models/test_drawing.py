@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import json
 import shutil
 from dataclasses import replace
@@ -15,115 +13,21 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from tests.models.pipelines import MAKERS, pipeline
+from tests.models.studio import MANNERS, Studio, options, pixels, reference, studio
 from tutti.engine.core import Engine
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
 from tutti.errors import CheckpointError, ConfigError, InvalidRequest, OutOfMemory, StageFailed
-from tutti.events import Done, Event, Failed, ImageDone, Progress
+from tutti.events import Done, Failed, ImageDone, Progress
 from tutti.formats.checkpoint import open_checkpoint
-from tutti.gateway.opening import processor_of
 from tutti.media.image import read_note
 from tutti.models.drawing.denoiser import Conditions, Decoded, Denoiser, Latents
 from tutti.models.drawing.flow import flow_matching
 from tutti.models.drawing.patches import to_latents, to_tokens
-from tutti.models.processor.drawer import drawing_request
 from tutti.models.registry import find_graph
-from tutti.request import Drawing, Request, Text
-from tutti.settings import EngineOptions
-
-# What each pipeline is asked besides text, size, steps and seed.
-MANNERS: dict[str, dict[str, Any]] = {
-    "z_image": {"guidance_scale": 3.0, "negative_prompt": "blurred"},
-    "flux_dev": {"guidance_scale": 3.0, "true_cfg_scale": 2.5, "negative_prompt": "blue"},
-    "flux_schnell": {"max_sequence_length": 256},
-    "qwen_image": {"true_cfg_scale": 4.0, "negative_prompt": " "},
-    "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
-    "sd3_small": {"guidance_scale": 1.0},
-    "sdxl": {"guidance_scale": 3.0, "negative_prompt": "blue"},
-}
-
-
-def options(folder: Path, memory: int = 3_000_000_000) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=memory, threads=1)
-
-
-class Studio:
-    """An engine that draws, and what it emitted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.events: list[Event] = []
-        self.engine = Engine(options(folder), self.events.extend)
-        self.processor = processor_of(options(folder))
-
-    def submit(
-        self, name: str, prompt: str = "a red circle", manner: dict[str, Any] | None = None, **more: Any
-    ) -> Request:
-        fields = {"seed": 5, "steps": 3, "width": 16, "height": 24, "previews": 0, **more}
-        manner = manner or {}
-        drawing = Drawing(
-            width=fields["width"],
-            height=fields["height"],
-            steps=fields["steps"],
-            guidance=manner.get("guidance_scale"),
-            true_guidance=manner.get("true_cfg_scale"),
-            previews=fields["previews"],
-            strength=fields.get("strength"),
-        )
-        asked = drawing_request(
-            prompt,
-            manner.get("negative_prompt"),
-            drawing,
-            id=name,
-            seed=fields["seed"],
-            media=fields.get("media", ()),
-        )
-        request = self.processor.prepare(asked)
-        self.engine.loop.submit(request)
-        return request
-
-    def finish(self) -> dict[str, ImageDone | Failed]:
-        """Work until nothing is left; how each request ended."""
-        while self.engine.loop.turn():
-            pass
-        found = {
-            event.request: event
-            for event in self.events
-            if isinstance(event, Failed) or (isinstance(event, ImageDone) and not event.preview)
-        }
-        self.events.clear()
-        return found
-
-    def draw(
-        self, prompt: str = "a red circle", manner: dict[str, Any] | None = None, **more: Any
-    ) -> np.ndarray:
-        self.submit("one", prompt, manner, **more)
-        return pixels(self.finish()["one"])
-
-    def nothing_is_left(self) -> None:
-        assert self.engine.loop.turn() is False
-        assert not self.engine.loop._routes
-        for runner in self.engine.loop.runners.values():
-            assert runner.waiting == 0
-        assert isinstance(self.engine.runner, Denoise) and self.engine.runner.running == 0
-
-
-@functools.cache
-def studio(family: str) -> Studio:
-    return Studio(pipeline(family)[1])
-
-
-def pixels(event: Event) -> np.ndarray:
-    assert isinstance(event, ImageDone), event
-    return np.asarray(Image.open(io.BytesIO(event.png))).astype(int)
-
-
-def reference(family: str, output: str, prompt: str = "a red circle", **more: Any) -> Any:
-    fields = {"width": 16, "height": 24, "num_inference_steps": 3, **MANNERS[family], **more}
-    generator = torch.Generator().manual_seed(5)
-    return pipeline(family)[0](prompt, generator=generator, output_type=output, **fields).images[0]
+from tutti.request import Text
 
 
 @pytest.mark.parametrize("family", MAKERS)

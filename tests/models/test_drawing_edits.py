@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from tests.models.pipelines import EDITORS, pipeline
-from tests.models.test_drawing import Studio, pixels
+from tests.models.studio import Studio, pixels
 from tests.models.test_drawing_pictures import file, mask, picture, shown
+from tutti.engine.denoise import Denoise
 from tutti.errors import InvalidRequest
 from tutti.events import Failed, ImageDone
 from tutti.request import Media
@@ -126,3 +127,15 @@ def test_the_token_of_a_picture_in_a_prompt_is_refused_by_name() -> None:
     end = made.finish()["one"]
     assert isinstance(end, Failed) and "stands for pictures" in end.error.message
     made.nothing_is_left()
+
+
+def test_a_feature_cache_spares_steps_of_an_edit_too(family: str) -> None:
+    images = [picture(40, 24)]
+    plain = ours(family, images, steps=5)
+    runner = editor(family).engine.runner
+    assert isinstance(runner, Denoise)
+    before = runner.skipped
+    assert np.array_equal(ours(family, images, steps=5, cache="first_block", cache_threshold=0.0), plain)
+    assert runner.skipped == before
+    cached = ours(family, images, steps=5, cache="teacache", cache_threshold=10.0)
+    assert runner.skipped == before + 3 and not np.array_equal(cached, plain)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from tests.models.pipelines import pipeline
-from tests.models.test_drawing import MANNERS, Studio, pixels, studio
+from tests.models.studio import MANNERS, Studio, pixels, studio
 from tutti.errors import InvalidMedia, InvalidRequest
 from tutti.events import Failed, ImageDone
 from tutti.request import Media

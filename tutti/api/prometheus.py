@@ -64,6 +64,11 @@ _STAGES = (
         CounterMetricFamily,
         "Seconds spent in a stage's steps; their rate is its utilization.",
     ),
+    (
+        "stage_skipped",
+        CounterMetricFamily,
+        "Steps of requests that their feature caches spared most of the network, all rows of them; of its items.",
+    ),
 )
 _HISTOGRAMS = (
     ("time_to_first_token_seconds", "time_to_first_token_seconds", "From arrival to the first token."),
@@ -148,6 +153,7 @@ def _stages(stats: Mapping[str, EngineStats | None]) -> Iterator[Metric]:
                     "stage_steps": stage.steps,
                     "stage_items": stage.items,
                     "stage_seconds": stage.step_time,
+                    "stage_skipped": stage.skipped,
                 }
                 family.add_metric((name, stage.name), values[ours])
         yield family

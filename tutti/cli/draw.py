@@ -35,12 +35,27 @@ class Sheet:
     mask: Path | None = None
     frames: int | None = None
     fps: float | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: Path | None = None
+    lora_scale: float = 1.0
 
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
         own = ("output", "size", "steps", "guidance", "negative", "strength", "mask", "frames", "fps")
-        return [f"--{name}" for name in own if getattr(self, name) is not None]
+        own += ("cache", "cache_threshold", "lora")
+        return [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
+
+    @property
+    def adapter(self) -> str | None:
+        """The name that the adapter has in the engine."""
+        return None if self.lora is None else self.lora.stem.replace("=", "-")
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """What the engine is told of the adapter."""
+        return () if self.lora is None else (f"{self.adapter}={self.lora}",)
 
 
 def check_output(path: Path) -> None:
@@ -72,6 +87,10 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         strength=sheet.strength,
         frames=sheet.frames,
         fps=sheet.fps,
+        cache=sheet.cache,
+        cache_threshold=sheet.cache_threshold,
+        lora=sheet.adapter,
+        lora_scale=sheet.lora_scale,
     )
     text, media = _pictures(prompt, sheet.mask)
     request = drawing_request(

@@ -71,6 +71,10 @@ class EngineFlags:
         list[str] | None,
         _flag("Add a LoRA adapter, a folder of PEFT's or a GGUF file; may be repeated.", "--adapter"),
     ] = None
+    lora_modules: Annotated[
+        list[str] | None,
+        _flag("NAME=PATH: a LoRA adapter that requests may name, of a model that draws; may be repeated."),
+    ] = None
     tool_call_parser: Annotated[str | None, _flag("How tool calls are read (default: by the template).")] = (
         None
     )
@@ -98,8 +102,15 @@ class EngineFlags:
 
         Raises ConfigError on a flag that can be true of one model only.
         """
-        for flag in ("tokenizer", "chat_template", "tool_call_parser", "reasoning_parser", "placement"):
-            if getattr(self, flag) is not None:
+        for flag in (
+            "tokenizer",
+            "chat_template",
+            "tool_call_parser",
+            "reasoning_parser",
+            "placement",
+            "lora_modules",
+        ):
+            if getattr(self, flag):
                 name = "place" if flag == "placement" else flag.replace("_", "-")
                 raise ConfigError(f"--{name} is for one model: say which, tutti serve MODEL", param=flag)
         return EngineOptions(model="", **self._typed(read_settings().num_parallel or 256))
@@ -115,6 +126,7 @@ class EngineFlags:
             typed["adapters"] = tuple(self.adapters)
         else:
             del typed["adapters"]  # those that a model of the store brings along count
+        typed["lora_modules"] = tuple(self.lora_modules or ())
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["seed"] = self.seed or 0
         typed["threads"] = self.threads or read_settings().threads

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -102,6 +103,19 @@ def run(
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
     fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a picture: first_block or teacache; most of a step is skipped if little changed."
+        ),
+    ] = None,
+    cache_threshold: Annotated[
+        float | None, typer.Option(help="What little is: 0 skips nothing.", show_default=False)
+    ] = None,
+    lora: Annotated[
+        Path | None, typer.Option(help="Of a picture: a LoRA adapter.", metavar="FILE.safetensors")
+    ] = None,
+    lora_scale: Annotated[float, typer.Option(help="How much of the adapter.")] = 1.0,
 ) -> None:
     """Talk to a model, or ask it one thing, or have it draw."""
     import asyncio
@@ -117,7 +131,24 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, strength, mask, frames, fps)
+    sheet = Sheet(
+        output,
+        size,
+        steps,
+        guidance,
+        negative,
+        engine.seed,
+        strength=strength,
+        mask=mask,
+        frames=frames,
+        fps=fps,
+        cache=cache,
+        cache_threshold=cache_threshold,
+        lora=lora,
+        lora_scale=lora_scale,
+    )
+    if sheet.modules:
+        engine = replace(engine, lora_modules=[*(engine.lora_modules or []), *sheet.modules])
     manner = Manner(
         speak=speak,
         voice=voice,

@@ -18,10 +18,10 @@ from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
-from tutti.formats.lora import open_adapter
+from tutti.formats.lora import named_adapters, open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.models.processor.files import eos_ids
-from tutti.models.protocols import CausalModel, FollowsRows, TakesAdapters
+from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, TakesAdapters
 from tutti.settings import EngineOptions
 
 
@@ -66,6 +66,7 @@ class Builder:
         room = self.plan.drawing
         assert room is not None
         model = self.load(stage, 0)
+        self._name_adapters(model, room.adapters)
         fed = any(edge.destination == stage.name for edge in self.graph.edges)
         return Denoise(
             stage.name,
@@ -73,6 +74,7 @@ class Builder:
             budget=room.tokens,
             largest=room.largest,
             max_requests=room.requests,
+            pool=room.features,
             fed=fed,
         )
 
@@ -100,8 +102,27 @@ class Builder:
                 self._adapt(model)
         return model
 
+    def _name_adapters(self, model: Any, room: int) -> None:
+        """Has a model that draws keep the adapters that requests may name at hand."""
+        if self.options.adapters:
+            raise ConfigError(
+                "--adapter: of a model that draws, requests name theirs: --lora-modules NAME=PATH",
+                param="adapters",
+            )
+        if not self.options.lora_modules:
+            return
+        if not isinstance(model, NamesAdapters):
+            raise ConfigError("this model takes no LoRA adapters", param="lora_modules")
+        with torch.inference_mode():
+            model.serve_adapters(self.checkpoint, named_adapters(self.options.lora_modules), room)
+
     def _adapt(self, model: Any) -> None:
         """Adds the adapters that the model is served with, to the stage that answers."""
+        if self.options.lora_modules:
+            raise ConfigError(
+                "--lora-modules: this model does not draw; --adapter adds an adapter for every request",
+                param="lora_modules",
+            )
         for path in self.options.adapters:
             if not isinstance(model, TakesAdapters):
                 raise ConfigError("this model takes no LoRA adapters", param="adapters")

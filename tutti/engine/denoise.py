@@ -6,7 +6,8 @@ a budget of tokens, beginning with the request that has had least of the machine
 and Shenker 1989). So a late small picture waits for one step of a large one, not for the whole of it.
 
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
-all. The others keep their place in the queue.
+all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
+request begins when there is room in it for all that it will keep.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from tutti.events import Progress
 from tutti.graph import Chunk
 from tutti.models.protocols import DenoiseModel, Gathers
 from tutti.request import Request
+from tutti.settings import format_size
 
 _PATIENCE = 0.5  # seconds that a picture may rest between two steps
 
@@ -42,6 +44,8 @@ class DenoiseItem:
     number: int  # in order of arrival
     cost: int  # of a step
     served: int
+    kept: int = 0  # bytes of the pool, from its first step on
+    begun: bool = False
     due: float = field(default_factory=time.monotonic)
 
     @property
@@ -68,11 +72,12 @@ class Denoise:
         largest: int | None = None,
         turns: int = 16,
         max_requests: int = 256,
+        pool: int | None = None,
     ) -> None:
         """A batch has at most `budget` tokens, unless one request alone has more; none may have more than `largest`.
 
         `turns` is how many of the oldest requests take turns; `max_requests` how many there may be. `fed`: a request
-        starts when an edge brings its condition, not at once.
+        starts when an edge brings its condition, not at once. `pool`: the bytes that states may keep; None: any.
         """
         self.name = name
         self.model = model
@@ -81,6 +86,8 @@ class Denoise:
         self.turns = turns
         self.max_requests = max_requests
         self.fed = fed
+        self.pool = pool
+        self.skipped = 0  # steps that were spared most of their work
         self._expected: dict[str, tuple[Request, list[Chunk]]] = {}  # and what edges brought so far
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
@@ -140,6 +147,7 @@ class Denoise:
             (item for item in self._active.values() if not rests(item.request_id)),
             key=lambda item: item.place,
         )
+        awake = self._with_room(awake)
         turning = awake[: self.turns]
         if len(awake) > self.turns:
             turning.append(min(awake[self.turns :], key=self._left))
@@ -161,7 +169,8 @@ class Denoise:
         now = time.monotonic()
         chunks: list[Chunk] = []
         for item, state in zip(batch, states, strict=True):
-            item.state, item.due = state, now
+            self.skipped += self.model.skipped(state) - self.model.skipped(item.state)
+            item.state, item.due, item.begun = state, now, True
             item.served += item.cost
             chunks += self._emitted(item)
         return chunks
@@ -183,8 +192,29 @@ class Denoise:
                 "ask for something smaller (of a film: or shorter), or serve the model with more --memory",
                 param="size",
             )
+        kept = self.model.kept(state)
+        if self.pool is not None and kept > self.pool:
+            raise InvalidRequest(
+                f"the feature cache of this picture takes {format_size(kept)}, and there is memory for "
+                f"{format_size(self.pool)}: ask for a smaller one or for none, or serve the model with more --memory",
+                param="cache",
+            )
         served = min((item.served for item in self._active.values()), default=0)
-        self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served)
+        self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served, kept)
+
+    def _with_room(self, items: list[DenoiseItem]) -> list[DenoiseItem]:
+        """Of `items` in the queue's order, those that have begun, and those that what they keep has room for."""
+        if self.pool is None:
+            return items
+        free = self.pool - sum(item.kept for item in self._active.values() if item.begun)
+        found = []
+        for item in items:
+            if not item.begun:
+                if item.kept > free:
+                    continue
+                free -= item.kept
+            found.append(item)
+        return found
 
     def _left(self, item: DenoiseItem) -> tuple[int, int, int]:
         """How much there is still to do for a request that does not take turns."""

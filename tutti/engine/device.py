@@ -305,4 +305,5 @@ def _sum(past: StageStats, now: StageStats) -> StageStats:
         step_time=past.step_time + now.step_time,
         media_items=past.media_items + now.media_items,
         media_hits=past.media_hits + now.media_hits,
+        skipped=past.skipped + now.skipped,
     )

@@ -1,6 +1,6 @@
 """The memory plan of a graph that draws: the same sum as `engine.plan`'s, with room for steps instead of a KV cache.
 
-    weights + runtime + texts + VAE + kept prompts + pictures under way + a step = budget
+    weights + runtime + texts + VAE + kept prompts + adapters + pictures under way + feature caches + a step = budget
 
 What a step takes grows with its tokens, so what is left decides how large a picture may be, and how many share a step.
 """
@@ -20,6 +20,7 @@ from tutti.engine.plan import (
     weight_bytes,
 )
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.lora import named_adapters
 from tutti.graph import StageShape
 from tutti.settings import EngineOptions
 
@@ -27,6 +28,9 @@ _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside th
 _LEAST = 1024  # tokens a step must have: a picture of 512 x 512 pixels in patches of 16
 # Bytes of a picture's latents and velocity, and of what is kept of one that it begins from, at 1024 x 1024 pixels.
 _LATENTS = 4 * 128 * 128 * 16 * 4
+_FEATURES = 2 * 2 * 4608  # tokens of a picture of 1024 x 1024 that its feature cache keeps, with guidance
+_CACHES = 4  # such pictures that draw with a cache at once, where there is room
+_ADAPTERS = 8  # in memory at once
 _STEP = {
     "cpu": 8192,
     "cuda": 65536,
@@ -54,14 +58,23 @@ def make_picture_plan(
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
     ]
+    sizes = sorted(path.stat().st_size for path in named_adapters(options.lora_modules).values())
+    adapters = sum(sizes[-_ADAPTERS:]) * (2 if item == 4 else 1)  # files have 16 bits, most of them
+    if adapters:
+        fixed.append(
+            Row("adapters", adapters, f"{min(len(sizes), _ADAPTERS)} of {len(sizes)} at once, at most")
+        )
     token = activation_bytes(denoiser, 1, 0, item)
     room = budget - sum(row.bytes for row in fixed)
     requests = max(1, min(options.max_num_seqs, (room - _LEAST * token) // 2 // kept))
-    largest = max(_LEAST, (room - requests * kept) // token)
+    one = _FEATURES * denoiser.hidden * item
+    features = max(0, min(_CACHES * one, (room - requests * kept - _LEAST * token) // 4))
+    largest = max(_LEAST, (room - requests * kept - features) // token)
     tokens = min(_STEP.get(device, 8192), largest)
     rows = (
         *fixed,
         Row("pictures", requests * kept, f"of {requests} requests under way"),
+        Row("feature caches", features, f"of {features / one:.1f} pictures of 1024 x 1024, at most"),
         Row("a step", tokens * token, f"{tokens:,} tokens, estimated"),
     )
     fits = sum(row.bytes for row in rows) <= budget <= available
@@ -77,5 +90,5 @@ def make_picture_plan(
         bytes_per_token=0,
         fits=fits,
         fixed=sum(row.bytes for row in fixed),
-        drawing=DrawingRoom(tokens, largest, requests),
+        drawing=DrawingRoom(tokens, largest, requests, features, adapters),
     )

@@ -53,12 +53,14 @@ class Pool:
 class DrawingRoom:
     """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
 
-    `requests` is how many there is room for to wait between two steps.
+    `requests` is how many there is room for between two steps; `features` and `adapters` are bytes of theirs.
     """
 
     tokens: int
     largest: int
     requests: int
+    features: int
+    adapters: int
 
 
 @dataclass(frozen=True, slots=True)

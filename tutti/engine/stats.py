@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tutti.engine.autoregress import Autoregress
+from tutti.engine.denoise import Denoise
 from tutti.engine.loop import Loop
 from tutti.engine.once import Once
 from tutti.engine.wire import StageStats
@@ -25,5 +26,6 @@ def stage_stats(graph: Graph, loop: Loop) -> dict[str, StageStats]:
                 runner.cache.usage if isinstance(runner, Autoregress) else 0.0,
                 runner.kept.queries if isinstance(runner, Once) else 0,
                 runner.kept.hits if isinstance(runner, Once) else 0,
+                runner.skipped if isinstance(runner, Denoise) else 0,
             )
     return found

@@ -81,6 +81,7 @@ class StageStats(msgspec.Struct, frozen=True):
     kv_usage: float = 0.0  # of its KV cache, if it has one, in [0, 1]
     media_items: int = 0  # see `EngineStats`
     media_hits: int = 0
+    skipped: int = 0  # a request's steps of denoising that its feature cache spared
 
 
 class EngineStats(msgspec.Struct, frozen=True, tag="stats"):

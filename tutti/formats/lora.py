@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutti.errors import CheckpointError, ModelNotFound
+from tutti.errors import CheckpointError, ConfigError, ModelNotFound
 from tutti.formats.checkpoint import Checkpoint, listing, read_json
 from tutti.formats.gguf.checkpoint import open_tensors
 from tutti.formats.gguf.naming import original
@@ -91,12 +91,12 @@ def _read_peft(folder: Path) -> dict[str, Pair]:
             raise CheckpointError(f"{folder}: the tensor {name!r} is no part of a LoRA adapter")
         sides.setdefault(match["module"], {})[match["side"].lower()] = name
     return {
-        module: _pair(folder, weights, names, module, _peft_scale(config, module))
+        module: _pair(folder, weights, names, module, peft_scale(config, module))
         for module, names in sides.items()
     }
 
 
-def _peft_scale(config: Mapping[str, Any], module: str) -> float | None:
+def peft_scale(config: Mapping[str, Any], module: str) -> float | None:
     """What PEFT multiplies by, times the rank or its root; None where the file does not say."""
     alpha = _by_pattern(config.get("alpha_pattern"), module, config.get("lora_alpha"))
     rank = _by_pattern(config.get("rank_pattern"), module, config.get("r"))
@@ -141,3 +141,25 @@ def _pair(path: Path, weights: Checkpoint, names: Mapping[str, str], of: str, sc
         raise CheckpointError(f"{path}: {CONFIG} does not say r and lora_alpha of {of}")
     a, b = (weights.tensor(names[side]).float() for side in ("a", "b"))
     return Pair(names["b"], a, b * scale)
+
+
+def named_adapters(given: Sequence[str]) -> dict[str, Path]:
+    """The files of "name=path" by the names; a folder stands for the one file in it. Raises ConfigError."""
+    found: dict[str, Path] = {}
+    for one in given:
+        name, equals, path = one.partition("=")
+        if not (name and equals and path) or name in found:
+            raise ConfigError(f"--lora-modules {one}: write NAME=PATH, each name once", param="lora_modules")
+        file = Path(path).expanduser()
+        if file.is_dir():
+            files = sorted(file.glob("*.safetensors"))
+            if len(files) != 1:
+                raise ConfigError(
+                    f"--lora-modules {one}: there are {len(files)} .safetensors files in that folder; name one",
+                    param="lora_modules",
+                )
+            file = files[0]
+        if not file.is_file():
+            raise ConfigError(f"--lora-modules {one}: there is no such file", param="lora_modules")
+        found[name] = file
+    return found

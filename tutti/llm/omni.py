@@ -240,6 +240,10 @@ class Omni:
         frames: int | None = None,
         fps: float | None = None,
         guidance_2: float | None = None,
+        cache: str | None = None,
+        cache_threshold: float | None = None,
+        lora: str | None = None,
+        lora_scale: float = 1.0,
     ) -> Request:
         """The request for a picture or a film of `text`, drawn from `images` if there are any.
 
@@ -258,6 +262,10 @@ class Omni:
             frames=frames,
             fps=fps,
             guidance_2=guidance_2,
+            cache=cache,
+            cache_threshold=cache_threshold,
+            lora=lora,
+            lora_scale=lora_scale,
         )
         media = media_of({"image": list(images)})
         if mask is not None:

@@ -24,9 +24,10 @@ def engine_options(model: str, options: dict[str, Any]) -> EngineOptions:
     for size in ("memory", "kv_cache_memory_bytes", "encoder_cache_memory_bytes"):
         if options.get(size) is not None:
             options[size] = parse_size(options[size], size)
-    if "adapters" in options:
-        given = options["adapters"]
-        options["adapters"] = (given,) if isinstance(given, str) else tuple(map(str, given))
+    for several in ("adapters", "lora_modules"):
+        if several in options:
+            given = options[several]
+            options[several] = (given,) if isinstance(given, str) else tuple(map(str, given))
     names = options.pop("served_model_name", ()) or ()
     names = (names,) if isinstance(names, str) else tuple(names)
     if is_composition(model):  # what its models are is for those who open it

@@ -6,14 +6,16 @@ A family's `build` function returns an object of one of these. The protocols are
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import Adapter
 from tutti.graph import Chunk, KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
@@ -67,6 +69,18 @@ class TakesAdapters(Protocol):
 
     def adapt(self, adapter: Adapter, dtype: torch.dtype) -> None:
         """Adds an adapter, computed in `dtype`, for everything that is computed from now on. Raises CheckpointError."""
+        ...
+
+
+@runtime_checkable
+class NamesAdapters(Protocol):
+    """A model of which each request may have another adapter, by its name."""
+
+    def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
+        """Have the adapters at `paths` at hand, in `room` bytes; all are checked now.
+
+        Raises CheckpointError, ConfigError.
+        """
         ...
 
 
@@ -283,6 +297,14 @@ class DenoiseModel(Protocol):
 
     def step(self, states: list[Any]) -> list[Any]:
         """The states one sampler step later. The given states are not changed."""
+        ...
+
+    def kept(self, state: Any) -> int:
+        """Bytes that a state holds between its steps, once begun, besides its latents and conditions."""
+        ...
+
+    def skipped(self, state: Any) -> int:
+        """How many of the steps that are done were spared most of their work."""
         ...
 
     def fault(self, state: Any) -> str | None:

@@ -30,8 +30,16 @@ _MOST = 10  # pictures of one request, as OpenAI has it
 Format = Literal["png", "webp", "jpeg"]
 
 
+class LoraFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An adapter that the server was started with, and how much of it."""
+
+    name: str
+    scale: float = 1.0
+
+
 class ImageFields(msgspec.Struct, kw_only=True):
-    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names.
+    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names, and
+    `cache` to `lora` are ours.
 
     `quality`, `style` and `moderation` are taken and change nothing: what they mean is a model's own.
     """
@@ -51,6 +59,9 @@ class ImageFields(msgspec.Struct, kw_only=True):
     guidance_scale: float | None = None
     true_cfg_scale: float | None = None
     strength: float | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: LoraFields | None = None
     seed: int | None = None
     priority: int | None = None
 
@@ -85,6 +96,10 @@ class ImageFields(msgspec.Struct, kw_only=True):
             true_guidance=self.true_cfg_scale,
             previews=self.partial_images or 0,
             strength=self.strength,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
+            lora=self.lora.name if self.lora else None,
+            lora_scale=self.lora.scale if self.lora else 1.0,
         )
 
 

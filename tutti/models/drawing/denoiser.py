@@ -10,18 +10,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from tutti.errors import InvalidRequest
+from tutti.errors import ConfigError, InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
+from tutti.models.drawing.adapters import Adapters, Applied
+from tutti.models.drawing.cache import Memory, Pass, cache_of
 from tutti.models.drawing.flow import Sampler
+from tutti.models.drawing.gate import Gate
 from tutti.models.drawing.note import note_of
 from tutti.models.processor.media import unpack
 from tutti.request import Drawing, MediaInput, Request, Text
@@ -66,9 +70,10 @@ class Frame:
 class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
-    `prepared` is what the network made of the conditions once, the prompt's first. A picture that is begun from takes
-    the last levels only; a mask keeps a `frame` of it. The latents of pictures that are looked at stand `beside`.
-    `history` is the sampler's.
+    `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
+    keeps of each of them. A picture that is begun from takes the last levels only; a mask keeps a `frame` of it. The
+    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `skipped` counts the steps that a
+    cache spared all rows.
     """
 
     drawing: Drawing
@@ -80,6 +85,9 @@ class Canvas:
     history: Any = None
     frame: Frame | None = None
     beside: tuple[Tensor, ...] = ()
+    memories: tuple[Memory | None, ...] = ()
+    skipped: int = 0
+    adapter: Applied | None = None
 
     @property
     def steps(self) -> int:
@@ -113,7 +121,11 @@ def patches_of(latents: Tensor) -> tuple[int, int]:
 
 
 class Denoiser(ABC):
-    """See `models.protocols.DenoiseModel`."""
+    """See `models.protocols.DenoiseModel`. A network that feature caches reach into guards its blocks with `gate`."""
+
+    net: Any  # diffusers' network
+    adapts: bool = False  # whether it takes LoRA adapters
+    curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
     def __init__(
         self, sampler: Sampler, *, channels: int, pixels: int, device: str, looks: bool = False
@@ -122,6 +134,8 @@ class Denoiser(ABC):
 
         `looks`: pictures of a request are looked at beside the latents; otherwise the drawing begins from one.
         """
+        self.adapters = Adapters()
+        self.gate = Gate(self.signal, self.adapters)
         self.looks = looks
         self.sampler = sampler
         self.channels = channels
@@ -139,6 +153,14 @@ class Denoiser(ABC):
     def key(self, state: Canvas) -> Hashable:
         """See `DenoiseModel.key`: pictures of a size share a batch, if what they look at is of a size, too."""
         return state.tokens, *map(patches_of, state.beside)
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """What the first `block` makes of `hidden` [rows, tokens, width] by the time `temb`, before it attends."""
+        raise NotImplementedError  # a family that guards blocks knows
+
+    def feature_bytes(self) -> int:
+        """Bytes of a token's hidden state, which feature caches keep; 0 where there are none."""
+        return 0
 
     @abstractmethod
     def predict(self, rows: list[Row]) -> list[Tensor]:
@@ -171,30 +193,43 @@ class Denoiser(ABC):
         drawing = next(part for part in request.parts if isinstance(part, Drawing))
         if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
+        adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
         shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
         levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
-        prepared = tuple(self.prepare(one) for one in both)
+        prepared = self._prepared(both, adapter)
         if self.looks or not condition.pictures:
             noise = self._random(shape, generator)
             beside = tuple(mean for mean, _ in condition.pictures)
             latents = self.sampler.opened(noise, levels)
-            return Canvas(drawing, latents, levels.to(self.device), prepared, beside=beside)
+            levels = levels.to(self.device)
+            return Canvas(drawing, latents, levels, prepared, beside=beside, adapter=adapter)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)
         levels = self.sampler.rest(levels, drawing.strength or 0.0).to(self.device)
         latents = self.sampler.noised(origin, noise, levels[0])
         if drawing.mask is None:
-            return Canvas(drawing, latents, levels, prepared)
+            return Canvas(drawing, latents, levels, prepared, adapter=adapter)
         if drawing.strength == 1:
             latents = self.sampler.opened(noise, levels)
         mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
-        return Canvas(drawing, latents, levels, prepared, frame=Frame(mask.to(self.device), origin, noise))
+        frame = Frame(mask.to(self.device), origin, noise)
+        return Canvas(drawing, latents, levels, prepared, frame=frame, adapter=adapter)
 
     def _random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float32).to(self.device)
+
+    def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
+        """See `models.protocols.NamesAdapters`."""
+        if not self.adapts:
+            raise ConfigError("this model takes no LoRA adapters", param="lora_modules")
+        self.adapters.serve(checkpoint, self.net, paths, room)
+
+    def _prepared(self, conditions: list[Condition], adapter: Applied | None) -> tuple[Any, ...]:
+        with self.adapters.over((adapter,)):
+            return tuple(self.prepare(one) for one in conditions)
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
@@ -208,10 +243,40 @@ class Denoiser(ABC):
             for state in states
             for prepared in state.prepared
         ]
-        found = iter(self.predict(rows))
-        return [self._advanced(state, [next(found) for _ in state.prepared]) for state in states]
+        passing = self._pass(states)
+        adapters = [state.adapter for state in states for _ in state.prepared]
+        with self.gate.open(passing), self.adapters.over(adapters):
+            found = iter(self.predict(rows))
+        kept = iter(passing.memories)
+        return [
+            self._advanced(
+                state, [next(found) for _ in state.prepared], tuple(next(kept) for _ in state.prepared)
+            )
+            for state in states
+        ]
 
-    def _advanced(self, state: Canvas, velocities: list[Tensor]) -> Canvas:
+    def kept(self, state: Canvas) -> int:
+        """See `DenoiseModel.kept`: of every token, what was seen and what was added."""
+        return 0 if state.drawing.cache is None else 2 * self.cost(state) * self.feature_bytes()
+
+    def skipped(self, state: Canvas) -> int:
+        """See `DenoiseModel.skipped`."""
+        return state.skipped
+
+    def _pass(self, states: list[Canvas]) -> Pass:
+        """What the rows of `states` bring to a pass of the network."""
+        per_row = [
+            (cache, memory, state.done + 1 == state.steps)
+            for state in states
+            for cache in (cache_of(state.drawing, self.curve),)
+            for memory in (state.memories or (None,) * len(state.prepared))
+        ]
+        caches, memories, last = zip(*per_row, strict=True)
+        return Pass(caches, memories, last)
+
+    def _advanced(
+        self, state: Canvas, velocities: list[Tensor], memories: tuple[Memory | None, ...]
+    ) -> Canvas:
         velocity = velocities[0]
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], self.manner(state))
@@ -219,7 +284,16 @@ class Denoiser(ABC):
         if (frame := state.frame) is not None:
             kept = self.sampler.noised(frame.latents, frame.noise, state.levels[state.done + 1])
             latents = (1 - frame.mask) * kept + frame.mask * latents
-        return replace(state, latents=latents, velocity=velocity, history=history, done=state.done + 1)
+        spared = all(memory is not None and memory.skipped for memory in memories)
+        return replace(
+            state,
+            latents=latents,
+            velocity=velocity,
+            history=history,
+            done=state.done + 1,
+            memories=memories,
+            skipped=state.skipped + spared,
+        )
 
     def fault(self, state: Canvas) -> str | None:
         """See `DenoiseModel.fault`."""

@@ -19,11 +19,25 @@ from tutti.models.drawing.patches import to_latents, to_tokens
 class FluxDenoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+    # Of the TeaCache project, for FLUX.
+    curve = (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)
+
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
         self.scale = sampler.scale
+        self.gate.guard(self.net, "transformer_blocks", "single_transformer_blocks")
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        found: Tensor = block.norm1(hidden, emb=temb)[0]
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        return int(self.net.inner_dim) * int(self.net.dtype.itemsize)
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -25,6 +26,9 @@ MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
 MOST_GUIDANCE = 100.0
 MOST_PREVIEWS = 3
+MOST_SCALE = 10.0  # of an adapter
+MOST_DRIFT = 10.0  # relative change
+CACHES = {"first_block": 0.05, "teacache": 0.2}  # and their thresholds, unless others are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,10 @@ class Drawer:
 
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
-    second text where none is given; None: there is then no such guidance. `film` has what more is asked of a model that
-    films; None: it draws pictures. `strength` is how much is changed of a picture that is begun from, where no mask
-    says which parts. `variation` is the prompt where a picture comes without one.
+    second text where none is given; None: there is then no such guidance. `caches` are the feature caches it knows.
+    `film` has what more is asked of a model that films; None: it draws pictures. `strength` is how much is changed of a
+    picture that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without
+    one.
     """
 
     multiple: int
@@ -46,6 +51,7 @@ class Drawer:
     neutral: float = 0.0
     true_guidance: float | None = None
     avoid: str | None = None
+    caches: tuple[str, ...] = tuple(CACHES)
     width: int = 1024
     height: int = 1024
     film: Filming | None = None
@@ -80,6 +86,9 @@ class Drawer:
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
             strength=drawing.strength,
+            **self._cache(drawing),
+            lora=drawing.lora,
+            lora_scale=drawing.lora_scale,
         )
         self._check(whole)
         if self.film is None:
@@ -167,6 +176,27 @@ class Drawer:
             return ()
         return tuple(texts[1:]) or (() if self.avoid is None else (Text(self.avoid),))
 
+    def _cache(self, drawing: Drawing) -> dict[str, Any]:
+        """The fields of the feature cache. Raises InvalidRequest."""
+        name, threshold = drawing.cache or "none", drawing.cache_threshold
+        if name not in ("none", *self.caches):
+            known = ", ".join(("none", *self.caches))
+            raise InvalidRequest(f"cache must be one of {known} for this model, got {name!r}", param="cache")
+        if name == "none":
+            if threshold is not None:
+                raise InvalidRequest(
+                    f"cache_threshold needs a cache: {', '.join(self.caches) or 'this model has none'}",
+                    param="cache_threshold",
+                )
+            return {}
+        threshold = CACHES[name] if threshold is None else threshold
+        if not (math.isfinite(threshold) and 0 <= threshold <= MOST_DRIFT):
+            raise InvalidRequest(
+                f"cache_threshold must be from 0 (nothing is skipped) to {MOST_DRIFT:g}, got {threshold}",
+                param="cache_threshold",
+            )
+        return {"cache": name, "cache_threshold": threshold}
+
     def _check(self, drawing: Drawing) -> None:
         width, height = drawing.width or 0, drawing.height or 0
         for side in (width, height):
@@ -194,6 +224,11 @@ class Drawer:
         ):
             if value is not None and not (math.isfinite(value) and 0 <= value <= MOST_GUIDANCE):
                 raise InvalidRequest(f"{name} must be from 0 to {MOST_GUIDANCE:g}, got {value}", param=name)
+        if not (math.isfinite(drawing.lora_scale) and abs(drawing.lora_scale) <= MOST_SCALE):
+            raise InvalidRequest(
+                f"the scale of lora must be from -{MOST_SCALE:g} to {MOST_SCALE:g}, got {drawing.lora_scale}",
+                param="lora",
+            )
         if drawing.strength is not None and not 0 < drawing.strength <= 1:
             raise InvalidRequest(
                 f"strength must be above 0 and at most 1, got {drawing.strength}", param="strength"

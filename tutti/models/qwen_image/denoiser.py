@@ -25,6 +25,9 @@ from tutti.request import Drawing
 class QwenImageDenoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+    curve = (-450.0, 280.0, -45.0, 3.2, -0.02)  # of the TeaCache project's ComfyUI node, for Qwen-Image
+
     def __init__(
         self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str, looks: bool
     ) -> None:
@@ -32,6 +35,17 @@ class QwenImageDenoiser(Denoiser):
         super().__init__(sampler, channels=channels, pixels=pixels, device=device, looks=looks)
         self.net = transformer
         self.scale = sampler.scale
+        self.gate.guard(self.net, "transformer_blocks")
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        scales = block.img_mod(temb)[: len(hidden)].chunk(2, dim=-1)[0]
+        found: Tensor = block._modulate(block.img_norm1(hidden), scales)[0]
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        return int(self.net.inner_dim) * int(self.net.dtype.itemsize)
 
     def prepare(self, condition: Condition) -> Tensor:
         """See `Denoiser.prepare`."""

@@ -20,10 +20,22 @@ from tutti.request import Drawing
 class Sd3Denoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.config.in_channels, pixels=pixels, device=device)
         self.net = transformer
         self.scale = sampler.scale
+        self.gate.guard(self.net, "transformer_blocks")
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        found: Tensor = block.norm1(hidden, emb=temb)[0]
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        return int(self.net.inner_dim) * int(self.net.dtype.itemsize)
 
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from the negative text's velocity: 1 is none."""

@@ -40,4 +40,5 @@ def drawer(name: str, config: dict[str, Any]) -> Drawer:
         guides=True,
         neutral=1.0,
         avoid="",
+        caches=(),
     )

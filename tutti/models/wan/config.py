@@ -83,6 +83,7 @@ def drawer(name: str, config: dict[str, Any]) -> Drawer:
         guides=True,
         neutral=1.0,
         avoid="",
+        caches=(),
         width=1280 if small else 832,
         height=704 if small else 480,
         film=Filming(

@@ -8,8 +8,9 @@ computed once a picture.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -67,6 +68,8 @@ class RowAttention:
 class ZImageDenoiser(Denoiser):
     """See the module."""
 
+    adapts = True
+
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.in_channels, pixels=pixels, device=device)
         self.net = transformer
@@ -92,6 +95,16 @@ class ZImageDenoiser(Denoiser):
         """Any pictures share a batch."""
         return None
 
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        scale = 1.0 + block.adaLN_modulation(temb)[:, None].chunk(4, dim=-1)[0]
+        found: Tensor = block.attention_norm1(hidden) * scale
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        return int(self.net.dim) * int(self.net.dtype.itemsize)
+
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from the prompt's own velocity: 0 is none."""
         return positive + (drawing.guidance or 0.0) * (positive - negative)
@@ -103,12 +116,50 @@ class ZImageDenoiser(Denoiser):
         patches, sizes, turns = self._patches(rows)
         time = 1 - torch.stack([row.level for row in rows])
         moment = net.t_embedder(time * net.t_scale).to(net.dtype)
-        found = self._through(net.noise_refiner, patches, turns, moment)
+        found = self._through(net.noise_refiner, patches, turns, moment, range(len(rows)))
         joined = [torch.cat([one, caption.tokens]) for one, caption in zip(found, captions, strict=True)]
         both = [torch.cat([one, caption.turns]) for one, caption in zip(turns, captions, strict=True)]
-        found = self._through(net.layers, joined, both, moment, net.all_final_layer[_PATCHES])
+        found = self._layers(joined, both, moment, [len(one) for one in patches])
+        found = self._each(lambda one, time: net.all_final_layer[_PATCHES](one, c=time), found, moment)
         velocities = net.unpatchify(found, sizes, PATCH, 1)
         return [-one[:, 0].float() for one in velocities]
+
+    def _layers(
+        self, rows: list[Tensor], turns: list[Tensor], moment: Tensor, lengths: list[int]
+    ) -> list[Tensor]:
+        """`rows` through the network's layers, with the feature caches; their pictures' tokens, the first `lengths`."""
+        first, *others = self.net.layers
+        passing = self.gate.current
+        if passing is None:
+            found = self._through((first, *others), rows, turns, moment, range(len(rows)))
+            return [one[:length] for one, length in zip(found, lengths, strict=True)]
+
+        def pictures(rows: list[Tensor]) -> list[Tensor]:
+            return [one[: lengths[row]] for one, row in zip(rows, passing.left, strict=True)]
+
+        signals = pictures(rows)
+        if passing.early:
+            signals = self._each(partial(self.signal, first), signals, moment)
+        passing.enter(pictures(rows), signals)
+        entered, places = passing.left, [turns[row] for row in passing.left]
+        before = [rows[row] for row in entered]
+        after = self._through((first,), before, places, moment[entered], entered)
+        passing.look(pictures(before), pictures(after))
+        kept = [number for number, row in enumerate(entered) if row in passing.left]
+        after = [after[number] for number in kept]
+        places = [places[number] for number in kept]
+        after = self._through(others, after, places, moment[passing.left], passing.left)
+        return passing.end(pictures(after))
+
+    def _each(
+        self, function: Callable[[Tensor, Tensor], Tensor], rows: list[Tensor], moment: Tensor
+    ) -> list[Tensor]:
+        """What `function` makes of each of all rows, and of its time, as a batch of one."""
+        found = []
+        for number, row in enumerate(rows):
+            with self.adapters.at((number,)):
+                found.append(function(row[None], moment[number : number + 1])[0])
+        return found
 
     def _patches(self, rows: list[Row]) -> tuple[list[Tensor], list[Any], list[Tensor]]:
         """Of each row: the embedded patches [patches, width], the latents' size, the patches' rotations."""
@@ -124,7 +175,8 @@ class ZImageDenoiser(Denoiser):
             places.append(place)
             blanks.append(blank)
         lengths = [len(one) for one in found]
-        embedded = net.all_x_embedder[_PATCHES](torch.cat(found))
+        with self.adapters.at(range(len(rows)), lengths):
+            embedded = net.all_x_embedder[_PATCHES](torch.cat(found))
         embedded = torch.where(torch.cat(blanks)[:, None], net.x_pad_token, embedded)
         turns = net.rope_embedder(torch.cat(places))
         return list(embedded.split(lengths)), sizes, list(turns.split(lengths))
@@ -135,12 +187,14 @@ class ZImageDenoiser(Denoiser):
         rows: list[Tensor],
         turns: list[Tensor],
         moment: Tensor,
-        last: Any = None,
+        who: Sequence[int],
     ) -> list[Tensor]:
-        """`rows` [tokens, width] of any lengths through `blocks`, and through the `last` layer, if there is one.
+        """`rows` [tokens, width] of any lengths through `blocks`; they are the rows `who` of the batch.
 
         `moment` [rows, width] is what the network made of each row's time.
         """
+        if not rows:
+            return rows
         lengths = [len(row) for row in rows]
         alike = len(set(lengths)) == 1
         if alike:
@@ -148,10 +202,9 @@ class ZImageDenoiser(Denoiser):
         else:
             tokens, places = torch.cat(rows)[:, None], torch.cat(turns)[:, None]
             moment = moment.repeat_interleave(torch.tensor(lengths, device=self.device), dim=0)
-        for block in blocks:
-            tokens = block(tokens, None if alike else lengths, places, moment)
-        if last is not None:
-            tokens = last(tokens, c=moment)
+        with self.adapters.at(who, None if alike else lengths):
+            for block in blocks:
+                tokens = block(tokens, None if alike else lengths, places, moment)
         return list(tokens.unbind()) if alike else list(tokens[:, 0].split(lengths))
 
 

@@ -1,0 +1,1 @@
+"""Drawing, beside diffusers. See `__main__`."""
