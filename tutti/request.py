@@ -146,10 +146,11 @@ class PoolingParams(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
 
 class Text(msgspec.Struct, frozen=True, tag="text"):
-    """A raw prompt, tokenized as it stands."""
+    """A raw prompt, tokenized as it stands. `pictures` are read with it, by a model that draws of both."""
 
     text: str
     add_special_tokens: bool = True
+    pictures: tuple[MediaInput, ...] = ()
 
 
 class Pair(msgspec.Struct, frozen=True, tag="pair"):
@@ -173,7 +174,7 @@ class Media(msgspec.Struct, frozen=True, tag="media"):
     sound track is heard with it.
     """
 
-    modality: str  # "image" | "audio" | "video"
+    modality: str  # "image" | "audio" | "video", or "mask": which parts of the image before it are meant
     data: bytes
     sound: bool = False
 
@@ -245,6 +246,8 @@ class Script(msgspec.Struct, frozen=True, tag="script"):
 class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     """How a picture is drawn of the request's `Text`, and away from its second one, if it has two.
 
+    With a picture in the request (`Media`), that is begun from: `strength` 1 leaves nothing of it, 0 nearly all. A
+    medium "mask" beside it says what is drawn anew, and becomes `mask`, uint8 [height, width], 1 there and 0 elsewhere.
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
     `true_guidance`. So many `previews` are shown on the way. The seed is the sampling's. A film has `frames`, `fps` of
@@ -257,6 +260,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     guidance: float | None = None
     true_guidance: float | None = None
     previews: int = 0
+    strength: float | None = None
+    mask: Array | None = None
     frames: int | None = None
     fps: float | None = None
     guidance_2: float | None = None

@@ -96,6 +96,28 @@ def test_fit_says_what_can_be_drawn() -> None:
     assert "tokens in a step of several pictures" in result.stdout and "It fits" in result.stdout
 
 
+def test_a_picture_that_the_prompt_names_is_drawn_from(tmp_path: Path) -> None:
+    folder = str(pipeline("z_image")[1])
+    source, mask, out = tmp_path / "cat.png", tmp_path / "mask.png", tmp_path / "out.png"
+    values = np.random.default_rng(0).integers(0, 256, (24, 16, 3), dtype=np.uint8)
+    Image.fromarray(values).save(source)
+    Image.fromarray(np.tile([[0] * 8 + [255] * 8], (24, 1)).astype(np.uint8)).save(mask)
+    asked = ("make it blue", str(source), "--mask", str(mask), "--strength", "0.7", "--steps", "3")
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    note = json.loads(read_note(out.read_bytes()))
+    assert note["prompt"] == "make it blue" and note["strength"] == 0.7 and note["size"] == "16x24"
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+        manner = {"text": "make it blue", "steps": 3, "seed": 7, "strength": 0.7}
+        for given in (source, Image.fromarray(values), values):
+            picture = omni.generate(images=[given], mask=Image.open(mask), **manner).images[0]
+            assert np.array_equal(np.asarray(picture), np.asarray(Image.open(out)))
+        unmasked = omni.generate(images=[source], **manner).images[0]
+        assert not np.array_equal(np.asarray(unmasked), np.asarray(Image.open(out)))
+        with pytest.raises(InvalidRequest, match="begins from one picture"):
+            omni.generate(images=[source, source], **manner)
+
+
 def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     folder = str(film_pipeline("wan")[1])
     out = tmp_path / "cat.mp4"

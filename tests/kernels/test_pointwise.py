@@ -96,6 +96,42 @@ def test_activations_keep_what_is_not_a_number(native_operations: Any) -> None:
     assert native_operations.gated(x, "swiglu_clamped").isnan().all()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("samples", [1, 2, 7, 16, 509, 512, 513, 515, 1030])
+def test_the_snake_equals_the_reference(native_operations: Any, samples: int, channels: int) -> None:
+    taps = torch.randn(12) / 4
+    speed, height = torch.rand(channels) * 40, torch.randn(channels)
+    for rows in (0, 1, 4):
+        x = torch.randn(rows, channels, samples) * 3
+        for filters in (None, taps):
+            wanted = reference.snake(x.double(), speed.double(), height.double(), filters).float()
+            got = native_operations.snake(x, speed, height, filters)
+            torch.testing.assert_close(
+                got, wanted, rtol=1e-5, atol=6e-5
+            )  # float32 of an angle of some hundreds
+
+
+def test_the_snake_takes_views_and_other_filters(native_operations: Any) -> None:
+    x, speed, height = torch.randn(2, 40, 4), torch.rand(4), torch.rand(4)
+    for taps in (None, torch.rand(12), torch.rand(8)):
+        close(
+            native_operations.snake(x.transpose(1, 2), speed, height, taps),
+            reference.snake(x.transpose(1, 2).contiguous(), speed, height, taps),
+            torch.float32,
+        )
+    double = native_operations.snake(x.transpose(1, 2).double(), speed.double(), height.double())
+    assert double.dtype == torch.float64
+
+
+def test_the_snake_keeps_what_is_not_a_number_where_it_is(native_operations: Any) -> None:
+    x = torch.zeros(1, 1, 2000)
+    x[0, 0, 700] = float("nan")
+    for taps, reach in ((None, 0), (torch.rand(12), 6)):
+        strange = native_operations.snake(x, torch.ones(1), torch.ones(1), taps).isnan().nonzero()[:, 2]
+        assert strange.min() >= 700 - reach
+        assert strange.max() <= 700 + reach
+
+
 def test_an_unknown_activation_is_named(operations: Any) -> None:
     with pytest.raises(ValueError, match="'swash' is not known"):
         operations.activate(torch.zeros(1, 2), "swash")

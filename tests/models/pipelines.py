@@ -48,7 +48,7 @@ def qwen_tokenizer() -> transformers.PreTrainedTokenizerBase:
     return made
 
 
-def plain_vae(latent: int = 4) -> Any:
+def plain_vae(latent: int = 4, shift: float | None = 0.11) -> Any:
     """A VAE whose latents are two pixels wide."""
     return shaken(
         diffusers.AutoencoderKL(
@@ -60,7 +60,7 @@ def plain_vae(latent: int = 4) -> Any:
             norm_num_groups=4,
             sample_size=64,
             scaling_factor=0.36,
-            shift_factor=0.11,
+            shift_factor=shift,
             use_quant_conv=False,
             use_post_quant_conv=False,
             mid_block_add_attention=False,
@@ -154,9 +154,28 @@ def flux(told: bool) -> diffusers.DiffusionPipeline:
     )
 
 
+def qwen_image_edit(several: bool) -> diffusers.DiffusionPipeline:
+    """Qwen-Image-Edit: the same, and a processor of pictures. `several` of them: Qwen-Image-Edit-Plus."""
+    parts = qwen_image().components
+    tokenizer = parts["tokenizer"]
+    pictures = transformers.Qwen2VLImageProcessorPil(min_pixels=28 * 28, max_pixels=28 * 28 * 4)
+    # Its constructor wants a processor of videos, which needs torchvision.
+    processor = object.__new__(transformers.Qwen2VLProcessor)
+    processor.image_processor, processor.tokenizer, processor.video_processor = pictures, tokenizer, None
+    processor.image_token, processor.video_token = "<|image_pad|>", "<|video_pad|>"
+    processor.image_token_id = tokenizer.convert_tokens_to_ids(processor.image_token)
+    processor.video_token_id = tokenizer.convert_tokens_to_ids(processor.video_token)
+    processor.save_pretrained = lambda folder, **_: pictures.save_pretrained(folder)
+    kind = diffusers.QwenImageEditPlusPipeline if several else diffusers.QwenImageEditPipeline
+    return kind(**parts, processor=processor)
+
+
 def qwen_image() -> diffusers.DiffusionPipeline:
     """Qwen-Image with two layers."""
     tokenizer = qwen_tokenizer()
+    tokenizer.add_tokens(
+        ["<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"], special_tokens=True
+    )
     text = {
         "vocab_size": len(tokenizer),
         "hidden_size": 24,
@@ -175,7 +194,13 @@ def qwen_image() -> diffusers.DiffusionPipeline:
         "fullatt_block_indexes": [0],
     }
     encoder = transformers.Qwen2_5_VLForConditionalGeneration(
-        transformers.Qwen2_5_VLConfig(text_config=text, vision_config=sight)
+        transformers.Qwen2_5_VLConfig(
+            text_config=text,
+            vision_config=sight,
+            vision_start_token_id=tokenizer.convert_tokens_to_ids("<|vision_start|>"),
+            image_token_id=tokenizer.convert_tokens_to_ids("<|image_pad|>"),
+            video_token_id=tokenizer.convert_tokens_to_ids("<|video_pad|>"),
+        )
     )
     transformer = diffusers.QwenImageTransformer2DModel(
         in_channels=16,
@@ -206,31 +231,66 @@ def qwen_image() -> diffusers.DiffusionPipeline:
     )
 
 
+def clip(width: int) -> transformers.CLIPTextConfig:
+    """A CLIP of three layers."""
+    words = clip_tokenizer()
+    return transformers.CLIPTextConfig(
+        vocab_size=len(words),
+        hidden_size=width,
+        intermediate_size=24,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        projection_dim=width,
+        bos_token_id=len(words) - 2,
+        eos_token_id=len(words) - 1,
+    )
+
+
+def sdxl() -> diffusers.DiffusionPipeline:
+    """Stable Diffusion XL with two levels."""
+    words = clip_tokenizer()
+    unet = diffusers.UNet2DConditionModel(
+        sample_size=16,
+        block_out_channels=(8, 16),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        attention_head_dim=(2, 4),
+        transformer_layers_per_block=(1, 2),
+        use_linear_projection=True,
+        cross_attention_dim=24,
+        addition_embed_type="text_time",
+        addition_time_embed_dim=8,
+        projection_class_embeddings_input_dim=6 * 8 + 8,
+        norm_num_groups=4,
+    )
+    return diffusers.StableDiffusionXLPipeline(
+        scheduler=diffusers.EulerDiscreteScheduler(
+            beta_start=0.00085,
+            beta_end=0.012,
+            beta_schedule="scaled_linear",
+            timestep_spacing="leading",
+            steps_offset=1,
+        ),
+        vae=plain_vae(shift=None),
+        text_encoder=shaken(transformers.CLIPTextModel(clip(16)), 14),
+        tokenizer=words,
+        text_encoder_2=shaken(transformers.CLIPTextModelWithProjection(clip(8)), 15),
+        tokenizer_2=words,
+        unet=shaken(unet, 16),
+    )
+
+
 def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     """Stable Diffusion 3 (3.5's kind of blocks) with two layers, with its third text encoder or without."""
     words, letters = clip_tokenizer(), qwen_tokenizer()
-
-    def clip(width: int) -> transformers.CLIPTextModelWithProjection:
-        return transformers.CLIPTextModelWithProjection(
-            transformers.CLIPTextConfig(
-                vocab_size=len(words),
-                hidden_size=width,
-                intermediate_size=24,
-                num_hidden_layers=3,
-                num_attention_heads=2,
-                projection_dim=width,
-                bos_token_id=len(words) - 2,
-                eos_token_id=len(words) - 1,
-            )
-        )
-
     large = transformers.T5EncoderModel(
         transformers.T5Config(vocab_size=len(letters), d_model=32, d_kv=8, d_ff=24, num_layers=2, num_heads=2)
     )
     transformer = diffusers.SD3Transformer2DModel(
         sample_size=16,
-        in_channels=4,
-        out_channels=4,
+        in_channels=16,  # diffusers' inpainting takes no others
+        out_channels=16,
         num_layers=2,
         attention_head_dim=8,
         num_attention_heads=2,
@@ -243,10 +303,10 @@ def sd3(t5: bool) -> diffusers.DiffusionPipeline:
     )
     return diffusers.StableDiffusion3Pipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
-        vae=plain_vae(),
-        text_encoder=shaken(clip(16), 10),
+        vae=plain_vae(16),
+        text_encoder=shaken(transformers.CLIPTextModelWithProjection(clip(16)), 10),
         tokenizer=words,
-        text_encoder_2=shaken(clip(8), 11),
+        text_encoder_2=shaken(transformers.CLIPTextModelWithProjection(clip(8)), 11),
         tokenizer_2=words,
         text_encoder_3=shaken(large, 12) if t5 else None,
         tokenizer_3=letters if t5 else None,
@@ -261,6 +321,14 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "qwen_image": qwen_image,
     "sd3": functools.partial(sd3, True),
     "sd3_small": functools.partial(sd3, False),
+    "sdxl": sdxl,
+}
+
+
+# Those that draw from pictures only.
+EDITORS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "qwen_image_edit": functools.partial(qwen_image_edit, False),
+    "qwen_image_edit_plus": functools.partial(qwen_image_edit, True),
 }
 
 
@@ -269,7 +337,7 @@ def pipeline(family: str) -> tuple[Any, Path]:
     """The pipeline of a family, and the folder that it was saved to."""
     folder = tempfile.TemporaryDirectory(prefix=f"tutti-{family}-")
     _KEPT.append(folder)
-    made = MAKERS[family]()
+    made = (MAKERS | EDITORS)[family]()
     made.save_pretrained(folder.name)
     made.set_progress_bar_config(disable=True)
     return made, Path(folder.name)

@@ -42,6 +42,7 @@ MANNERS: dict[str, dict[str, Any]] = {
     "qwen_image": {"true_cfg_scale": 4.0, "negative_prompt": " "},
     "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
     "sd3_small": {"guidance_scale": 1.0},
+    "sdxl": {"guidance_scale": 3.0, "negative_prompt": "blue"},
 }
 
 
@@ -69,8 +70,16 @@ class Studio:
             guidance=manner.get("guidance_scale"),
             true_guidance=manner.get("true_cfg_scale"),
             previews=fields["previews"],
+            strength=fields.get("strength"),
         )
-        asked = drawing_request(prompt, manner.get("negative_prompt"), drawing, id=name, seed=fields["seed"])
+        asked = drawing_request(
+            prompt,
+            manner.get("negative_prompt"),
+            drawing,
+            id=name,
+            seed=fields["seed"],
+            media=fields.get("media", ()),
+        )
         request = self.processor.prepare(asked)
         self.engine.loop.submit(request)
         return request
@@ -376,7 +385,7 @@ def test_patches_are_diffusers_and_come_back() -> None:
 )  # each larger than its tile
 @torch.inference_mode()
 def test_a_large_picture_is_decoded_in_tiles(family: str, rows: int) -> None:
-    decoder = studio(family).engine.encoders[1].model
+    decoder = studio(family).engine.encoders[-1].model
     latents = torch.randn(4, rows, 72, generator=torch.Generator().manual_seed(0))
     item = Decoded(Latents(latents), "")
     whole = decoder.run([item])[0].pixels.astype(int)

@@ -29,6 +29,7 @@ from tutti.api.ollama.embed import embed, embeddings
 from tutti.api.ollama.generate import generate as ollama_generate
 from tutti.api.openai.chat import chat_completions
 from tutti.api.openai.completions import completions
+from tutti.api.openai.edits import edits, variations
 from tutti.api.openai.embeddings import embeddings as openai_embeddings
 from tutti.api.openai.embeddings import pooling
 from tutti.api.openai.images import generations
@@ -53,6 +54,8 @@ _ROUTES = (
     ("/v1/chat/completions", "POST", chat_completions, True),
     ("/v1/completions", "POST", completions, True),
     ("/v1/images/generations", "POST", generations, True),
+    ("/v1/images/edits", "POST", edits, True),
+    ("/v1/images/variations", "POST", variations, True),
     ("/v1/embeddings", "POST", openai_embeddings, True),
     ("/v1/rerank", "POST", rerank, True),
     ("/v2/rerank", "POST", rerank, True),

@@ -12,10 +12,19 @@ _END = b"--"
 
 @dataclass(slots=True)
 class Form:
-    """The fields of a form, each with its values in order, and its files."""
+    """The fields of a form, each with its values in order, and its files, which are `uploads` in the same way."""
 
     fields: dict[str, list[str]] = field(default_factory=dict)
-    files: dict[str, bytes] = field(default_factory=dict)
+    uploads: dict[str, list[bytes]] = field(default_factory=dict)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """The last file of each name."""
+        return {name: files[-1] for name, files in self.uploads.items()}
+
+    def all_files(self, name: str) -> list[bytes]:
+        """All files that are sent as `name` or as `name[]`."""
+        return self.uploads.get(name, []) + self.uploads.get(f"{name}[]", [])
 
     def value(self, name: str, default: str = "") -> str:
         """The last value of a field; `default` when there is none."""
@@ -71,7 +80,7 @@ def _take(form: Form, piece: bytes) -> None:
     if not blank or not isinstance(name, str):
         raise InvalidRequest("The form has a part without a name.")
     if disposition.get_param("filename") is not None:
-        form.files[name] = content
+        form.uploads.setdefault(name, []).append(content)
     else:
         form.fields.setdefault(name, []).append(content.decode("utf-8", "replace"))
 

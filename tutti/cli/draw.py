@@ -15,7 +15,7 @@ from tutti.events import Event, Failed, ImageDone, Progress, VideoDelta
 
 if TYPE_CHECKING:
     from tutti.cli.local import LocalSession
-    from tutti.request import Request
+    from tutti.request import Media, Request
 
 _FORMATS = {".png": "png", ".webp": "webp", ".jpg": "jpeg", ".jpeg": "jpeg"}
 _FILMS = (".mp4",)
@@ -31,13 +31,15 @@ class Sheet:
     guidance: float | None = None
     negative: str | None = None
     seed: int | None = None
+    strength: float | None = None
+    mask: Path | None = None
     frames: int | None = None
     fps: float | None = None
 
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
-        own = ("output", "size", "steps", "guidance", "negative", "frames", "fps")
+        own = ("output", "size", "steps", "guidance", "negative", "strength", "mask", "frames", "fps")
         return [f"--{name}" for name in own if getattr(self, name) is not None]
 
 
@@ -51,7 +53,10 @@ def check_output(path: Path) -> None:
 
 
 async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
-    """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError."""
+    """Draw `prompt` into a file, whose name is printed; the exit code. Raises TuttiError.
+
+    Pictures that the prompt names are drawn from.
+    """
     import asyncio
 
     from tutti.cli.session import interrupts
@@ -64,11 +69,13 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         height=height,
         steps=sheet.steps,
         guidance=sheet.guidance,
+        strength=sheet.strength,
         frames=sheet.frames,
         fps=sheet.fps,
     )
+    text, media = _pictures(prompt, sheet.mask)
     request = drawing_request(
-        prompt, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed
+        text, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed, media=media
     )
     _check_kind(sheet.output, session.films)
     request = await session.backend.prepare(request)
@@ -86,6 +93,23 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
         raise ConfigError(f"-o {path}: {error.strerror}") from error
     print(path)
     return 0
+
+
+def _pictures(prompt: str, mask: Path | None) -> tuple[str, list[Media]]:
+    """What is left of `prompt` beside the pictures that it names, these, and the mask. Raises InvalidRequest."""
+    from tutti.cli.attach import content_of, media_in
+    from tutti.request import Media
+
+    content = content_of(prompt, frozenset({"image"}))
+    media = media_in([{"content": content}])
+    if not isinstance(content, str):
+        prompt = " ".join(part["text"] for part in content if part["type"] == "text")
+    if mask is not None:
+        try:
+            media.append(Media("mask", mask.read_bytes()))
+        except OSError as error:
+            raise ConfigError(f"--mask {mask}: {error.strerror}", param="mask") from error
+    return prompt, media
 
 
 def _check_kind(path: Path | None, films: bool) -> None:

@@ -93,6 +93,13 @@ def run(
         float | None, typer.Option(help="Of a picture: how closely to keep to the text.")
     ] = None,
     negative: Annotated[str | None, typer.Option(help="Of a picture: what not to draw.")] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="Of a picture that is drawn from: how much is changed, 0 to 1.")
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(help="Of the same: what is drawn anew, transparent or white.", metavar="FILE"),
+    ] = None,
     frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
     fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
 ) -> None:
@@ -110,7 +117,7 @@ def run(
         check(speak)
     if output is not None:
         check_output(output)
-    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, frames, fps)
+    sheet = Sheet(output, size, steps, guidance, negative, engine.seed, strength, mask, frames, fps)
     manner = Manner(
         speak=speak,
         voice=voice,

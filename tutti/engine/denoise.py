@@ -23,7 +23,7 @@ from tutti.engine.stage import Failure, nobody
 from tutti.errors import Busy, InvalidRequest, StageFailed
 from tutti.events import Progress
 from tutti.graph import Chunk
-from tutti.models.protocols import DenoiseModel
+from tutti.models.protocols import DenoiseModel, Gathers
 from tutti.request import Request
 
 _PATIENCE = 0.5  # seconds that a picture may rest between two steps
@@ -81,7 +81,7 @@ class Denoise:
         self.turns = turns
         self.max_requests = max_requests
         self.fed = fed
-        self._expected: dict[str, Request] = {}
+        self._expected: dict[str, tuple[Request, list[Chunk]]] = {}  # and what edges brought so far
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
 
@@ -90,18 +90,26 @@ class Denoise:
         if len(self._active) + len(self._expected) >= self.max_requests:
             raise Busy(f"stage {self.name} has {self.max_requests} requests; try again in a moment")
         if self.fed:
-            self._expected[request.id] = request
+            self._expected[request.id] = (request, [])
         else:
             self._start(request, None)
 
     def feed(self, chunk: Chunk) -> None:
-        """The condition of an admitted request; what comes for one that is gone is dropped.
+        """The condition of an admitted request, or a piece of it; what comes for one that is gone is dropped.
 
         Raises InvalidRequest on one that can never be drawn here.
         """
-        request = self._expected.pop(chunk.request, None)
-        if request is not None:
-            self._start(request, chunk.payload)
+        if chunk.request not in self._expected:
+            return
+        request, brought = self._expected[chunk.request]
+        brought.append(chunk)
+        condition = chunk.payload
+        if isinstance(self.model, Gathers):
+            condition = self.model.gather(request, brought)
+            if condition is None:
+                return
+        del self._expected[chunk.request]
+        self._start(request, condition)
 
     def urgency(self) -> float | None:
         """See `stage.Runner`. A picture has time: what is heard or read goes first."""

@@ -235,4 +235,6 @@ def _name(part: Part) -> str | None:
     """What names all that is made of a part; None for one whose result is not kept."""
     if isinstance(part, MediaInput):
         return part.digest
-    return f"text {part.text}" if isinstance(part, Text) else None
+    if not isinstance(part, Text):
+        return None
+    return " ".join(("text", *(picture.digest for picture in part.pictures), part.text))

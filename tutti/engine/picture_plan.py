@@ -25,7 +25,8 @@ from tutti.settings import EngineOptions
 
 _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside the runtime, measured as RSS
 _LEAST = 1024  # tokens a step must have: a picture of 512 x 512 pixels in patches of 16
-_LATENTS = 4 * 128 * 128 * 16 * 2  # bytes of a picture's latents and velocity, at 1024 x 1024 pixels
+# Bytes of a picture's latents and velocity, and of what is kept of one that it begins from, at 1024 x 1024 pixels.
+_LATENTS = 4 * 128 * 128 * 16 * 4
 _STEP = {
     "cpu": 8192,
     "cuda": 65536,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         paged_attention,
         quantize_int8,
         rms_norm,
+        snake,
     )
     from tutti.kernels.paged import LayerCache, PagedBatch
     from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
@@ -46,6 +47,7 @@ __all__ = [
     "paged_attention",
     "quantize_int8",
     "rms_norm",
+    "snake",
 ]
 
 _HOMES = {

@@ -33,6 +33,7 @@ _REFERENCE: dict[str, Operation] = {
     "gated": reference.gated,
     "quantize_rows": reference.quantize_rows,
     "argmax": reference.argmax,
+    "snake": reference.snake,
 }
 
 
@@ -57,6 +58,7 @@ if _native.module is not None:
         "gated": _ours.gated,
         "quantize_rows": _ours.quantize_rows,
         "argmax": _ours.argmax,
+        "snake": _ours.snake,
     }
 
 

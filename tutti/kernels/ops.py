@@ -88,6 +88,15 @@ def argmax(x: Tensor) -> Tensor:
     return chosen("argmax", x)(x)
 
 
+def snake(x: Tensor, speed: Tensor, height: Tensor, taps: Tensor | None = None) -> Tensor:
+    """x + sin^2(speed * x) * height (Ziyin et al. 2020): `x` [rows, channels, samples]; `speed`, `height` [channels].
+
+    With `taps` float32 [even number], a low-pass filter at half the band, the activation is applied at twice the rate,
+    between filters (Karras et al. 2021); beyond its ends a row goes on as it begins and ends.
+    """
+    return chosen("snake", x)(x, speed, height, taps)
+
+
 def quantize_int8(weight: Dense) -> Quantized:
     """Symmetric int8, one scale per output channel: scale = max|w| / 127, codes in -127..127.
 

@@ -6,6 +6,8 @@ attention is in `reference_attention`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -109,6 +111,41 @@ def quantize_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     scale = torch.where(largest == 0, 1.0, largest / 127)
     scale = torch.where(scale.isfinite(), scale, float("nan"))
     return (wide / scale[:, None]).round_().nan_to_num_(0.0).to(torch.int8), scale
+
+
+def snake(x: Tensor, speed: Tensor, height: Tensor, taps: Tensor | None = None) -> Tensor:
+    """x + sin^2(speed * x) * height for `x` [rows, channels, samples]; with `taps`, at twice the rate, between filters.
+
+    The samples in between and those of before are kept apart as two halves: every other tap of the filter makes each
+    from x, and every other tap brings each back, without a zero that is multiplied or a sample that is thrown away.
+    """
+    speed, height = speed[:, None], height[:, None]
+    if taps is None:
+        return torch.addcmul(x, (x * speed).sin_().square_(), height)
+    even, odd = taps[0::2].tolist(), taps[1::2].tolist()
+    reach = len(even) // 2
+    wide = F.pad(x, (reach, reach), mode="replicate")
+    first = snake(_filtered(wide[..., :-1], even, 2), speed[:, 0], height[:, 0])
+    second = snake(_filtered(wide[..., 1:], odd, 2), speed[:, 0], height[:, 0])
+    start, end = first[..., :1], second[..., -1:]  # the doubled signal goes on so beyond its ends
+
+    def widened(half: Tensor, before: int) -> Tensor:
+        behind = 2 * reach - 1 - before
+        return torch.cat((start.expand(-1, -1, before), half, end.expand(-1, -1, behind)), dim=2)
+
+    return _filtered(widened(first, reach - 1), odd).add_(_filtered(widened(second, reach), even))
+
+
+def _filtered(x: Tensor, taps: Sequence[float], gain: float = 1.0) -> Tensor:
+    """The sum of x's neighbours times the taps: [..., samples + taps - 1] -> [..., samples].
+
+    As sums of shifted tensors, since convolutions of single channels are slow on CPUs.
+    """
+    samples = x.shape[-1] - len(taps) + 1
+    out = x[..., :samples] * (taps[0] * gain)
+    for shift, tap in enumerate(taps[1:], start=1):
+        out.add_(x[..., shift : shift + samples], alpha=tap * gain)
+    return out
 
 
 def argmax(x: Tensor) -> Tensor:

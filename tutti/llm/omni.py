@@ -4,6 +4,7 @@
     answer = omni.generate(text="What is this?", images=["cat.png"], modalities=["text", "audio"])
     answer.text, answer.audio, answer.rate
     Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
+    Omni("a-model-that-draws").generate(text="make it blue", images=["circle.png"]).images[0].save("blue.png")
     Omni("a-model-that-films").generate(text="a cat walks", frames=17, fps=8, seed=1).videos[0].save("cat.mp4")
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
@@ -28,7 +29,7 @@ from tutti.events import AudioDelta, Done, Event, ImageDone, TextDelta, Usage, V
 from tutti.hub.composition import is_composition
 from tutti.llm.answerers import Alone, Answerer, Composed
 from tutti.llm.options import engine_options
-from tutti.llm.prompts import media_of
+from tutti.llm.prompts import mask_of, media_of
 from tutti.media.film import joined as frames_of
 from tutti.media.film import write_film
 from tutti.media.image import as_pillow
@@ -196,11 +197,11 @@ class Omni:
 
         `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
         `use_audio_in_video` hears the videos' sound with them. `messages` are earlier turns. `live`: sound comes in
-        pieces, the first as soon as may be. A model that draws takes `text` and what `_drawing` has. Leaving the
-        iteration cancels the request. Raises the request's error.
+        pieces, the first as soon as may be. A model that draws takes `text`, `images` and what `_drawing` has. Leaving
+        the iteration cancels the request. Raises the request's error.
         """
         if isinstance(self.processor, DrawingProcessor):
-            return self._answerer.events(self._drawing(text, **drawing))
+            return self._answerer.events(self._drawing(text, images, **drawing))
         if drawing:
             raise InvalidRequest(f"{', '.join(drawing)}: this model does not draw")
         recordings = audio if isinstance(audio, list) else [] if audio is None else [audio]
@@ -225,7 +226,10 @@ class Omni:
     def _drawing(
         self,
         text: str,
+        images: Sequence[Any],
         *,
+        mask: Any = None,
+        strength: float | None = None,
         size: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
@@ -237,7 +241,11 @@ class Omni:
         fps: float | None = None,
         guidance_2: float | None = None,
     ) -> Request:
-        """The request for a picture or a film of `text`; what is None is the model's own habit."""
+        """The request for a picture or a film of `text`, drawn from `images` if there are any.
+
+        None is the model's own habit. What is transparent in the `mask`, or white, is drawn anew; `strength` is how
+        much of a picture is changed.
+        """
         width, height = parse_size(size) if size else (None, None)
         sheet = Drawing(
             width=width,
@@ -246,11 +254,17 @@ class Omni:
             guidance=guidance,
             true_guidance=true_guidance,
             previews=previews,
+            strength=strength,
             frames=frames,
             fps=fps,
             guidance_2=guidance_2,
         )
-        return drawing_request(text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed)
+        media = media_of({"image": list(images)})
+        if mask is not None:
+            media.append(mask_of(mask))
+        return drawing_request(
+            text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed, media=media
+        )
 
     def _prompt(
         self, text: str, media: Sequence[Any], messages: Sequence[Mapping[str, Any]], system: str

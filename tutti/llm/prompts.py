@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,15 @@ def media_of(data: Mapping[str, Any], *, soundtracks: bool = False) -> list[Medi
         for one in given if isinstance(given, list) else [] if given is None else [given]:
             media.append(Media(modality, _file(modality, one), sound=soundtracks and modality == "video"))
     return media
+
+
+def mask_of(value: Any) -> Media:
+    """A mask for the picture before it, given as a picture is; a PIL image keeps its transparency."""
+    if hasattr(value, "save"):
+        file = BytesIO()
+        value.save(file, "PNG")
+        return Media("mask", file.getvalue())
+    return Media("mask", _file("image", value))
 
 
 def _file(modality: str, value: Any) -> bytes:

@@ -6,7 +6,7 @@ What a picture means to a model (sizes, patches, normalization) is the model's o
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MOST_PIXELS = 8192 * 8192
+Filter = Literal["bicubic", "bilinear", "lanczos"]
 ADVICE = "send a whole PNG, JPEG, WebP, GIF, BMP, TIFF or AVIF file"
 
 # Of all that Pillow reads: what is in common use and read by Pillow itself (EPS, for one, would start Ghostscript).
@@ -33,6 +34,19 @@ def read_image(data: bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
     with reading("picture", data, ADVICE), open_image(data, most_pixels) as image:
         image.load()
         return np.asarray(upright(flatten(image), image))
+
+
+def read_mask(data: bytes, *, most_pixels: int = MOST_PIXELS) -> np.ndarray:
+    """How much each pixel of a picture is meant by a mask's file, uint8 [height, width]: 255 wholly, 0 not at all.
+
+    Transparent pixels are meant, as OpenAI has it; of a file without transparency white ones are, as most other
+    programs have it. Raises InvalidMedia.
+    """
+    with reading("picture", data, ADVICE), open_image(data, most_pixels) as image:
+        image.load()
+        if image.has_transparency_data:
+            return 255 - np.asarray(upright(image.convert("RGBA").getchannel("A"), image))
+        return np.asarray(upright(flatten(image).convert("L"), image))
 
 
 def open_image(data: bytes, most_pixels: int = MOST_PIXELS) -> Image.Image:
@@ -87,13 +101,13 @@ def upright(picture: Image.Image, file: Image.Image) -> Image.Image:
     return picture if turn is None else picture.transpose(turn)
 
 
-def resize(image: np.ndarray, height: int, width: int, *, linear: bool = False) -> np.ndarray:
-    """`image` uint8 [rows, columns, 3] as [height, width, 3], by Pillow's bicubic filter or its (bi)linear one."""
+def resize(image: np.ndarray, height: int, width: int, filter: Filter = "bicubic") -> np.ndarray:
+    """`image` uint8 [rows, columns] or [rows, columns, 3] as [height, width, ...], by one of Pillow's filters."""
     from PIL import Image
 
     if image.shape[:2] == (height, width):
         return image
-    kind = Image.Resampling.BILINEAR if linear else Image.Resampling.BICUBIC
+    kind = Image.Resampling[filter.upper()]
     return np.asarray(Image.fromarray(image).resize((width, height), kind))
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from tutti.formats.lora import Adapter
-from tutti.graph import KVGroup
+from tutti.graph import Chunk, KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.request import MediaInput, PoolingParams, Request, SamplingParams
 
@@ -240,6 +240,15 @@ class Picture:
     pixels: np.ndarray
     note: str = ""
     preview: bool = False
+
+
+@runtime_checkable
+class Gathers(Protocol):
+    """A model of denoising that several edges feed."""
+
+    def gather(self, request: Request, brought: Sequence[Chunk]) -> Any | None:
+        """The condition of a request, made of all that the edges `brought` so far; None while something is to come."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,7 @@
-"""`POST /v1/images/generations`: a picture of a text, whole or with previews while it comes."""
+"""`POST /v1/images/generations`: a picture of a text, whole or with previews while it comes.
+
+What is drawn from pictures (`edits`) is the same job, with media.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import asyncio
 import base64
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +24,7 @@ from tutti.api.stream import EventStream, named_sse
 from tutti.errors import InvalidRequest
 from tutti.events import Event, Failed, ImageDone, Progress
 from tutti.gateway.lease import Lease
-from tutti.request import Drawing, Request
+from tutti.request import Drawing, Media, Request
 
 _MOST = 10  # pictures of one request, as OpenAI has it
 Format = Literal["png", "webp", "jpeg"]
@@ -47,6 +50,7 @@ class ImageFields(msgspec.Struct, kw_only=True):
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     true_cfg_scale: float | None = None
+    strength: float | None = None
     seed: int | None = None
     priority: int | None = None
 
@@ -80,15 +84,13 @@ class ImageFields(msgspec.Struct, kw_only=True):
             guidance=self.guidance_scale,
             true_guidance=self.true_cfg_scale,
             previews=self.partial_images or 0,
+            strength=self.strength,
         )
 
 
 async def generations(call: Call) -> ASGIApp:
     """Answer one call."""
-    job = await ImageJob.of(call, parse(call.body, ImageFields))
-    if job.fields.stream:
-        return await EventStream.open(job.events())
-    return json_response(await job.whole())
+    return await (await ImageJob.of(call, parse(call.body, ImageFields))).answer()
 
 
 @dataclass(slots=True)
@@ -99,10 +101,20 @@ class ImageJob:
     lease: Lease
     fields: ImageFields
     request: Request
+    kind: str = "image_generation"  # how the names of its events begin
 
     @classmethod
-    async def of(cls, call: Call, fields: ImageFields) -> ImageJob:
-        """The job of `fields`. Raises InvalidRequest, and as `Call.lease` does."""
+    async def of(
+        cls,
+        call: Call,
+        fields: ImageFields,
+        media: Sequence[Media] = (),
+        kind: str = "image_generation",
+    ) -> ImageJob:
+        """The job of `fields`, which draws from `media`, if there are any.
+
+        Raises InvalidRequest, InvalidMedia, and as `Call.lease` does.
+        """
         from tutti.models.processor.drawer import drawing_request
 
         lease = await call.lease(fields.model)
@@ -119,8 +131,15 @@ class ImageJob:
             n=fields.n or 1,
             seed=fields.seed,
             priority=fields.priority or 0,
+            media=media,
         )
-        return cls(call, lease, fields, await lease.prepare(request))
+        return cls(call, lease, fields, await lease.prepare(request), kind)
+
+    async def answer(self) -> ASGIApp:
+        """What is sent: all at once, or a stream where that was asked for."""
+        if self.fields.stream:
+            return await EventStream.open(self.events())
+        return json_response(await self.whole())
 
     @property
     def about(self) -> dict[str, Any]:
@@ -150,7 +169,7 @@ class ImageJob:
                 if isinstance(event, Progress):
                     yield f": step {event.done} of {event.total}\n\n".encode()
                 elif isinstance(event, ImageDone):
-                    kind = f"image_generation.{'partial_image' if event.preview else 'completed'}"
+                    kind = f"{self.kind}.{'partial_image' if event.preview else 'completed'}"
                     value: dict[str, Any] = {
                         "type": kind,
                         "b64_json": await self._encoded(event),

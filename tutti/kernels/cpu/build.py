@@ -20,8 +20,10 @@ from pathlib import Path
 from tutti.kernels.cpu.native import SETS, SOURCES, digest, module_name
 
 COMMON = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
+_AVX512 = ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni")
 FLAGS = {
-    "avx512": ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni"),
+    "amx": (*_AVX512, "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
+    "avx512": _AVX512,
     "avxvnni": ("-march=x86-64-v3", "-mavxvnni"),
     "avx2": ("-march=x86-64-v3",),
 }

@@ -18,8 +18,10 @@ SOURCES = Path(__file__).parent / "src"
 
 # Instruction sets, best first, and what each needs of torch.cpu.get_capabilities().
 _AVX2 = ("avx2", "fma3", "f16c", "bmi", "bmi2")
+_AVX512 = ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_cd", "avx512_bf16", "avx512_vnni")
 SETS: dict[str, tuple[str, ...]] = {
-    "avx512": ("avx512_f", "avx512_bw", "avx512_vl", "avx512_dq", "avx512_cd", "avx512_bf16", "avx512_vnni"),
+    "amx": (*_AVX512, "amx_tile", "amx_bf16", "amx_int8"),
+    "avx512": _AVX512,
     "avxvnni": (*_AVX2, "avx_vnni"),
     "avx2": _AVX2,
 }
@@ -59,9 +61,12 @@ def load() -> Native:
         except ImportError as error:
             problem = f"not usable ({error})"
             continue
-        if module.sources == digest():
+        if module.sources != digest():
+            problem = "built from other sources"
+        elif not module.permitted():
+            problem = "not permitted by the system"
+        else:
             return Native(module, name, "")
-        problem = "built from other sources"
     if not able:
         return Native(None, None, f"there are none for this processor ({platform.machine()})")
     return Native(None, None, f"{problem}; run `python -m tutti.kernels.cpu.build`")

@@ -30,6 +30,7 @@ _ACTIVATIONS = {
     )
 }
 _NOTHING = (0, 0, 0)
+_SNAKE_TAPS = 12  # TAPS of snake.h
 
 
 class NativeOperations:
@@ -42,6 +43,7 @@ class NativeOperations:
         self._activate = module.activate
         self._quantize_rows = module.quantize_rows
         self._argmax = module.argmax
+        self._snake = module.snake
 
     def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
         """See `reference.rms_norm`."""
@@ -133,6 +135,21 @@ class NativeOperations:
         x = _rows(x)
         out = torch.empty(rows, dtype=torch.int64)
         self._argmax(x.data_ptr(), x.stride(0), out.data_ptr(), rows, width, torch.get_num_threads())
+        return out
+
+    def snake(self, x: Tensor, speed: Tensor, height: Tensor, taps: Tensor | None = None) -> Tensor:
+        """See `reference.snake`."""
+        plain = x.dtype == speed.dtype == height.dtype == torch.float32
+        if not plain or x.dim() != 3 or (taps is not None and len(taps) != _SNAKE_TAPS):
+            return reference.snake(x, speed, height, taps)
+        x, speed, height = x.contiguous(), speed.contiguous(), height.contiguous()
+        out = torch.empty_like(x)
+        if taps is not None:
+            taps = taps.float().contiguous()
+        self._snake(
+            x.data_ptr(), speed.data_ptr(), height.data_ptr(), out.data_ptr(), *x.shape,
+            0 if taps is None else taps.data_ptr(), torch.get_num_threads(),
+        )  # fmt: skip
         return out
 
     def paged_attention(

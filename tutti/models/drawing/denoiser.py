@@ -8,11 +8,13 @@ every batch.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,17 +23,23 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import Chunk
 from tutti.models.drawing.flow import Sampler
 from tutti.models.drawing.note import note_of
-from tutti.request import Drawing, Request, Text
+from tutti.models.processor.media import unpack
+from tutti.request import Drawing, MediaInput, Request, Text
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
+Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Conditions:
-    """What an edge brings to a denoiser: of the prompt, and of the text to be avoided."""
+    """What edges bring to a denoiser: of the prompt, of the text to be avoided, and of the pictures.
+
+    Moments are float32 [channels, rows, columns].
+    """
 
     prompt: Condition
     negative: Condition | None = None
+    pictures: tuple[Moments, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,10 +51,24 @@ class Latents:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """What stays of the picture that a request begins from: its `latents`, where `mask` [rows, columns] is 0.
+
+    `noise` is what they are mixed with until the last step, so that both parts of the picture are equally far.
+    """
+
+    mask: Tensor
+    latents: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Canvas:
     """A request between two steps. `levels` float32 [steps + 1]; `velocity` is that of the last step.
 
-    `prepared` is what the network made of the conditions once, the prompt's first. `history` is the sampler's.
+    `prepared` is what the network made of the conditions once, the prompt's first. A picture that is begun from takes
+    the last levels only; a mask keeps a `frame` of it. The latents of pictures that are looked at stand `beside`.
+    `history` is the sampler's.
     """
 
     drawing: Drawing
@@ -56,29 +78,51 @@ class Canvas:
     done: int = 0
     velocity: Tensor | None = None
     history: Any = None
+    frame: Frame | None = None
+    beside: tuple[Tensor, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """How many there are in all."""
+        return len(self.levels) - 1
 
     @property
     def tokens(self) -> tuple[int, int]:
         """The latents' rows and columns in patches of two by two."""
-        return self.latents.shape[-2] // 2, self.latents.shape[-1] // 2
+        return patches_of(self.latents)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row of a step's batch: `latents` float32 as `Latents` has them, `level` float32 [], after `done` steps."""
+    """One row of a step's batch: `latents` float32 as `Latents` has them, `level` float32 [], after `done` steps.
+
+    `beside` as in `Canvas`.
+    """
 
     latents: Tensor
     level: Tensor
     prepared: Any
     drawing: Drawing
     done: int
+    beside: tuple[Tensor, ...] = ()
+
+
+def patches_of(latents: Tensor) -> tuple[int, int]:
+    """The rows and columns of `latents` [..., rows, columns] in patches of two by two."""
+    return latents.shape[-2] // 2, latents.shape[-1] // 2
 
 
 class Denoiser(ABC):
     """See `models.protocols.DenoiseModel`."""
 
-    def __init__(self, sampler: Sampler, *, channels: int, pixels: int, device: str) -> None:
-        """`channels` of the latents; a latent is so many `pixels` wide and high."""
+    def __init__(
+        self, sampler: Sampler, *, channels: int, pixels: int, device: str, looks: bool = False
+    ) -> None:
+        """`channels` of the latents; a latent is so many `pixels` wide and high.
+
+        `looks`: pictures of a request are looked at beside the latents; otherwise the drawing begins from one.
+        """
+        self.looks = looks
         self.sampler = sampler
         self.channels = channels
         self.pixels = pixels
@@ -93,8 +137,8 @@ class Denoiser(ABC):
         return len(prepared[0])
 
     def key(self, state: Canvas) -> Hashable:
-        """See `DenoiseModel.key`: pictures of a size share a batch."""
-        return state.tokens
+        """See `DenoiseModel.key`: pictures of a size share a batch, if what they look at is of a size, too."""
+        return state.tokens, *map(patches_of, state.beside)
 
     @abstractmethod
     def predict(self, rows: list[Row]) -> list[Tensor]:
@@ -112,6 +156,15 @@ class Denoiser(ABC):
         """The velocity away from the negative text (classifier-free guidance: Ho and Salimans 2022)."""
         return negative + (drawing.true_guidance or 0.0) * (positive - negative)
 
+    def gather(self, request: Request, brought: Sequence[Chunk]) -> Conditions | None:
+        """See `models.protocols.Gathers`: the texts' conditions come as one, each picture for itself."""
+        texts = [chunk.payload for chunk in brought if isinstance(chunk.payload, Conditions)]
+        pictures = {chunk.part: chunk.payload for chunk in brought if isinstance(chunk.payload, tuple)}
+        wanted = [number for number, part in enumerate(request.parts) if isinstance(part, MediaInput)]
+        if not texts or len(pictures) < len(wanted):
+            return None
+        return replace(texts[0], pictures=tuple(pictures[number] for number in wanted))
+
     @torch.inference_mode()
     def start(self, request: Request, condition: Conditions) -> Canvas:
         """See `DenoiseModel.start`."""
@@ -120,25 +173,38 @@ class Denoiser(ABC):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
         shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        noise = torch.randn(shape, generator=generator, dtype=torch.float32)
+        levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
-        tokens = (shape[-2] // 2) * (shape[-1] // 2)
-        return Canvas(
-            drawing,
-            noise.to(self.device),
-            self.sampler.levels(drawing.steps, tokens).to(self.device),
-            tuple(self.prepare(one) for one in both),
-        )
+        prepared = tuple(self.prepare(one) for one in both)
+        if self.looks or not condition.pictures:
+            noise = self._random(shape, generator)
+            beside = tuple(mean for mean, _ in condition.pictures)
+            latents = self.sampler.opened(noise, levels)
+            return Canvas(drawing, latents, levels.to(self.device), prepared, beside=beside)
+        mean, deviation = condition.pictures[0]
+        origin = mean + deviation * self._random(shape, generator)
+        noise = self._random(shape, generator)
+        levels = self.sampler.rest(levels, drawing.strength or 0.0).to(self.device)
+        latents = self.sampler.noised(origin, noise, levels[0])
+        if drawing.mask is None:
+            return Canvas(drawing, latents, levels, prepared)
+        if drawing.strength == 1:
+            latents = self.sampler.opened(noise, levels)
+        mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
+        return Canvas(drawing, latents, levels, prepared, frame=Frame(mask.to(self.device), origin, noise))
+
+    def _random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float32).to(self.device)
 
     def cost(self, state: Canvas) -> int:
         """See `DenoiseModel.cost`."""
-        rows, columns = state.tokens
-        return sum(rows * columns + self.width(one) for one in state.prepared)
+        tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
+        return sum(tokens + self.width(one) for one in state.prepared)
 
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
         rows = [
-            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.done)
+            Row(state.latents, state.levels[state.done], prepared, state.drawing, state.done, state.beside)
             for state in states
             for prepared in state.prepared
         ]
@@ -150,6 +216,9 @@ class Denoiser(ABC):
         if len(velocities) == 2:
             velocity = self.combine(velocities[0], velocities[1], self.manner(state))
         latents, history = self.sampler.step(state.latents, velocity, state.levels, state.done, state.history)
+        if (frame := state.frame) is not None:
+            kept = self.sampler.noised(frame.latents, frame.noise, state.levels[state.done + 1])
+            latents = (1 - frame.mask) * kept + frame.mask * latents
         return replace(state, latents=latents, velocity=velocity, history=history, done=state.done + 1)
 
     def fault(self, state: Canvas) -> str | None:
@@ -157,17 +226,17 @@ class Denoiser(ABC):
         if torch.isfinite(state.latents).all():
             return None
         return (
-            f"the latents are no numbers any more after step {state.done} of {state.drawing.steps}; "
+            f"the latents are no numbers any more after step {state.done} of {state.steps}; "
             "try less guidance, or another --dtype (bfloat16, float32)"
         )
 
     def progress(self, state: Canvas) -> tuple[int, int]:
         """See `DenoiseModel.progress`."""
-        return state.done, state.drawing.steps or 0
+        return state.done, state.steps
 
     def preview(self, state: Canvas) -> Latents | None:
         """See `DenoiseModel.preview`: where the picture would be if the last velocity led all the way."""
-        count, steps = state.drawing.previews, state.drawing.steps or 0
+        count, steps = state.drawing.previews, state.steps
         if state.velocity is None or state.done not in {
             round(steps * k / (count + 1)) for k in range(1, count + 1)
         }:

@@ -8,9 +8,10 @@ types that diffusers' `FlowMatchEulerDiscreteScheduler` uses, so that both reach
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,22 +28,46 @@ _UNKNOWN = (
 )
 
 
-class Sampler(Protocol):
-    """How latents go from one noise level to the next. What it remembers of a request's steps is its own."""
+class Sampler(ABC):
+    """How latents go from noise to a picture, level by level; as flow matching has it, unless a subclass differs.
 
+    What it remembers of a request's steps is its own.
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
     def levels(self, steps: int, tokens: int) -> Tensor:
         """The noise levels of a request of so many latent `tokens`: float32 [steps + 1]."""
-        ...
 
     def step(
         self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: Any
     ) -> tuple[Tensor, Any]:
-        """The float32 latents after the step that follows `done` ones, and the history for the next (first: None)."""
-        ...
+        """The float32 latents after the step that follows `done` ones, and the history for the next (first: None).
+
+        Euler's method remembers nothing.
+        """
+        return latents + (levels[done + 1] - levels[done]) * velocity, None
+
+    def opened(self, noise: Tensor, levels: Tensor) -> Tensor:
+        """The latents that a drawing begins with, of float32 `noise`."""
+        return noise
+
+    def noised(self, latents: Tensor, noise: Tensor, level: Tensor) -> Tensor:
+        """The float32 `latents` mixed with `noise` as far as `level` says."""
+        return level * noise + (1.0 - level) * latents
+
+    def rest(self, levels: Tensor, strength: float) -> Tensor:
+        """The `levels` that are left where a drawing begins from a picture: with a `strength` of 1 all, of 0.5 half.
+
+        At least one step is.
+        """
+        steps = len(levels) - 1
+        return levels[min(int(steps - min(steps * strength, steps)), steps - 1) :]
 
 
 @dataclass(frozen=True, slots=True)
-class FlowMatching:
+class FlowMatching(Sampler):
     """A scheduler's settings. `dynamic`: the shift depends on the picture's size, by `base` and `largest`.
 
     These are (tokens, shift) of two sizes; between them the shift is linear in the tokens. `terminal` is the level of
@@ -75,12 +100,6 @@ class FlowMatching:
     def times(self, steps: int) -> tuple[float, ...]:
         """What the network is told of each step's level, where that does not depend on the size."""
         return tuple((self.levels(steps, 0)[:-1] * self.scale).tolist())
-
-    def step(
-        self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: None
-    ) -> tuple[Tensor, None]:
-        """The float32 latents after the step that follows `done` ones; nothing is remembered of it."""
-        return latents + (levels[done + 1] - levels[done]) * velocity, None
 
     def _shifted(self, sigmas: np.ndarray, tokens: int) -> Tensor:
         if self.dynamic:

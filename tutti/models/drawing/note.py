@@ -21,6 +21,7 @@ def note_of(request: Request) -> str:
         "num_inference_steps": drawing.steps,
         "guidance_scale": drawing.guidance,
         "true_cfg_scale": drawing.true_guidance,
+        "strength": drawing.strength,
         "seed": request.sampling.seed,
         "num_frames": drawing.frames,
         "fps": drawing.fps,

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from tutti.errors import CheckpointError
+from tutti.models.drawing.flow import Sampler
 
 _EDGE = 1e-6  # the first level stays so far below 1, whose logarithm there is none of
 _UNKNOWN = (
@@ -50,7 +51,7 @@ class History:
 
 
 @dataclass(frozen=True, slots=True)
-class UniPC:
+class UniPC(Sampler):
     """A scheduler's settings. `uncorrected` are the numbers of the steps that are not corrected."""
 
     shift: float = 1.0

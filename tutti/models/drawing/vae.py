@@ -1,6 +1,6 @@
-"""Latents to pictures by diffusers' VAEs, as a stage of one pass.
+"""Latents to pictures and back by diffusers' VAEs, as stages of one pass: each holds the half that it needs.
 
-What is larger than the stage's budget is decoded in tiles (with seams blended), so that memory stays what the plan
+What is larger than the stage's budget goes through in tiles (with seams blended), so that memory stays what the plan
 counted on; smaller pictures of the same size share a pass.
 """
 
@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from tutti.errors import StageFailed
-from tutti.models.drawing.denoiser import Decoded
+from tutti.formats.checkpoint import Checkpoint
+from tutti.graph import BuildOptions
+from tutti.models.drawing.denoiser import Decoded, Moments
+from tutti.models.drawing.describe import VAE_ROWS, vae_pixels
+from tutti.models.drawing.parts import load_module
+from tutti.models.processor.media import unpack
 from tutti.models.protocols import Film, Picture
+from tutti.request import MediaInput
 
 
 class VaeDecoder:
@@ -40,10 +46,7 @@ class VaeDecoder:
 
     def run(self, items: list[Decoded]) -> list[Film | Picture]:
         """See `OnceModel.run`. Raises StageFailed where what comes out are no numbers."""
-        if self.cost(items[0]) > self.budget:
-            self.vae.enable_tiling()
-        else:
-            self.vae.disable_tiling()
+        _tile(self.vae, self.cost(items[0]) > self.budget)
         latents = torch.stack([item.latents.latents for item in items]).to(self.vae.dtype)
         values = self.decode(latents).float()
         if not torch.isfinite(values).all():
@@ -64,3 +67,69 @@ class VaeDecoder:
             latents / settings.scaling_factor + (settings.shift_factor or 0.0), return_dict=False
         )[0]
         return values
+
+
+class VaeEncoder:
+    """See `models.protocols.OnceModel`. An item is a picture, uint8 [height, width, 3]; its payload is `Moments`.
+
+    Of a plain VAE (`AutoencoderKL`); others override `encode`.
+    """
+
+    def __init__(self, vae: Any, budget: int, pixels: int) -> None:
+        """`budget` as for `VaeDecoder`; a latent is so many `pixels` wide and high."""
+        self.vae = vae
+        self.budget = budget
+        self.pixels = pixels
+
+    def take(self, part: MediaInput) -> np.ndarray:
+        """See `OnceModel.take`."""
+        return unpack(part.arrays["pixels"])
+
+    def cost(self, item: np.ndarray) -> int:
+        """See `OnceModel.cost`: latents."""
+        height, width, _ = item.shape
+        return (height // self.pixels) * (width // self.pixels)
+
+    def bucket(self, item: np.ndarray) -> tuple[int, ...]:
+        """See `OnceModel.bucket`."""
+        return item.shape
+
+    def run(self, items: list[np.ndarray]) -> list[Moments]:
+        """See `OnceModel.run`."""
+        _tile(self.vae, self.cost(items[0]) > self.budget)
+        pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2).float() / 255
+        mean, deviation = self.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype))
+        return list(zip(mean.float().unbind(), deviation.float().unbind(), strict=True))
+
+    def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """`Moments` [pictures, channels, rows, columns] of `pixels` [pictures, 3, height, width] in [-1, 1]."""
+        settings = self.vae.config
+        found = self.vae.encode(pixels).latent_dist
+        mean = (found.mean - (settings.shift_factor or 0.0)) * settings.scaling_factor
+        return mean, found.std * settings.scaling_factor
+
+
+def load_half(checkpoint: Checkpoint, options: BuildOptions, half: str) -> Any:
+    """The checkpoint's VAE with its "encoder" or its "decoder", and without the other."""
+    vae = load_module(checkpoint, "vae", options)
+    setattr(vae, "decoder" if half == "encoder" else "encoder", torch.nn.Identity())
+    return vae
+
+
+def build(checkpoint: Checkpoint, options: BuildOptions) -> VaeDecoder:
+    """The model of the stage that decodes."""
+    return VaeDecoder(load_half(checkpoint, options, "decoder"), VAE_ROWS)
+
+
+def build_encoder(checkpoint: Checkpoint, options: BuildOptions) -> VaeEncoder:
+    """The model of the stage that encodes."""
+    vae = load_half(checkpoint, options, "encoder")
+    return VaeEncoder(vae, VAE_ROWS, vae_pixels(checkpoint.config))
+
+
+def _tile(vae: Any, on: bool) -> None:
+    """Whether what comes next goes through in tiles."""
+    if on:
+        vae.enable_tiling()
+    else:
+        vae.disable_tiling()

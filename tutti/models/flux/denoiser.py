@@ -23,10 +23,11 @@ class FluxDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
+        self.scale = sampler.scale
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
-        net, scale = self.net, self.sampler.scale
+        net, scale = self.net, self.scale
         height, width = (side // 2 for side in rows[0].latents.shape[1:])
         text = torch.stack([row.prepared[0] for row in rows]).to(net.dtype)
         guidance = None

@@ -41,7 +41,7 @@ class Reader:
 
     def read(self, medium: Media) -> ReadMedium:
         """See `MediaReader.read`: a picture as pixels uint8 [side, side, 3]."""
-        picture = resize(read_image(medium.data), self.side, self.side, linear=True)
+        picture = resize(read_image(medium.data), self.side, self.side, filter="bilinear")
         return ReadMedium("image", {"pixels": array(picture)}, self.count)
 
     def insert(self, ids: list[int], media: Sequence[ReadMedium]) -> tuple[list[int], list[MediaInput]]:

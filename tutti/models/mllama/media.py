@@ -99,7 +99,7 @@ def spread(picture: np.ndarray, canvas: Size, side: int) -> np.ndarray:
     else:
         fitted = target[0], min(math.floor(width * down) or 1, target[1])
     out = np.zeros((canvas[0] * side, canvas[1] * side, 3), dtype=np.uint8)
-    out[: fitted[0], : fitted[1]] = resize(picture, *fitted, linear=True)
+    out[: fitted[0], : fitted[1]] = resize(picture, *fitted, filter="bilinear")
     return out
 
 

@@ -1,7 +1,8 @@
 """What may be asked of a model that draws: sizes, steps, guidance. The doors' side of it; no torch.
 
-A request for a picture has a `Text` (and a second one, of what is to be avoided) and a `Drawing`. A `Drawer` fills in
-the model's habits and refuses what makes no sense, before anything is computed.
+A request for a picture has a `Text` (and a second one, of what is to be avoided), a `Drawing`, and the pictures that it
+begins from, if any. A `Drawer` fills in the model's habits and refuses what makes no sense, before anything is
+computed.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 import math
 import secrets
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
 from tutti.errors import InvalidRequest
 from tutti.models.processor.filming import Filming, refuse_film
+from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
-from tutti.request import Drawing, Part, Request, SamplingParams, Text
+from tutti.request import Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
 
 MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
@@ -31,7 +34,8 @@ class Drawer:
     Sides are multiples of `multiple`, and at most `longest`. `guides` says that `guidance` is classifier-free guidance,
     away from a second text, unless it is `neutral` or less; otherwise `true_guidance` is, above 1. `avoid` is that
     second text where none is given; None: there is then no such guidance. `film` has what more is asked of a model that
-    films; None: it draws pictures.
+    films; None: it draws pictures. `strength` is how much is changed of a picture that is begun from, where no mask
+    says which parts. `variation` is the prompt where a picture comes without one.
     """
 
     multiple: int
@@ -45,6 +49,8 @@ class Drawer:
     width: int = 1024
     height: int = 1024
     film: Filming | None = None
+    strength: float = 0.6
+    variation: str = ""
 
     @property
     def output(self) -> str:
@@ -53,25 +59,27 @@ class Drawer:
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
-        texts = [part for part in request.parts if isinstance(part, Text)]
-        drawing = next((part for part in request.parts if isinstance(part, Drawing)), None)
-        if drawing is None or len(texts) not in (1, 2) or len(texts) + 1 != len(request.parts):
-            does, path = (
-                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
-            )
-            raise InvalidRequest(
-                f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
-                param="model",
-            )
+        if any(isinstance(part, MediaInput) for part in request.parts):
+            return request  # it was completed before
+        texts, media, drawing = self._sorted(request)
+        originals = tuple(medium.data for medium in media if medium.modality == "image")
+        masks = tuple(medium.data for medium in media if medium.modality == "mask")
+        sources = self.read(originals, masks)
+        if sources is None and drawing.strength is not None:
+            raise InvalidRequest("strength says how much of a picture is changed: send one", param="strength")
         if not texts[0].text.strip():
-            raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+            if sources is None:
+                raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+            texts[0] = Text(self.variation)
+        width, height = (self.width, self.height) if sources is None else self.size_for(sources)
         whole = Drawing(
-            width=self.width if drawing.width is None else drawing.width,
-            height=self.height if drawing.height is None else drawing.height,
+            width=width if drawing.width is None else drawing.width,
+            height=height if drawing.height is None else drawing.height,
             steps=self.steps if drawing.steps is None else drawing.steps,
             guidance=self.guidance if drawing.guidance is None else drawing.guidance,
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
+            strength=drawing.strength,
         )
         self._check(whole)
         if self.film is None:
@@ -86,7 +94,69 @@ class Drawer:
                 whole, true_guidance=None
             )  # there is nothing to be guided away from
         parts: tuple[Part, ...] = (texts[0], *avoided, whole)
+        if sources is not None:
+            parts = self.begin((texts[0], *avoided), whole, sources)
         return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=(self.output,))
+
+    # --- pictures to begin from ---------------------------------------------------------------------------------
+
+    def read(self, originals: Sequence[bytes], masks: Sequence[bytes]) -> Sources | None:
+        """The files of pictures and masks. Raises InvalidRequest where this model does not take them, or needs some."""
+        if not (originals or masks):
+            return None
+        if self.film is not None:
+            raise InvalidRequest("this model films what it is told: it takes no pictures", param="image")
+        if len(originals) != 1:
+            raise InvalidRequest(
+                f"this model begins from one picture, and the request has {len(originals) or 'a mask alone'}",
+                param="image",
+            )
+        return read_sources(originals, masks)
+
+    def size_for(self, sources: Sources) -> tuple[int, int]:
+        """(width, height) of what is drawn unless the request says: the picture's, within what the model is used to."""
+        height, width = sources.pictures[0].shape[:2]
+        scale = min(
+            1.0, math.sqrt(self.width * self.height / (width * height)), self.longest / max(width, height)
+        )
+        across, down = (
+            max(self.multiple, int(side * scale) // self.multiple * self.multiple) for side in (width, height)
+        )
+        return across, down
+
+    def begin(self, texts: Sequence[Text], drawing: Drawing, sources: Sources) -> tuple[Part, ...]:
+        """The parts of a request that begins from a picture, brought to the size of the drawing."""
+        picture, mask = sources.pictures[0], sources.mask
+        size = drawing.height or 0, drawing.width or 0
+        habit = self.strength if mask is None else 1.0
+        whole = msgspec.structs.replace(
+            drawing,
+            strength=habit if drawing.strength is None else drawing.strength,
+            mask=None if mask is None else sized_mask(mask, *size),
+        )
+        return (*texts, sized_picture(picture, *size), whole)
+
+    # --- texts and numbers --------------------------------------------------------------------------------------
+
+    def _sorted(self, request: Request) -> tuple[list[Text], list[Media], Drawing]:
+        """The parts of a request by kind. Raises InvalidRequest when it is not one for a picture."""
+        texts = [part for part in request.parts if isinstance(part, Text)]
+        media = [part for part in request.parts if isinstance(part, Media)]
+        drawing = next((part for part in request.parts if isinstance(part, Drawing)), None)
+        if (
+            drawing is None
+            or len(texts) not in (1, 2)
+            or len(texts) + len(media) + 1 != len(request.parts)
+            or any(medium.modality not in ("image", "mask") for medium in media)
+        ):
+            does, path = (
+                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
+            )
+            raise InvalidRequest(
+                f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
+                param="model",
+            )
+        return texts, media, drawing
 
     def _avoided(self, texts: list[Text], drawing: Drawing) -> tuple[Text, ...]:
         """The second text, where the picture is guided away from one."""
@@ -124,6 +194,10 @@ class Drawer:
         ):
             if value is not None and not (math.isfinite(value) and 0 <= value <= MOST_GUIDANCE):
                 raise InvalidRequest(f"{name} must be from 0 to {MOST_GUIDANCE:g}, got {value}", param=name)
+        if drawing.strength is not None and not 0 < drawing.strength <= 1:
+            raise InvalidRequest(
+                f"strength must be above 0 and at most 1, got {drawing.strength}", param="strength"
+            )
         if not 0 <= drawing.previews <= MOST_PREVIEWS:
             raise InvalidRequest(
                 f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
@@ -164,12 +238,16 @@ def drawing_request(
     n: int = 1,
     seed: int | None = None,
     priority: int = 0,
+    media: Sequence[Media] = (),
 ) -> Request:
-    """The request for `n` pictures of `prompt`, the first one of `seed`, the others of those after it."""
+    """The request for `n` pictures of `prompt`, the first one of `seed`, the others of those after it.
+
+    `media` are the pictures that it begins from, and a mask, if any.
+    """
     texts = (Text(prompt),) if negative is None else (Text(prompt), Text(negative))
     return Request(
         id=id,
-        parts=(*texts, drawing),
+        parts=(*texts, *media, drawing),
         sampling=SamplingParams(n=n, seed=seed),
         modalities=("image",),
         model=model,

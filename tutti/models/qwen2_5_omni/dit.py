@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tutti.kernels import activate
+from tutti.kernels import Dense, PackedLinear, activate, pack_linear
 from tutti.layers.modules import Embedding, Linear
 from tutti.models.qwen2_5_omni.voiceprint import SpeakerEncoder
 from tutti.models.reading import Config
@@ -66,18 +66,14 @@ class FlowNetwork(nn.Module):
         self.proj_out = Linear(width, self.bands)
         self._moments: dict[float, Moment] = {}
 
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of the matrix products, see `narrow`."""
-        return self.proj_out.weight.dtype
-
-    def narrow(self, dtype: torch.dtype) -> FlowNetwork:
-        """Keeps the matrices that every frame goes through in `dtype`; what is computed once stays in float32."""
-        self.proj_out.to(dtype)
+    def pack(self, dtype: torch.dtype) -> FlowNetwork:
+        """Packs the matrices that every frame goes through, for `dtype`; what is computed once stays in float32."""
+        self.dtype = dtype
         for block in self.transformer_blocks:
             assert isinstance(block, Block)
-            block.attn.to(dtype)
-            block.ff.to(dtype)
+            block.pack(dtype)
+        self.to_bands = packed(self.proj_out, dtype)
+        del self.proj_out
         return self
 
     def moment(self, time: float) -> Moment:
@@ -88,7 +84,7 @@ class FlowNetwork(nn.Module):
         return known
 
     def _moment(self, time: float) -> Moment:
-        embedded = self.time_embed(torch.tensor([time], device=self.proj_out.weight.device))
+        embedded = self.time_embed(torch.tensor([time], device=self.norm_out.linear.weight.device))
         layers = []
         for block in self.transformer_blocks:
             assert isinstance(block, Block)
@@ -142,20 +138,38 @@ def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], scale, shift, _EPS)
 
 
+def packed(layer: nn.Linear, dtype: torch.dtype) -> PackedLinear:
+    """The layer for activations of `dtype`, [rows, width] -> [rows, width]."""
+    return pack_linear(
+        Dense(layer.weight.detach()), layer.bias.detach(), device=layer.weight.device, dtype=dtype
+    )
+
+
 class Block(nn.Module):
-    """A layer; its attention sees `back` blocks of frames before its own and `ahead` behind it."""
+    """A layer; its attention sees `back` blocks of frames before its own and `ahead` behind it.
+
+    Packed, it multiplies with `to_qkv` (queries, keys and values in one), `to_out`, `widen` and `narrow`.
+    """
 
     def __init__(self, width: int, inner: int, multiple: float, back: int, ahead: int) -> None:
         super().__init__()
         self.back, self.ahead = back, ahead
         self.attn_norm = AdaptiveNorm(width, 6)
-        self.attn = Attention(width, inner)
+        self.attn = _Attention(width, inner)
         self.ff = _FeedForward(width, int(width * multiple))
 
+    def pack(self, dtype: torch.dtype) -> None:
+        """See `FlowNetwork.pack`."""
+        self.to_qkv, self.to_out = packed(self.attn.to_qkv, dtype), packed(self.attn.to_out[0], dtype)
+        self.widen, self.narrow = packed(self.ff.ff[0], dtype), packed(self.ff.ff[-1], dtype)
+        del self.attn, self.ff
 
-class Attention(nn.Module):
-    """Queries, keys and values in one product, and the way out."""
+    def feed(self, x: Tensor) -> Tensor:
+        """The feed-forward network: [frames, width] -> the same shape."""
+        return self.narrow(activate(self.widen(x), "gelu_tanh"))
 
+
+class _Attention(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.to_qkv = Linear(width, 3 * inner)
@@ -167,12 +181,6 @@ class _FeedForward(nn.Module):
         super().__init__()
         unused = nn.Identity(), nn.Identity()  # places of the activation and, in training, of dropout
         self.ff = nn.Sequential(Linear(width, inner), *unused, Linear(inner, width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[frames, width] -> the same shape."""
-        into, *_, out = self.ff
-        made: Tensor = out(activate(into(x), "gelu_tanh"))
-        return made
 
 
 class _TimeEmbedding(nn.Module):

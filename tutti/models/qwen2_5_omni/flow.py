@@ -79,9 +79,9 @@ class Flow:
             assert isinstance(layer, Block)
             shift, scale, gate, shift_ff, scale_ff, gate_ff = moment.layers[number]
             hidden.addcmul_(gate, self._attend(layer, modulated(hidden, scale, shift)))
-            hidden.addcmul_(gate_ff, layer.ff(modulated(hidden, scale_ff, shift_ff)))
+            hidden.addcmul_(gate_ff, layer.feed(modulated(hidden, scale_ff, shift_ff)))
         shift, scale = moment.last
-        out = network.proj_out(modulated(hidden, scale, shift)).float()
+        out = network.to_bands(modulated(hidden, scale, shift), torch.float32)
         guided, free = out.unflatten(0, (2, self._windows, -1))[:, :, : self.frames].unbind()
         return guided + (guided - free) * GUIDANCE
 
@@ -95,16 +95,15 @@ class Flow:
 
     def _attend(self, layer: Block, x: Tensor) -> Tensor:
         """Attention within blocks of frames, and to the one before and behind if the layer looks there."""
-        network, into = self.network, layer.attn.to_qkv
-        made = torch.addmm(into.bias, x, into.weight.t(), out=self._made[: len(x)])
+        network, made = self.network, self._made[: len(x)]
+        made.copy_(layer.to_qkv(x))
         parts = made.unflatten(1, (3, network.heads, -1))
         self._turn(parts[:, :2, 0].unflatten(0, (2, self._windows, -1)))
         queries = parts[:, 0].unflatten(0, (-1, network.block))
         keys, values = self._beside(layer.back, layer.ahead).unbind(2)
         q, k, v = (part.transpose(1, 2) for part in (queries, keys, values))
         attended = F.scaled_dot_product_attention(q, k, v, self._mask(layer.back, layer.ahead))
-        out: Tensor = layer.attn.to_out(attended.transpose(1, 2).flatten(0, 1).flatten(1))
-        return out
+        return layer.to_out(attended.transpose(1, 2).flatten(0, 1).flatten(1))
 
     def _turn(self, first: Tensor) -> None:
         """Positions, which only the first head has (so it was trained), in place: neighbours turn together.

@@ -63,7 +63,7 @@ class Token2Wav:
 
     def __init__(self, flow: FlowNetwork, vocoder: Vocoder, device: torch.device, dtype: torch.dtype) -> None:
         """Weights are float32; `dtype` is that of the flow's matrix products."""
-        self.flow = flow.narrow(dtype)
+        self.flow = flow.pack(dtype)
         self.vocoder = vocoder
         self.device = device
         self._voices: dict[Speaker, Tensor] = {}  # what the flow makes of them

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
+from tutti.kernels import snake
 from tutti.layers.modules import Conv1d, ConvTranspose1d
 from tutti.models.reading import Config
 
-_TAPS = 12
+_TAPS = 12  # of the filters
 _LOWEST = -115.0  # decibels
 _REFERENCE = 20.0  # decibels
 _NO_ZERO = 1e-9
@@ -86,11 +86,7 @@ class _Block(nn.Module):
 
 
 class _Activation(nn.Module):
-    """`act` at twice the rate.
-
-    The samples in between and those of before are kept apart as two halves: every other tap of the filter makes each
-    from x, and every other tap brings each back, without a zero that is multiplied or a sample that is thrown away.
-    """
+    """`act` at twice the rate."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -98,54 +94,27 @@ class _Activation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[answers, channels, samples] -> the same shape."""
-        reach = _TAPS // 4
-        wide = F.pad(x, (reach, reach), mode="replicate")
-        first = self.act(_filtered(wide[..., :-1], _EVEN_TAPS, 2))
-        second = self.act(_filtered(wide[..., 1:], _ODD_TAPS, 2))
-        start, end = first[..., :1], second[..., -1:]  # the doubled signal goes on so beyond its ends
-
-        def widened(half: Tensor, before: int) -> Tensor:
-            parts = (start.expand(-1, -1, before), half, end.expand(-1, -1, _TAPS // 2 - 1 - before))
-            return torch.cat(parts, dim=2)
-
-        even = _filtered(widened(first, reach - 1), _ODD_TAPS)
-        return even.add_(_filtered(widened(second, reach), _EVEN_TAPS))
+        speed, height = self.act.alpha.exp(), 1 / (self.act.beta.exp() + _NO_ZERO)
+        return snake(x, speed, height, _LOW_PASS.to(x.device))
 
 
 class _Snake(nn.Module):
-    """x + sin^2(a x) / b for each channel (Ziyin et al. 2020); a and b are kept as logarithms."""
+    """The activation's speed and height for each channel, kept as logarithms."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.alpha = nn.Parameter(torch.empty(channels))
         self.beta = nn.Parameter(torch.empty(channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        speed, height = self.alpha.exp()[:, None], 1 / (self.beta.exp() + _NO_ZERO)[:, None]
-        return (x * speed).sin_().square_().mul_(height).add_(x)
 
-
-def _filtered(x: Tensor, taps: Sequence[float], gain: float = 1.0) -> Tensor:
-    """The sum of x's neighbours times the taps: [..., samples + taps - 1] -> [..., samples].
-
-    As sums of shifted tensors, since convolutions of single channels are slow on CPUs.
-    """
-    samples = x.shape[-1] - len(taps) + 1
-    out = x[..., :samples] * (taps[0] * gain)
-    for shift, tap in enumerate(taps[1:], start=1):
-        out.add_(x[..., shift : shift + samples], alpha=tap * gain)
-    return out
-
-
-def low_pass() -> list[float]:
+def _low_pass() -> Tensor:
     """A filter at half the band: a sinc under Kaiser's window (Kaiser 1974), whose taps sum to one."""
     half = _TAPS // 2
     transition = 4 * 0.6 / 2
     attenuation = 2.285 * (half - 1) * math.pi * transition + 7.95  # decibels: 51
     window = torch.kaiser_window(_TAPS, periodic=False, beta=0.1102 * (attenuation - 8.7))
     taps = window * torch.sinc((torch.arange(-half, half) + 0.5) / 2)
-    values: list[float] = (taps / taps.sum()).tolist()
-    return values
+    return taps / taps.sum()
 
 
-_EVEN_TAPS, _ODD_TAPS = low_pass()[0::2], low_pass()[1::2]
+_LOW_PASS = _low_pass()

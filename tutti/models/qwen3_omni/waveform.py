@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tutti.kernels import snake
+
 
 @dataclass(frozen=True, slots=True)
 class Memory:
@@ -64,11 +66,11 @@ class Waveform:
         x = self._transformer(self._embed(codes, walk), before, walk).transpose(1, 2)
         for upsample, refine in module.upsample:
             x = self._refine(refine, self._upsample(upsample, x, walk), walk)
-        first, *blocks, snake, last = module.decoder
+        first, *blocks, bend, last = module.decoder
         x = self._convolve(first, x, walk)
         for block in blocks:
             x = self._block(block.block, x, walk)
-        x = self._convolve(last, self._snake(snake, x), walk)
+        x = self._convolve(last, self._snake(bend, x), walk)
         after = [
             Memory(frames + codes.shape[2], tuple(part[row : row + 1] for part in walk.after))
             for row, frames in enumerate(before)
@@ -136,23 +138,20 @@ class Waveform:
         return x + y.transpose(1, 2)
 
     def _block(self, layers: Any, x: Tensor, walk: Walk) -> Tensor:
-        snake, upsample, *units = layers
-        x = self._upsample(upsample, self._snake(snake, x), walk)
+        bend, upsample, *units = layers
+        x = self._upsample(upsample, self._snake(bend, x), walk)
         for unit in units:
             y = self._convolve(unit.conv1, self._snake(unit.act1, x), walk)
             x = x + self._convolve(unit.conv2, self._snake(unit.act2, y), walk)
         return x
 
     def _snake(self, layer: Any, x: Tensor) -> Tensor:
-        """x + sin(a x)^2 / b (Ziyin et al. 2020)."""
-        rate, height = self._turns[id(layer)]
-        return torch.addcmul(x, (x * rate).sin_().square_(), height)
+        return snake(x, *self._turns[id(layer)])
 
 
-def _constants(snake: Any) -> tuple[Tensor, Tensor]:
-    """Rate and height [channels, 1] of a snake."""
-    alpha, beta = snake.alpha.exp(), snake.beta.exp()
-    return alpha[:, None], (1.0 / (beta + snake.no_div_by_zero))[:, None]
+def _constants(layer: Any) -> tuple[Tensor, Tensor]:
+    """Speed and height [channels] of a layer's `snake`."""
+    return layer.alpha.exp(), 1.0 / (layer.beta.exp() + layer.no_div_by_zero)
 
 
 def _half(x: Tensor) -> Tensor:

@@ -1,8 +1,10 @@
-"""Qwen-Image's transformer. Pictures of a size share a batch, whatever their prompts' lengths."""
+"""Qwen-Image's transformer. Pictures of a size share a batch, whatever their prompts' lengths.
+
+Of a model that edits, what is looked at stands behind the latents, in the same row of tokens.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from typing import Any
 
 import torch
@@ -11,21 +13,25 @@ from torch.nn.utils.rnn import pad_sequence
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
+from tutti.models.drawing.denoiser import Condition, Denoiser, Row, patches_of
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.patches import to_latents, to_tokens
+from tutti.models.qwen_image.config import edits
 from tutti.request import Drawing
 
 
 class QwenImageDenoiser(Denoiser):
     """See the module."""
 
-    def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
+    def __init__(
+        self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str, looks: bool
+    ) -> None:
         channels = transformer.config.in_channels // 4
-        super().__init__(sampler, channels=channels, pixels=pixels, device=device)
+        super().__init__(sampler, channels=channels, pixels=pixels, device=device, looks=looks)
         self.net = transformer
+        self.scale = sampler.scale
 
     def prepare(self, condition: Condition) -> Tensor:
         """See `Denoiser.prepare`."""
@@ -34,10 +40,6 @@ class QwenImageDenoiser(Denoiser):
     def width(self, prepared: Tensor) -> int:
         """See `Denoiser.width`."""
         return len(prepared)
-
-    def key(self, state: Canvas) -> Hashable:
-        """Pictures of a size share a batch: the network's positions are those of one size."""
-        return state.tokens
 
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance that leaves each token's velocity as long as it was with the prompt alone."""
@@ -49,20 +51,21 @@ class QwenImageDenoiser(Denoiser):
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
-        net, scale = self.net, self.sampler.scale
-        height, width = (side // 2 for side in rows[0].latents.shape[1:])
+        net, scale = self.net, self.scale
+        seen = [torch.stack(one) for one in zip(*((row.latents, *row.beside) for row in rows), strict=True)]
+        height, width = patches_of(seen[0])
         lengths = torch.tensor([len(row.prepared) for row in rows], device=self.device)
         text = pad_sequence([row.prepared for row in rows], batch_first=True).to(net.dtype)
         mask = torch.arange(text.shape[1], device=self.device) < lengths[:, None]
         found = net(
-            hidden_states=to_tokens(torch.stack([row.latents for row in rows])).to(net.dtype),
+            hidden_states=torch.cat([to_tokens(one) for one in seen], dim=1).to(net.dtype),
             timestep=torch.stack([row.level for row in rows]) * scale / scale,
             encoder_hidden_states_mask=None if bool(mask.all()) else mask,
             encoder_hidden_states=text,
-            img_shapes=[[(1, height, width)]] * len(rows),
+            img_shapes=[[(1, *patches_of(one)) for one in seen]] * len(rows),
             return_dict=False,
         )[0]
-        return list(to_latents(found.float(), height, width))
+        return list(to_latents(found[:, : height * width].float(), height, width))
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> QwenImageDenoiser:
@@ -72,4 +75,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> QwenImageDenoiser:
         flow_matching(component(checkpoint.config, "scheduler")),
         pixels=vae_pixels(checkpoint.config),
         device=options.device,
+        looks=edits(checkpoint.config),
     )

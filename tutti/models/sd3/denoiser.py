@@ -23,6 +23,7 @@ class Sd3Denoiser(Denoiser):
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.config.in_channels, pixels=pixels, device=device)
         self.net = transformer
+        self.scale = sampler.scale
 
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from the negative text's velocity: 1 is none."""
@@ -33,7 +34,7 @@ class Sd3Denoiser(Denoiser):
         net = self.net
         found = net(
             hidden_states=torch.stack([row.latents for row in rows]).to(net.dtype),
-            timestep=torch.stack([row.level for row in rows]) * self.sampler.scale,
+            timestep=torch.stack([row.level for row in rows]) * self.scale,
             encoder_hidden_states=torch.stack([row.prepared[0] for row in rows]).to(net.dtype),
             pooled_projections=torch.stack([row.prepared[1] for row in rows]).to(net.dtype),
             return_dict=False,

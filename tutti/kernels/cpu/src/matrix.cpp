@@ -6,12 +6,14 @@
 
 namespace TUTTI_MODULE {
 
+static int round_up(int count, int multiple) { return (count + multiple - 1) / multiple * multiple; }
+
 template <class Op>
 template <class Source>
 Packed<Op>::Packed(const Source* from, size_t stride, int outputs, int inputs, int threads)
     : outputs(outputs),
       inputs(inputs),
-      steps((inputs + Op::DEPTH - 1) / Op::DEPTH),
+      steps(round_up((inputs + Op::DEPTH - 1) / Op::DEPTH, TILED<Op> ? TILE_STEPS : 1)),
       panels((outputs + PANEL - 1) / PANEL),
       words_(allocate<int32_t>(size_t(panels) * steps * PANEL)) {
   constexpr int RUN = 16;  // steps turned at a time: what they write stays in the first-level cache
@@ -20,7 +22,7 @@ Packed<Op>::Packed(const Source* from, size_t stride, int outputs, int inputs, i
     int32_t* to = words_.get() + size_t(panel) * steps * PANEL;
     for (int step = 0; step < steps; step += RUN) {
       const int run = std::min(RUN, steps - step);
-      const int width = std::min(run * Op::DEPTH, inputs - step * Op::DEPTH);
+      const int width = std::max(0, std::min(run * Op::DEPTH, inputs - step * Op::DEPTH));
       for (int c = 0; c < PANEL; c++) {
         int32_t column[RUN] = {};
         auto* elements = reinterpret_cast<Element*>(column);

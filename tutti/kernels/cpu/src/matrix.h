@@ -1,6 +1,6 @@
 // Weights packed for `micro.h`, and their product with rows of activations: the linear layers.
 //
-//     words  [panels][steps][PANEL]    panel p holds output channels p * PANEL ..
+//     words  [panels][steps][PANEL]    panel p holds output channels p * PANEL ..; for tiles, whole tiles of steps
 //
 // The product of a row does not depend on the rows beside it, nor on the number of threads.
 #pragma once
@@ -9,6 +9,7 @@
 
 #include "memory.h"
 #include "micro.h"
+#include "tiles.h"
 
 namespace TUTTI_MODULE {
 

@@ -9,6 +9,8 @@
 #include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
+#include "snake.h"
+#include "tiles.h"
 
 namespace nb = nanobind;
 using namespace TUTTI_MODULE;
@@ -112,6 +114,7 @@ void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t k
 
 NB_MODULE(TUTTI_MODULE, module) {
   module.attr("sources") = TUTTI_SOURCES;
+  module.def("permitted", &permit_tiles);
   define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
   define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
   define_grouped_matrix<GroupedMatrix<Float32>>(module, "Float32GroupedMatrix");
@@ -134,6 +137,15 @@ NB_MODULE(TUTTI_MODULE, module) {
       "argmax",
       [](uintptr_t x, size_t stride, uintptr_t out, int rows, int width, int threads) {
         argmax(at<float>(x), stride, at<int64_t>(out), rows, width, threads);
+      },
+      Release());
+  module.def(
+      "snake",
+      [](uintptr_t x, uintptr_t speed, uintptr_t height, uintptr_t out, int rows, int channels, int64_t samples,
+         uintptr_t taps, int threads) {
+        snake({at<float>(x), at<float>(speed), at<float>(height), at<float>(out), rows, channels, samples,
+               at<float>(taps)},
+              threads);
       },
       Release());
   module.def("rms_norm", &norm, Release());

@@ -14,6 +14,7 @@
 #include "matrix.h"
 #include "memory.h"
 #include "micro.h"
+#include "tiles.h"
 
 namespace TUTTI_MODULE {
 
@@ -76,21 +77,53 @@ void multiply_panel(const Matrix& matrix, int panel, const void* a, size_t a_str
   }
 }
 
+// The same in tiles, sixteen rows at a time. `waiting` holds the sums of as many rows as there are.
+template <class Op, class Matrix, class Finish>
+void multiply_panel_tiled(const Matrix& matrix, int panel, const void* a, size_t a_stride, int first, int count,
+                          typename Op::Sum* waiting, int32_t* scratch, Tiles& tiles, const Finish& finish) {
+  constexpr int LINES = Matrix::AHEAD ? PANEL * 4 / 64 : 0;
+  static_assert(Matrix::AT_ONCE % TILE_STEPS == 0);
+  const int blocks = (count + TILE_ROWS - 1) / TILE_ROWS;
+  for (int step = 0; step < matrix.steps; step += Matrix::AT_ONCE) {
+    const int steps = std::min(Matrix::AT_ONCE, matrix.steps - step);
+    const bool last = step + steps == matrix.steps;
+    const int32_t* b = matrix.tile(panel, step, steps, scratch);
+    const char* next = reinterpret_cast<const char*>(b + size_t(steps) * PANEL);
+    for (int index = 0; index < blocks; index++) {
+      const int block = index * TILE_ROWS, rows = std::min(TILE_ROWS, count - block);
+      typename Op::Sum* sums = waiting + block * VECTORS;
+      tiles.shape(rows);
+      const Ahead ahead{next, LINES * index / blocks, blocks > 1 ? LINES * (index + 1) / blocks : 0};
+      const char* from = static_cast<const char*>(a) + ((first + block) * a_stride + step) * 4;
+      multiply_tiles<Op>(sums, step == 0, from, a_stride, b, steps, ahead);
+      if (!last) continue;
+      for (int r = 0; r < rows; r++)
+        for (int v = 0; v < VECTORS; v++)
+          finish(first + block + r, panel * PANEL + v * LANES, sums[r * VECTORS + v]);
+    }
+  }
+}
+
 // All panels against all rows, inside a parallel region.
 template <class Op, class Matrix, class Finish>
 void multiply_shared(const Matrix& matrix, const void* a, size_t a_stride, int rows, int threads,
                      const Finish& finish) {
   const int chunks = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
-  const bool waits = matrix.steps > Matrix::AT_ONCE;
+  const bool waits = TILED<Op> || matrix.steps > Matrix::AT_ONCE;
   auto waiting = allocate<typename Op::Sum>(waits ? ROWS_AT_ONCE * VECTORS : 0);
   auto scratch = allocate<int32_t>(Matrix::SCRATCH);
   const int tasks = matrix.panels * chunks;
+  Tiles tiles;
   const int run = std::max(1, matrix.panels / (threads * 8));  // neighbouring panels: long streams of memory
 #pragma omp for schedule(dynamic, run) nowait
   for (int task = 0; task < tasks; task++) {
     const int chunk = task / matrix.panels, panel = task % matrix.panels;
     const int first = int(int64_t(rows) * chunk / chunks), end = int(int64_t(rows) * (chunk + 1) / chunks);
-    multiply_panel<Op>(matrix, panel, a, a_stride, first, end - first, waiting.get(), scratch.get(), finish);
+    if constexpr (TILED<Op>)
+      multiply_panel_tiled<Op>(matrix, panel, a, a_stride, first, end - first, waiting.get(), scratch.get(), tiles,
+                               finish);
+    else
+      multiply_panel<Op>(matrix, panel, a, a_stride, first, end - first, waiting.get(), scratch.get(), finish);
   }
 }
 
@@ -107,8 +140,8 @@ void multiply_floats(const Matrix& matrix, const Rows& x, int rows, const float*
   using Element = typename Op::Element;
   threads = threads_for(double(rows) * matrix.outputs * matrix.inputs, threads);
   constexpr Type OWN = std::is_same_v<Element, float> ? Type::Float32 : Type::BFloat16;
-  const bool direct = x.type == OWN && matrix.inputs % Op::DEPTH == 0 && x.stride % Op::DEPTH == 0;
   const int width = matrix.steps * Op::DEPTH;
+  const bool direct = x.type == OWN && matrix.inputs == width && x.stride % Op::DEPTH == 0;
   auto copy = allocate<Element>(direct ? 0 : size_t(rows) * width);
   const void* a = direct ? x.data : copy.get();
   const size_t a_stride = direct ? x.stride / Op::DEPTH : matrix.steps;
