@@ -96,8 +96,10 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     request = drawing_request(
         text, sheet.negative, drawing, id=uuid.uuid4().hex, model=session.name, seed=sheet.seed, media=media
     )
+    _check_kind(sheet.output, session.films)
     request = await session.backend.prepare(request)
-    path = _path(sheet, session.films, request.sampling.seed)
+    seed = request.sampling.seed
+    path = sheet.output or Path(f"film-{seed}.mp4" if session.films else f"picture-{seed}.png")
     work = asyncio.ensure_future((_film if session.films else _picture)(session, request, path))
     try:
         with interrupts(work):
@@ -129,16 +131,14 @@ def _pictures(prompt: str, mask: Path | None) -> tuple[str, list[Media]]:
     return prompt, media
 
 
-def _path(sheet: Sheet, films: bool, seed: int | None) -> Path:
-    """Where it goes. Raises ConfigError where the name says a picture and the model films, or the other way round."""
-    path = sheet.output or Path(f"film-{seed}.mp4" if films else f"picture-{seed}.png")
+def _check_kind(path: Path | None, films: bool) -> None:
+    """Raises ConfigError where the name says a picture and the model films, or the other way round."""
     fitting = _FILMS if films else tuple(_FORMATS)
-    if path.suffix.lower() not in fitting:
+    if path is not None and path.suffix.lower() not in fitting:
         does = "films" if films else "draws pictures"
         raise ConfigError(
             f"-o {path}: this model {does}: the name must end with {', '.join(fitting)}", param="output"
         )
-    return path
 
 
 async def _picture(session: LocalSession, request: Request, path: Path) -> bytes:

@@ -56,8 +56,8 @@ class Videos:
         jobs, more = self._there().store.page(
             call.caller.key, call.query.get("after"), int(limit), newest_first=order == "desc"
         )
-        ends = (jobs[0].id, jobs[-1].id) if jobs else (None, None)
-        return json_response(Page([_shown(job) for job in jobs], *ends, more))
+        first, last = (jobs[0].id, jobs[-1].id) if jobs else (None, None)
+        return json_response(Page([_shown(job) for job in jobs], first, last, more))
 
     async def delete(self, call: Call) -> ASGIApp:
         """Forget a job; what is being made is stopped. Raises NotFound."""
