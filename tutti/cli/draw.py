@@ -43,8 +43,8 @@ class Sheet:
     @property
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
-        own = ("output", "size", "steps", "guidance", "negative", "strength", "mask", "frames", "fps")
-        own += ("cache", "cache_threshold", "lora")
+        picture = ("output", "size", "steps", "guidance", "negative", "strength", "mask", "frames", "fps")
+        own = (*picture, "cache", "cache_threshold", "lora")
         return [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
 
     @property
