@@ -138,8 +138,9 @@ def modulated(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], scale, shift, _EPS)
 
 
-def packed(layer: nn.Linear, dtype: torch.dtype) -> PackedLinear:
-    """The layer for activations of `dtype`, [rows, width] -> [rows, width]."""
+def packed(layer: nn.Module, dtype: torch.dtype) -> PackedLinear:
+    """The linear layer for activations of `dtype`, [rows, width] -> [rows, width]."""
+    assert isinstance(layer, nn.Linear)
     return pack_linear(
         Dense(layer.weight.detach()), layer.bias.detach(), device=layer.weight.device, dtype=dtype
     )
