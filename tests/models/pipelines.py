@@ -24,15 +24,18 @@ CHAT = (
 
 
 def shaken(module: torch.nn.Module, seed: int) -> Any:
-    """`module` with every parameter random, so that no bias is 0 and no norm 1; ready for inference."""
+    """`module` with every parameter random, so that no bias is 0 and no norm 1; ready for inference.
+
+    What was in a parameter before does not matter: of some it is whatever lay in memory.
+    """
     generator = torch.Generator().manual_seed(seed)
-    for parameter in module.parameters():
+    for name, parameter in module.named_parameters():
         noise = torch.randn(parameter.shape, generator=generator)
         if parameter.dim() > 1:
             fan = parameter[0].numel()
             parameter.data = noise * fan**-0.5
         else:
-            parameter.data = 0.1 * noise + (parameter.data if parameter.data.isfinite().all() else 0.0)
+            parameter.data = 0.1 * noise + (0.0 if name.endswith("bias") else 1.0)
     return module.eval()
 
 
