@@ -75,10 +75,10 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     import asyncio
 
     from tutti.cli.session import interrupts
-    from tutti.models.processor.drawer import drawing_request, parse_size
+    from tutti.models.processor.drawer import drawing_request, parse_sides
     from tutti.request import Drawing
 
-    width, height = parse_size(sheet.size) if sheet.size else (None, None)
+    width, height = parse_sides(sheet.size)
     drawing = Drawing(
         width=width,
         height=height,

@@ -35,7 +35,7 @@ from tutti.media.film import write_film
 from tutti.media.image import as_pillow
 from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
-from tutti.models.processor.drawer import DrawingProcessor, drawing_request, parse_size
+from tutti.models.processor.drawer import DrawingProcessor, drawing_request, parse_sides
 from tutti.request import Chat, Drawing, Part, Request, SamplingParams, Script, Text
 
 if TYPE_CHECKING:
@@ -250,7 +250,7 @@ class Omni:
         None is the model's own habit. What is transparent in the `mask`, or white, is drawn anew; `strength` is how
         much of a picture is changed.
         """
-        width, height = parse_size(size) if size else (None, None)
+        width, height = parse_sides(size)
         sheet = Drawing(
             width=width,
             height=height,

@@ -85,9 +85,9 @@ class ImageFields(msgspec.Struct, kw_only=True):
     @property
     def drawing(self) -> Drawing:
         """How it is to be drawn. Raises InvalidRequest."""
-        from tutti.models.processor.drawer import parse_size
+        from tutti.models.processor.drawer import parse_sides
 
-        width, height = parse_size(self.size) if self.size and self.size != "auto" else (None, None)
+        width, height = parse_sides(self.size)
         return Drawing(
             width=width,
             height=height,

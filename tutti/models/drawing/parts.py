@@ -55,6 +55,16 @@ def load_tokenizer(checkpoint: Checkpoint, name: str) -> Any:
         return AutoTokenizer.from_pretrained(str(checkpoint.path / name), local_files_only=True)
 
 
+Reader = tuple[Any, Any]
+"""A text encoder and its tokenizer."""
+
+
+def load_reader(checkpoint: Checkpoint, ending: str, options: BuildOptions) -> Reader:
+    """The components `text_encoder` and `tokenizer` whose names end so. Raises CheckpointError."""
+    encoder = load_module(checkpoint, f"text_encoder{ending}", options)
+    return encoder, load_tokenizer(checkpoint, f"tokenizer{ending}")
+
+
 def _class(checkpoint: Checkpoint, name: str) -> Any:
     """The class that model_index.json names, from one of the two libraries and from nowhere else."""
     component(checkpoint.config, name)

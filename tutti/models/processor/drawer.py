@@ -255,8 +255,10 @@ class DrawingProcessor(Processor):
         raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """(width, height) of "1024x768". Raises InvalidRequest."""
+def parse_sides(text: str | None) -> tuple[int | None, int | None]:
+    """(width, height) of "1024x768"; (None, None), the model's habit, of "auto" or nothing. Raises InvalidRequest."""
+    if not text or text == "auto":
+        return None, None
     width, by, height = text.lower().partition("x")
     if not (by and width.isdecimal() and height.isdecimal() and len(text) < 16):
         raise InvalidRequest(f"size {text!r}: write WIDTHxHEIGHT, for instance 1024x1024", param="size")

@@ -10,11 +10,9 @@ from torch import Tensor
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.drawing.denoiser import Condition
-from tutti.models.drawing.parts import load_module, load_tokenizer, value
+from tutti.models.drawing.parts import Reader, load_reader, value
 from tutti.models.drawing.text import PromptEncoder, check_length
 from tutti.models.sd3.config import TOKENS, has_t5
-
-Reader = tuple[Any, Any]  # an encoder and its tokenizer
 
 
 class Sd3Text(PromptEncoder):
@@ -57,14 +55,9 @@ class Sd3Text(PromptEncoder):
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> Sd3Text:
     """The stage's model."""
-
-    def reader(ending: str) -> Reader:
-        encoder = load_module(checkpoint, f"text_encoder{ending}", options)
-        return encoder, load_tokenizer(checkpoint, f"tokenizer{ending}")
-
     return Sd3Text(
-        (reader(""), reader("_2")),
-        reader("_3") if has_t5(checkpoint.config) else None,
+        (load_reader(checkpoint, "", options), load_reader(checkpoint, "_2", options)),
+        load_reader(checkpoint, "_3", options) if has_t5(checkpoint.config) else None,
         width=int(value(checkpoint.config, "transformer", "joint_attention_dim")),
         device=options.device,
     )

@@ -9,11 +9,9 @@ import torch
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.drawing.denoiser import Condition
-from tutti.models.drawing.parts import load_module, load_tokenizer
+from tutti.models.drawing.parts import Reader, load_reader
 from tutti.models.drawing.text import PromptEncoder, check_length
 from tutti.models.sdxl.config import TOKENS
-
-Reader = tuple[Any, Any]  # an encoder and its tokenizer
 
 
 class SdxlText(PromptEncoder):
@@ -43,13 +41,8 @@ class SdxlText(PromptEncoder):
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> SdxlText:
     """The stage's model."""
-
-    def reader(ending: str) -> Reader:
-        encoder = load_module(checkpoint, f"text_encoder{ending}", options)
-        return encoder, load_tokenizer(checkpoint, f"tokenizer{ending}")
-
     return SdxlText(
-        (reader(""), reader("_2")),
+        (load_reader(checkpoint, "", options), load_reader(checkpoint, "_2", options)),
         blank=bool(checkpoint.config["settings"].get("force_zeros_for_empty_prompt", True)),
         device=options.device,
     )

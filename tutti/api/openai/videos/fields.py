@@ -37,9 +37,9 @@ class VideoFields(msgspec.Struct, kw_only=True):
 
     def drawing(self, film: Filming) -> Drawing:
         """How it is to be filmed by a model of these habits. Raises InvalidRequest."""
-        from tutti.models.processor.drawer import parse_size
+        from tutti.models.processor.drawer import parse_sides
 
-        width, height = parse_size(self.size) if self.size and self.size != "auto" else (None, None)
+        width, height = parse_sides(self.size)
         return Drawing(
             width=width,
             height=height,
