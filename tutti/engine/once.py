@@ -237,4 +237,4 @@ def _name(part: Part) -> str | None:
         return part.digest
     if not isinstance(part, Text):
         return None
-    return " ".join(("text", *(picture.digest for picture in part.pictures), part.text))
+    return " ".join((f"text {len(part.pictures)}", *(one.digest for one in part.pictures), part.text))
