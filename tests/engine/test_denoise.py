@@ -227,6 +227,19 @@ def test_requests_that_keep_something_begin_when_there_is_room_for_it() -> None:
     finished = finish(denoise)
     assert set(finished) == {"a", "b", "c", "free"}
     assert model.batches == [[10, 10, 10], [10, 10, 10], [10], [10]]  # c waits for a and b
+
+
+def test_who_waits_for_room_is_not_overtaken_by_who_needs_less_of_it() -> None:
+    denoise, model = stage(pool=25)
+    model.keeps = True
+    for name, size in (("first", 10), ("large", 20), ("small", 5)):
+        denoise.admit(request(name, steps=1, size=size))
+    finish(denoise)
+    assert model.batches == [[10], [20], [5]]
+
+
+def test_what_there_can_never_be_room_for_is_refused() -> None:
+    denoise, model = stage(pool=25)
     model.keeps = True
     with pytest.raises(InvalidRequest, match="takes 26 B, and there is memory for 25 B") as caught:
         denoise.admit(request("large", size=26))

@@ -203,16 +203,19 @@ class Denoise:
         self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served, kept)
 
     def _with_room(self, items: list[DenoiseItem]) -> list[DenoiseItem]:
-        """Of `items` in the queue's order, those that have begun, and those that what they keep has room for."""
+        """Of `items` in the queue's order, those that have begun, and those that what they keep has room for.
+
+        Who waits for room is not overtaken by who needs less of it.
+        """
         if self.pool is None:
             return items
         free = self.pool - sum(item.kept for item in self._active.values() if item.begun)
         found = []
         for item in items:
-            if not item.begun:
-                if item.kept > free:
-                    continue
+            if not item.begun and item.kept:
                 free -= item.kept
+                if free < 0:
+                    continue
             found.append(item)
         return found
 
