@@ -318,6 +318,11 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     traceparent: str | None = None  # of that call's caller (W3C): whose trace this is a part of
 
     @property
+    def drawing(self) -> Drawing | None:
+        """What is to be drawn; None: nothing is."""
+        return next((part for part in self.parts if isinstance(part, Drawing)), None)
+
+    @property
     def pooled(self) -> bool:
         """Whether a vector or a score is wanted of the prompt, and no answer to it."""
         return any(modality in POOLED for modality in self.modalities)

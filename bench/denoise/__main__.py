@@ -15,18 +15,16 @@ and how long each was waited for. diffusers draws them in the order they came in
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.children import run, save
 from bench.denoise import checkpoint
 from bench.denoise.likeness import psnr, read, ssim
 from bench.denoise.work import WORK, median, percentile
-from bench.omni.__main__ import machine, run
 
-RESULTS = Path("bench/results")
 MODELS = Path(".bench/models")
 CACHES = ("first_block:0.05", "first_block:0.2", "teacache:0.2", "teacache:0.6")
 
@@ -60,10 +58,7 @@ def main() -> None:
     )
     print(text)
     if not options.quick:
-        stem = RESULTS / f"{datetime.date.today()}-denoise"
-        stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
-        title = f"# Drawing, {datetime.date.today()}, {options.rounds} rounds, {options.dtype}"
-        stem.with_suffix(".md").write_text(f"{title}\n\n{machine()}\n\n{text}\n")
+        save("denoise", "Drawing", f"{options.rounds} rounds, {options.dtype}", results, text)
 
 
 def commands(shape: str, options: argparse.Namespace) -> Iterator[list[str]]:

@@ -14,20 +14,16 @@ over the sound's length), and how often the player of a listener would have run 
 from __future__ import annotations
 
 import argparse
-import datetime
 import json
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.children import run, save
 from bench.omni import checkpoint, checkpoint3
 from bench.omni.media import LENGTHS, TINY, make_file
-from tutti.cli.machine import read_cpu
 
-RESULTS = Path("bench/results")
 MODELS = Path(".bench/models")
 
 
@@ -60,24 +56,8 @@ def main() -> None:
     text = "\n\n".join(tables)
     print(text)
     if not options.tiny:
-        stem = RESULTS / f"{datetime.date.today()}-omni{'3' if later else ''}"
-        stem.with_suffix(".json").write_text(json.dumps(results, indent=1))
-        title = f"Speech, {datetime.date.today()}, {options.rounds} rounds"
-        stem.with_suffix(".md").write_text(f"# {title}\n\n{machine()}\n\n{module.SHAPE}\n\n{text}\n")
-
-
-def machine() -> str:
-    """What ran it, in a line."""
-    cpu = read_cpu()
-    return f"{cpu.model}, {cpu.usable} cores, {', '.join(cpu.instructions)}."
-
-
-def run(command: list[str]) -> list[str]:
-    """The lines of JSON that a child prints; its failure ends the benchmark."""
-    done = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout.splitlines()
+        kind = f"omni{'3' if later else ''}"
+        save(kind, "Speech", f"{options.rounds} rounds", results, f"{module.SHAPE}\n\n{text}")
 
 
 def speech(model: Path, options: argparse.Namespace) -> Iterator[list[str]]:

@@ -21,7 +21,7 @@ from tutti.events import Done, Event, Failed, TextDelta, Usage
 from tutti.gateway.backend import BackendModel
 from tutti.gateway.merge import merge
 from tutti.gateway.traces import Traces
-from tutti.request import POOLED, Chat, Drawing, Insertion, Media, Pair, Request, Script, Text, Tokens
+from tutti.request import POOLED, Chat, Insertion, Media, Pair, Request, Script, Text, Tokens
 from tutti.settings import BARE, Preset, read_settings
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class LocalBackend:
 
     def _fit(self, request: Request) -> Request:
         """`request` with `max_tokens` filled in. Raises ContextOverflow, stating both numbers, and InvalidRequest."""
-        if any(isinstance(part, Drawing) for part in request.parts):
+        if request.drawing is not None:
             return request  # its prompt is text
         context = self._context(request)
         prompt = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens)) + len(request.reply)

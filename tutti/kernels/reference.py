@@ -119,14 +119,13 @@ def snake(x: Tensor, speed: Tensor, height: Tensor, taps: Tensor | None = None) 
     The samples in between and those of before are kept apart as two halves: every other tap of the filter makes each
     from x, and every other tap brings each back, without a zero that is multiplied or a sample that is thrown away.
     """
-    speed, height = speed[:, None], height[:, None]
     if taps is None:
-        return torch.addcmul(x, (x * speed).sin_().square_(), height)
+        return torch.addcmul(x, (x * speed[:, None]).sin_().square_(), height[:, None])
     even, odd = taps[0::2].tolist(), taps[1::2].tolist()
     reach = len(even) // 2
     wide = F.pad(x, (reach, reach), mode="replicate")
-    first = snake(_filtered(wide[..., :-1], even, 2), speed[:, 0], height[:, 0])
-    second = snake(_filtered(wide[..., 1:], odd, 2), speed[:, 0], height[:, 0])
+    first = snake(_filtered(wide[..., :-1], even, 2), speed, height)
+    second = snake(_filtered(wide[..., 1:], odd, 2), speed, height)
     start, end = first[..., :1], second[..., -1:]  # the doubled signal goes on so beyond its ends
 
     def widened(half: Tensor, before: int) -> Tensor:

@@ -159,7 +159,8 @@ class ImageJob:
     @property
     def about(self) -> dict[str, Any]:
         """What is said of all pictures."""
-        drawing = next(part for part in self.request.parts if isinstance(part, Drawing))
+        drawing = self.request.drawing
+        assert drawing is not None
         return {
             "background": "opaque",
             "output_format": self.fields.output_format or "png",

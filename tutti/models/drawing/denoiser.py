@@ -190,7 +190,8 @@ class Denoiser(ABC):
     @torch.inference_mode()
     def start(self, request: Request, condition: Conditions) -> Canvas:
         """See `DenoiseModel.start`."""
-        drawing = next(part for part in request.parts if isinstance(part, Drawing))
+        drawing = request.drawing
+        assert drawing is not None
         if not (drawing.width and drawing.height and drawing.steps and request.sampling.seed is not None):
             raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
         adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
@@ -354,7 +355,8 @@ def finished(checkpoint: Checkpoint, model: Any) -> Bridge:
 
     def bridge(chunk: Chunk, state: dict[str, Any]) -> Chunk:
         request: Request = state["request"]
-        drawing = next(part for part in request.parts if isinstance(part, Drawing))
+        drawing = request.drawing
+        assert drawing is not None
         return replace(chunk, payload=Decoded(chunk.payload, note_of(request), drawing.fps or 0.0))
 
     return bridge

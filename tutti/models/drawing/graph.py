@@ -13,32 +13,28 @@ def drawing_graph(family: str, *architectures: str, vae: str = "tutti.models.dra
     family's `config` says what may be asked (`drawer`) and what the stages take (`describe_text`, `describe_denoiser`,
     `describe_vae`).
     """
-    shared = "tutti.models.drawing.denoiser"
     shape = f"tutti.models.{family}.config:describe_vae"
-    stages = (
-        stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
-        Stage("vae_encoder", Kind.ONCE, f"{vae}:build_encoder", shape, inputs=("image",)),
-        stage(family, "denoiser", Kind.DENOISE, "denoiser"),
-        Stage("vae", Kind.ONCE, f"{vae}:build", shape, output="image"),
-    )
-    edges = (
-        Edge("text", "denoiser", f"{shared}:condition"),
-        Edge("vae_encoder", "denoiser"),
-        Edge("denoiser", "vae", f"{shared}:finished"),
-    )
-    return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")
+    encoder = Stage("vae_encoder", Kind.ONCE, f"{vae}:build_encoder", shape, inputs=("image",))
+    decoder = Stage("vae", Kind.ONCE, f"{vae}:build", shape, output="image")
+    return _graph(family, architectures, decoder, encoder)
 
 
 def filming_graph(family: str, *architectures: str) -> Graph:
     """The same of a family that films, whose module `vae` gives films."""
+    return _graph(family, architectures, stage(family, "vae", Kind.ONCE, "vae", output="video"))
+
+
+def _graph(family: str, architectures: tuple[str, ...], decoder: Stage, *encoders: Stage) -> Graph:
     shared = "tutti.models.drawing.denoiser"
     stages = (
         stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
+        *encoders,
         stage(family, "denoiser", Kind.DENOISE, "denoiser"),
-        stage(family, "vae", Kind.ONCE, "vae", output="video"),
+        decoder,
     )
     edges = (
         Edge("text", "denoiser", f"{shared}:condition"),
+        *(Edge(one.name, "denoiser") for one in encoders),
         Edge("denoiser", "vae", f"{shared}:finished"),
     )
     return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")

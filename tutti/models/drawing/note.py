@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tutti.request import Drawing, Request, Text
+from tutti.request import Request, Text
 
 
 def note_of(request: Request) -> str:
     """The note of a request's picture or film, with the names that OpenAI's endpoints here have for these."""
-    drawing = next(part for part in request.parts if isinstance(part, Drawing))
+    drawing = request.drawing
+    assert drawing is not None
     texts = [part.text for part in request.parts if isinstance(part, Text)]
     fields: dict[str, Any] = {
         "model": _public(request.model) or None,

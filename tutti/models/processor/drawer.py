@@ -151,7 +151,7 @@ class Drawer:
         """The parts of a request by kind. Raises InvalidRequest when it is not one for a picture."""
         texts = [part for part in request.parts if isinstance(part, Text)]
         media = [part for part in request.parts if isinstance(part, Media)]
-        drawing = next((part for part in request.parts if isinstance(part, Drawing)), None)
+        drawing = request.drawing
         if (
             drawing is None
             or len(texts) not in (1, 2)

@@ -16,7 +16,7 @@ from tutti.api.openai.videos.store import COMPLETED, FAILED, Job
 from tutti.api.openai.videos.work import VideoWork
 from tutti.errors import InvalidRequest, NotFound, StoreError
 from tutti.gateway.gateway import Gateway
-from tutti.request import Drawing, Request, Text
+from tutti.request import Request, Text
 
 _PAGE, _LARGEST_PAGE = 20, 100
 
@@ -138,7 +138,8 @@ def _shown(job: Job) -> Video:
             seconds="",
             error=broken,
         )
-    drawing = next(part for part in request.parts if isinstance(part, Drawing))
+    drawing = request.drawing
+    assert drawing is not None
     prompt = next(part.text for part in request.parts if isinstance(part, Text))
     return Video(
         id=job.id,
