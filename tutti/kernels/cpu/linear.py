@@ -30,6 +30,11 @@ class NativeLinear:
         """Bytes of the packed weight, its scales and the bias."""
         return self._matrix.bytes + (0 if self._bias is None else self._bias.nbytes)
 
+    def joined(self) -> Any:
+        """The layer as a part of what the module does in one call; it lives no longer than this."""
+        bias = 0 if self._bias is None else self._bias.data_ptr()
+        return self._matrix.linear(bias, self.out_features)
+
     def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """`x` [rows, in_features] -> [rows, out_features] in `dtype` (None: x's)."""
         dtype = dtype or x.dtype
