@@ -55,7 +55,7 @@ class NativeLinear:
 
 
 class NativeGrouped(NativeLinear):
-    """A matrix that stays quantized; a tile of it at a time becomes floats of the activations' type."""
+    """A matrix that stays quantized. Its codes multiply bfloat16 rows in int8; with float32 rows they become floats."""
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
         """See `linear.ReadsRows.rows`."""
@@ -126,7 +126,7 @@ class NativePacker:
     def grouped(
         self, weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
     ) -> NativeGrouped:
-        """A matrix of codes in groups, for activations of `dtype`, float32 or bfloat16. See `is_grouped`."""
+        """A matrix of codes in groups, for activations of float32 or bfloat16. See `is_grouped`."""
         assert isinstance(weight, Quantized)
         outputs, inputs = weight.shape
         zero = 0.0 if weight.zero is None else float(weight.zero)
@@ -142,14 +142,11 @@ class NativePacker:
             None if one is None else one.contiguous()
             for one in (weight.scale, weight.coarse, weight.shift, weight.coarse_shift)
         ]
-        form = (
-            self.module.Float32GroupedMatrix if dtype == torch.float32 else self.module.BFloat16GroupedMatrix
-        )
         numbers = [
             (0, 0, 0) if one is None else (one.data_ptr(), _NUMBERS.index(one.dtype), one.shape[1])
             for one in scales
         ]
-        matrix = form(
+        matrix = self.module.GroupedMatrix(
             words[0], weight.bits, words[1], weight.high_bits, zero, 0 if table is None else table.data_ptr(),
             *numbers, outputs, inputs, torch.get_num_threads(),
         )  # fmt: skip

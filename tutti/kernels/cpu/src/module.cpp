@@ -67,9 +67,9 @@ Numbers numbers(const Tensor& tensor) {
   return {at<void>(address), Number(type), count};
 }
 
-template <class Matrix>
-void define_grouped_matrix(nb::module_& module, const char* name) {
-  nb::class_<Matrix>(module, name)
+void define_grouped_matrix(nb::module_& module) {
+  using Matrix = GroupedMatrix;
+  nb::class_<Matrix>(module, "GroupedMatrix")
       .def("__init__",
            [](Matrix* self, const Tensor& low, int low_bits, const Tensor& high, int high_bits, float zero,
               uintptr_t table, const Tensor& scale, const Tensor& coarse, const Tensor& shift,
@@ -202,8 +202,7 @@ NB_MODULE(TUTTI_MODULE, module) {
   module.def("permitted", &permit_tiles);
   define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
   define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
-  define_grouped_matrix<GroupedMatrix<Float32>>(module, "Float32GroupedMatrix");
-  define_grouped_matrix<GroupedMatrix<BFloat16>>(module, "BFloat16GroupedMatrix");
+  define_grouped_matrix(module);
   nb::class_<Int8Matrix>(module, "Int8Matrix")
       .def("__init__",
            [](Int8Matrix* self, uintptr_t codes, uintptr_t scale, int outputs, int inputs, int threads) {
