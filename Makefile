@@ -13,7 +13,7 @@ PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo test test-fast lint format bench bench-gpu pico pico-eval clean
+.PHONY: help setup native sanitize demo test test-fast lint format bench bench-gpu pico pico-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -32,6 +32,13 @@ $(STAMP): pyproject.toml
 
 native: $(STAMP)  ## build the optional native CPU kernels, where a C++ compiler is
 	$(BIN)/python -m tutti.kernels.cpu.build
+
+# The kernels' tests on modules with sanitizers; the usual modules are built again behind them.
+sanitize: $(STAMP)  ## the kernels' tests with address and undefined-behaviour sanitizers
+	$(BIN)/python -m tutti.kernels.cpu.build --sanitize
+	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels $(PYTEST_ARGS); \
+		status=$$?; $(BIN)/python -m tutti.kernels.cpu.build && exit $$status
 
 # The same when its sources have changed; without a compiler it says so, and all goes on.
 $(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/*)
