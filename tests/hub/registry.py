@@ -1,11 +1,12 @@
 """A registry of models on loopback, over real HTTP: the protocol of Ollama's registry, well behaved and badly.
 
-Tokens (401 with a realm), blobs by 307 to another host name (where a token is refused, as storage services do), ranges,
+Tokens (401 with a realm, for anybody or for a password), Basic passwords, blobs by 307 to another host name (where a token is refused, as storage services do), ranges,
 uploads in parts. What it does wrong is said by the fields of `Registry`, which may be changed while it runs.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -35,6 +36,9 @@ class Registry:
     manifests: dict[str, bytes] = field(default_factory=dict)  # by "namespace/model:tag"
     files: dict[str, bytes] = field(default_factory=dict)  # by path: ordinary files of a web server
     token: str | None = None
+    password: str = ""  # "user:secret", which the token service wants; with `basic`, the registry itself
+    basic: bool = False
+    identity: str = ""  # the token service exchanges this for its token (OAuth 2's refresh token)
     redirects: bool = True
     ranges: bool = True
     rate: float = 0.0  # bytes a second on each connection; 0: as fast as it goes
@@ -118,11 +122,13 @@ class Handler(BaseHTTPRequestHandler):
         if registry.failures:
             self.answer(registry.failures.pop(0), b"out of order")
         elif parts.path == "/token":
-            self.answer(200, json.dumps({"token": registry.token}).encode())
+            self.give_token()
         elif parts.path.startswith("/storage/"):
             self.storage(parts.path.removeprefix("/storage/"))
         elif parts.path in registry.files:
             self.content(registry.files[parts.path], {"ETag": digest_of(registry.files[parts.path])})
+        elif registry.basic and not self.knows_password():
+            self.answer(401, b"{}", {"WWW-Authenticate": 'Basic realm="test"'})
         elif registry.token and self.headers.get("Authorization") != f"Bearer {registry.token}":
             challenge = f'Bearer realm="{registry.url}/token",service="test",scope="repository:pull"'
             self.answer(401, b"{}", {"WWW-Authenticate": challenge})
@@ -134,6 +140,21 @@ class Handler(BaseHTTPRequestHandler):
             self.blob(match[1])
         else:
             self.answer(404, b"what is that?")
+
+    def knows_password(self) -> bool:
+        password = base64.b64encode(self.registry.password.encode()).decode()
+        return self.headers.get("Authorization") == f"Basic {password}"
+
+    def give_token(self) -> None:
+        registry = self.registry
+        if self.command == "POST":
+            form = parse_qs(self.body().decode())
+            knows = registry.identity != "" and form.get("refresh_token") == [registry.identity]
+            self.answer(200 if knows else 401, json.dumps({"access_token": registry.token}).encode())
+        elif registry.password and not self.knows_password():
+            self.answer(401, b'{"details":"incorrect username or password"}')
+        else:
+            self.answer(200, json.dumps({"token": registry.token}).encode())
 
     def manifest(self, model: str) -> None:
         if self.command == "PUT":
