@@ -1,6 +1,7 @@
 """A registry of models on loopback, over real HTTP: the protocol of Ollama's registry, well behaved and badly.
 
-Tokens (401 with a realm, for anybody or for a password), Basic passwords, blobs by 307 to another host name (where a token is refused, as storage services do), ranges,
+Tokens (401 with a realm, for anybody or for a password), Basic passwords, blobs by 307 to another host name (where a
+token is refused, as storage services do), ranges,
 uploads in parts. What it does wrong is said by the fields of `Registry`, which may be changed while it runs.
 """
 

@@ -141,7 +141,7 @@ def test_a_helper_is_asked(
     found = asyncio.run(find_credential(Settings(docker_config=str(docker)), "b.example.org"))
     assert found == Credential("ann", "open:sesame")
     write(docker, credsStore="absent")
-    with pytest.raises(ConfigError, match="docker-credential-absent.* is not installed"):
+    with pytest.raises(ConfigError, match=r"docker-credential-absent.* is not installed"):
         asyncio.run(find_credential(Settings(docker_config=str(docker)), "b.example.org"))
 
 

@@ -49,8 +49,8 @@ class _Entry(msgspec.Struct, kw_only=True):
 
 class _File(msgspec.Struct, kw_only=True):
     auths: dict[str, _Entry] = {}
-    credHelpers: dict[str, str] = {}  # noqa: N815 - as the file spells it
-    credsStore: str = ""  # noqa: N815
+    credHelpers: dict[str, str] = {}
+    credsStore: str = ""
 
 
 class _Given(msgspec.Struct, kw_only=True):

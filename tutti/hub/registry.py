@@ -1,8 +1,8 @@
 """HTTP with a registry: where it is, who we are to it, and what its answers mean.
 
-A registry asks who we are by a 401 whose `WWW-Authenticate` says how: by a token, and where to get one, or by a name and
-a password at once (Basic). It sends blobs from other hosts, by redirects. Who we are to a host is told to that host
-only, and to the token service that it names. What fails for the moment (a connection, a 5xx, a 429) is
+A registry asks who we are by a 401 whose `WWW-Authenticate` says how: by a token, and where to get one, or by a name
+and a password at once (Basic). It sends blobs from other hosts, by redirects. Who we are to a host is told to that
+host only, and to the token service that it names. What fails for the moment (a connection, a 5xx, a 429) is
 tried again with growing pauses; what fails for good is a typed error.
 """
 
