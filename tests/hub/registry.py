@@ -36,6 +36,7 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)  # by "namespace/model:tag"
     files: dict[str, bytes] = field(default_factory=dict)  # by path: ordinary files of a web server
+    hub: bool = False  # of Hugging Face's kind: models in several files have no manifest, but are listed
     token: str | None = None
     password: str = ""  # "user:secret", which the token service wants; with `basic`, the registry itself
     basic: bool = False
@@ -126,6 +127,11 @@ class Handler(BaseHTTPRequestHandler):
             self.give_token()
         elif parts.path.startswith("/storage/"):
             self.storage(parts.path.removeprefix("/storage/"))
+        elif registry.hub and parts.path.startswith("/api/models/"):
+            self.list_files(parts.path)
+        elif registry.hub and "/resolve/main/" in parts.path and parts.path in registry.files:
+            target = f"http://localhost:{registry.port}/storage/{digest_of(registry.files[parts.path])}"
+            self.answer(302, b"", {"Location": target})
         elif parts.path in registry.files:
             self.content(registry.files[parts.path], {"ETag": digest_of(registry.files[parts.path])})
         elif registry.basic and not self.knows_password():
@@ -141,6 +147,23 @@ class Handler(BaseHTTPRequestHandler):
             self.blob(match[1])
         else:
             self.answer(404, b"what is that?")
+
+    def list_files(self, path: str) -> None:
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", path)
+        begin = f"/{match[1] if match else ''}/resolve/main/"
+        found = [
+            {
+                "type": "file",
+                "path": path.removeprefix(begin),
+                "size": len(data),
+                "oid": "0",
+                "lfs": {"oid": digest_of(data)[7:], "size": len(data), "pointerSize": 134},
+            }
+            for path, data in self.registry.files.items()
+            if path.startswith(begin)
+        ]
+        found.append({"type": "directory", "path": "Q4_K_M", "size": 0, "oid": "0"})
+        self.answer(200 if found[1:] else 404, json.dumps(found).encode())
 
     def knows_password(self) -> bool:
         password = base64.b64encode(self.registry.password.encode()).decode()
@@ -172,7 +195,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.hold("manifest")
         raw_found = self.registry.manifests.get(model)
-        if raw_found is None or self.headers.get("Accept") != MANIFEST:
+        if raw_found is None and self.registry.hub:
+            self.answer(400, b'{"error":"The specified tag is a sharded GGUF."}')
+        elif raw_found is None or self.headers.get("Accept") != MANIFEST:
             self.answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
         else:
             self.answer(200, raw_found, {"Content-Type": MANIFEST})
@@ -193,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") and self.registry.redirects:
             self.answer(400, b"only one way of authentication is allowed")
             return
-        data = self.registry.blobs[digest]
+        data = {**self.registry.blobs, **{digest_of(one): one for one in self.registry.files.values()}}[
+            digest
+        ]
         self.content(self.registry.lies.get(digest, data), {})
 
     def content(self, data: bytes, headers: dict[str, str]) -> None:
