@@ -1,4 +1,4 @@
-"""Vectors of prompts from a model that writes: its last hidden states, gathered while prompts are computed by pieces."""
+"""Vectors of prompts from a model that writes: its last hidden states, gathered while a prompt is computed."""
 
 from __future__ import annotations
 
