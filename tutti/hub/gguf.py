@@ -53,3 +53,16 @@ def shard_of(name: str) -> Shard | None:
 def shard_names(stem: str, count: int) -> list[str]:
     """The names of the files of a model in `count` shards."""
     return [f"{stem}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+
+
+def projector_beside(path: Path) -> Path | None:
+    """The file that sees for the model at `path`, NAME.mmproj.gguf beside NAME.gguf; None where there is none."""
+    shard = shard_of(path.name)
+    stem = path.name.removesuffix(".gguf") if shard is None else shard.stem
+    found = path.with_name(projector_name(stem))
+    return found if found != path and is_gguf(found) else None
+
+
+def projector_name(stem: str) -> str:
+    """What the file that sees for the model NAME.gguf is called; `stem` is NAME."""
+    return f"{stem}.mmproj.gguf"

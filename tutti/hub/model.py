@@ -114,7 +114,7 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
     return StoredModel(
         entry,
         Config() if manifest.config is None else _decoded(store, manifest.config, Config),
-        checkpoint_of(store, entry) if models else None,
+        _weights(store, entry),
         tuple(map(store.blob, spare)) + paths("projector"),
         adapters_of(store, entry),
         "".join((texts("template") + texts("prompt"))[-1:]),
@@ -123,6 +123,14 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
         tuple(messages),
         tuple(texts("license")),
     )
+
+
+def _weights(store: Store, entry: Entry) -> Path | None:
+    """The GGUF file of a model, or the first of several. Raises StoreError."""
+    models = entry.manifest.of_kind("model")
+    if not models:
+        return None
+    return checkpoint_of(store, entry) if models[0].name else store.blob(models[0])
 
 
 def parameter_lines(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -287,7 +287,10 @@ def load_processor(
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
     pools = graph is not None and not graph.outputs.isdisjoint(POOLED)
     modalities = frozenset() if media is None else media.modalities
-    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities, template)
+    marks = config.get("media_marks") or {}
+    templates = load_templates(
+        tokens_folder, chat_template, loaded.special_tokens, modalities, template, marks
+    )
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
     return Processor(
         tokenizer=loaded,
