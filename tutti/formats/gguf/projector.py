@@ -18,7 +18,7 @@ from tutti.formats.gguf.changes import Made, Piece
 from tutti.formats.gguf.config import read_config
 from tutti.formats.gguf.keys import Keys
 from tutti.formats.gguf.reader import GGUFFile, Place, read_gguf
-from tutti.formats.gguf.tokens import CONTROL, UNKNOWN, UNUSED, read_vocabulary
+from tutti.formats.gguf.tokens import CONTROL, UNKNOWN, USER, read_vocabulary
 from tutti.hub.gguf import projector_beside
 
 log = logging.getLogger(__name__)
@@ -118,7 +118,7 @@ def _mark(file: GGUFFile) -> tuple[int, str]:
     Raises CheckpointError.
     """
     vocabulary = read_vocabulary(Keys(file))
-    for kinds, reserved in (((CONTROL, UNUSED), True), ((UNKNOWN,), False)):
+    for kinds, reserved in (((CONTROL, USER), True), ((UNKNOWN,), False)):
         for token, text in enumerate(vocabulary.tokens):
             if vocabulary.kind(token) in kinds and (not reserved or _RESERVED.fullmatch(text)):
                 return token, text
