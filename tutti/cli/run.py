@@ -24,6 +24,7 @@ from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
     from tutti.cli.card import Card
+    from tutti.cli.local import LocalSession
     from tutti.cli.manner import Manner
     from tutti.cli.remote import RemoteSession
     from tutti.cli.session import Session
@@ -175,7 +176,7 @@ def run(
     else:
         _needs_prompt(text, interactive)
         options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-        work = _in_process(engine, options, manner, text, sheet, interactive)
+        work = _in_process(engine, options, manner, text, sheet, interactive, cut, dimensions)
     code = asyncio.run(work)
     if code:
         raise typer.Exit(code)
@@ -248,13 +249,22 @@ async def _by_server(
 
 
 async def _in_process(
-    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, sheet: Sheet, interactive: bool
+    flags: EngineFlags,
+    options: EngineOptions,
+    manner: Manner,
+    text: str,
+    sheet: Sheet,
+    interactive: bool,
+    truncate: bool | None,
+    dimensions: int,
 ) -> int:
-    """Load the model here and have it answer, or draw; the exit code."""
+    """Load the model here and have it answer, or draw, or make a vector; the exit code."""
     from tutti.cli.local import LocalSession
+    from tutti.cli.remote import EMBEDDING
 
     session = await LocalSession.open(flags, options)
-    if interactive and not session.draws and not sheet.asked:
+    embeds = EMBEDDING in session.card.capabilities
+    if interactive and not embeds and not session.draws and not sheet.asked:
         await _converse(session, manner)
         return 0
     try:
@@ -266,12 +276,17 @@ async def _in_process(
             raise InvalidRequest(
                 f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
             )
+        if embeds:
+            await _print_vector(session, text, truncate, dimensions)
+            return 0
         return await _answer_once(session, manner, text)
     finally:
         await session.close()
 
 
-async def _print_vector(session: RemoteSession, text: str, truncate: bool | None, dimensions: int) -> None:
+async def _print_vector(
+    session: RemoteSession | LocalSession, text: str, truncate: bool | None, dimensions: int
+) -> None:
     if not text:
         raise InvalidRequest(
             f'embedding models require input text. Usage: tutti run {session.name} "your text here"'

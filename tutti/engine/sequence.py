@@ -18,6 +18,7 @@ from tutti.engine.kv.cache import Held
 from tutti.engine.kv.hashing import HashChain
 from tutti.engine.rows import TokenRows
 from tutti.events import TokenLogprob
+from tutti.models.encoders.pooling import Gathered
 from tutti.request import Request, SamplingParams
 
 
@@ -60,6 +61,7 @@ class Sequence:
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
     codes: list[tuple[int, ...]] = field(default_factory=list)  # that go with each token of the output
     rows: TokenRows | None = None  # what other stages computed for its tokens
+    gathered: Gathered | None = None  # of a prompt that becomes a vector: none of its tokens is sampled
     emits: bool = False  # whether other stages want rows of its tokens
     emitted: int = 0  # tokens whose rows they have
     wholes: tuple[tuple[int, int], ...] = ()  # (start, stop) of tokens that are computed in one step
@@ -122,7 +124,8 @@ class Sequence:
     @property
     def needs_all(self) -> bool:
         """Whether every token must be computed, cached or not: something is wanted of each."""
-        return self.emits or (self.sampling.prompt_logprobs is not None and not self.outputs)
+        pools = self.gathered is not None and self.gathered.kind != "lasttoken"
+        return self.emits or pools or (self.sampling.prompt_logprobs is not None and not self.outputs)
 
     @property
     def outputs(self) -> int:
