@@ -72,10 +72,13 @@ class Autoregress:
         device: torch.device,
         seed: int = 0,
         feeds: frozenset[str] = frozenset(),
+        feeds_prompts: frozenset[str] | None = None,
         players: Players | None = None,
         wake: Callable[[], None] = lambda: None,
     ) -> None:
-        """`feeds` are the modalities that other stages make of this one's rows."""
+        """`feeds` are the modalities that other stages make of this one's rows; for `feeds_prompts` (None: all of
+        them) they need the prompts' rows, too, so that these cannot come from the cache.
+        """
         self.name = name
         self.model = model
         self.cache = cache
@@ -85,6 +88,7 @@ class Autoregress:
         self.device = device
         self.seed = seed
         self.feeds = feeds if isinstance(model, EmitsRows) else frozenset()
+        self.feeds_prompts = self.feeds if feeds_prompts is None else self.feeds & feeds_prompts
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self._players = players or Players()
@@ -117,6 +121,9 @@ class Autoregress:
         else:
             prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
         self._validate([*prompt, *reply], sampling)
+        emits = not self.feeds.isdisjoint(request.modalities)
+        # A given reply may be in the cache as a prompt is.
+        emits_prompt = emits and (bool(reply) or not self.feeds_prompts.isdisjoint(request.modalities))
         sequence = Sequence(
             request=request,
             sampling=sampling,
@@ -130,7 +137,9 @@ class Autoregress:
             stop_ids=self._stop_ids(sampling),
             timing=Timing(arrival=time.monotonic()),
             rows=rows,
-            emits=not self.feeds.isdisjoint(request.modalities),
+            emits=emits,
+            emits_prompt=emits_prompt,
+            emitted=0 if emits_prompt else len(prompt),
             wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )

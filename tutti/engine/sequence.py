@@ -61,7 +61,8 @@ class Sequence:
     codes: list[tuple[int, ...]] = field(default_factory=list)  # that go with each token of the output
     rows: TokenRows | None = None  # what other stages computed for its tokens
     emits: bool = False  # whether other stages want rows of its tokens
-    emitted: int = 0  # tokens whose rows they have
+    emits_prompt: bool = False  # and whether of those of its prompt, too
+    emitted: int = 0  # tokens whose rows they have, or do not want
     wholes: tuple[tuple[int, int], ...] = ()  # (start, stop) of tokens that are computed in one step
     places: np.ndarray | None = None  # [axes, prompt] positions, where they are not just 0, 1, 2, ...
     rests: bool = False  # while other stages have enough to do with what it emitted
@@ -122,7 +123,7 @@ class Sequence:
     @property
     def needs_all(self) -> bool:
         """Whether every token must be computed, cached or not: something is wanted of each."""
-        return self.emits or (self.sampling.prompt_logprobs is not None and not self.outputs)
+        return self.emits_prompt or (self.sampling.prompt_logprobs is not None and not self.outputs)
 
     @property
     def outputs(self) -> int:
