@@ -51,7 +51,8 @@ class _Folder:
         gives = tuple(word for word in (EMBEDDING, IMAGE, VIDEO) if word in outputs)
         if "text" not in outputs and gives:
             return gives
-        return capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
+        found = capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
+        return (*found, *gives)
 
     @property
     def context(self) -> int:

@@ -16,9 +16,7 @@ from tutti.models.z_image import config as z_image
 
 _AT_ONCE = 16  # pictures in a step of the VAE
 _CAPTION = 32  # rows are padded to a multiple of so many
-_ASKS = re.compile(
-    r"\s*(please\s+)?((can|could|will|would) you\s+)?(please\s+)?(draw|paint|sketch)\b|.*[画绘]", re.I
-)
+_ASKS = re.compile(r"\b(draw|paint|sketch|picture|drawing|painting|image)\b|[画绘图]", re.IGNORECASE)
 _CHINESE = re.compile(r"[\u4e00-\u9fff]")
 
 
@@ -81,6 +79,6 @@ def drawer(name: str, config: dict[str, Any]) -> Drawer:
 
 def told(prompt: str) -> str:
     """`prompt`, which says what is in a picture, as a request to draw it; one that is a request stays as it is."""
-    if _ASKS.match(prompt):
+    if _ASKS.search(prompt):
         return prompt
     return f"画{prompt}" if _CHINESE.search(prompt) else f"draw {prompt}"
