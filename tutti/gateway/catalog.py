@@ -185,8 +185,8 @@ class Catalog:
         bare = replace(bare, preset=model.preset)
         if model.model is not None:
             return _of_file(bare, model, read_header(model.model))
-        card = _of_folder(bare, _folder(checkpoint_of(self.store, entry)))
-        return card if not model.template else replace(card, capabilities=capabilities(model, {}))
+        folder = _folder(checkpoint_of(self.store, entry))
+        return _of_folder(bare, replace(folder, template=model.template or folder.template))
 
     def _keep(self, card: Card) -> None:
         while len(self._cards) >= _KEPT:
