@@ -38,7 +38,7 @@ $(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/
 	@$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"
 	@touch $@
 
-demo: $(NATIVE)  ## pico reads, sees, hears and speaks: in the terminal, over HTTP by the OpenAI SDK, and in Python
+demo: $(NATIVE)  ## pico reads, sees, hears, speaks and draws: in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
 test: lint $(NATIVE)  ## lint, then every test

@@ -10,6 +10,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+from tutti.cli.attach import content_of
 from tutti.cli.card import Card, card_of
 from tutti.cli.client import Client, Object
 from tutti.cli.drawn import StepBar
@@ -151,6 +152,10 @@ class RemoteSession:
         if not vectors:
             raise ServerError("no embeddings returned")
         return list(vectors[0])
+
+    def names_files(self, prompt: str) -> bool:
+        """Whether a prompt shows the model files. Raises InvalidRequest on those it cannot take."""
+        return not isinstance(content_of(prompt, self.modalities), str)
 
     async def draw(self, prompt: str, sheet: Sheet) -> tuple[str, bytes]:
         """What the model says of a picture of `prompt`, and the picture's PNG file. Raises ServerError."""

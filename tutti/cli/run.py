@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -243,6 +244,8 @@ async def _by_server(
             return 0
         _needs_prompt(text, interactive)
         if not interactive and manner.sheet.asked:
+            if session.names_files(text):
+                return await _answer_once(session, manner, text, told=str)
             return await _draw_once(session, manner, text)
         if not interactive:
             return await _answer_once(session, manner, text)
@@ -273,7 +276,7 @@ async def _in_process(
             raise InvalidRequest(
                 f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
             )
-        return await _answer_once(session, manner, session.told(text), pictured=True)
+        return await _answer_once(session, manner, text, told=session.told)
     finally:
         await session.close()
 
@@ -307,14 +310,22 @@ async def _draw_once(session: RemoteSession, manner: Manner, text: str) -> int:
     return 0
 
 
-async def _answer_once(session: Session, manner: Manner, text: str, *, pictured: bool = False) -> int:
-    """One answer, which must have a picture where it is to be `pictured`; the exit code. Raises TuttiError."""
+async def _answer_once(
+    session: Session, manner: Manner, text: str, *, told: Callable[[str], str] | None = None
+) -> int:
+    """One answer; the exit code. Raises TuttiError.
+
+    It must have a picture where `told` is given, which makes a request to draw of a prompt that names no files.
+    """
     from tutti.cli.session import answer_to, interrupts, message_of, print_statistics
 
-    answer = await answer_to(session, [message_of(text, session)], manner, interrupts)
+    message = message_of(text, session)
+    if told is not None and isinstance(message["content"], str):
+        message["content"] = told(message["content"])
+    answer = await answer_to(session, [message], manner, interrupts)
     if answer is None:
         return 130
-    if pictured and not answer.pictures:
+    if told is not None and not answer.pictures:
         raise NotDrawn.instead(answer.text)
     if manner.verbose:
         print(file=sys.stderr)
