@@ -109,6 +109,9 @@ void quantize_rows(const Rows& x, int rows, int width, int8_t* codes, float* sca
   });
 }
 
+template RowScale quantize_row(const float*, int, int8_t*, int);
+template RowScale quantize_row(const bfloat16*, int, int8_t*, int);
+
 template class FloatMatrix<Float32>;
 template class FloatMatrix<BFloat16>;
 
