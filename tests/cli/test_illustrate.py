@@ -96,7 +96,7 @@ def test_a_conversation_has_pictures(
     assert Image.open(file).size == (unified.SIZE, unified.SIZE)
 
 
-def test_the_store_and_fit_know_that_it_draws(tmp_path: Path) -> None:
+def test_a_model_of_the_store_draws_what_it_writes(tmp_path: Path) -> None:
     store = {"OLLAMA_MODELS": str(tmp_path / "models")}
     (tmp_path / "Modelfile").write_text(f"FROM {unified.drawing()}\n")
     made = command("create", "unified", "-f", str(tmp_path / "Modelfile"), environment=store)
@@ -110,7 +110,10 @@ def test_the_store_and_fit_know_that_it_draws(tmp_path: Path) -> None:
     )
     assert result.returncode == 0, result.stderr
     assert Image.open(out).size == (unified.SIZE, unified.SIZE)
-    fit = command("fit", "unified", "--memory", "3GB", environment=store, timeout=240)
+
+
+def test_fit_says_what_can_be_written_and_drawn() -> None:
+    fit = command("fit", str(unified.drawing()), "--memory", "3GB", timeout=240)
     assert "KV cache" in fit.stdout and "of several pictures" in fit.stdout, fit.stderr
 
 
