@@ -6,6 +6,7 @@ A picture is one data URI, a PNG that says in itself how it was made.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 from tutti.api.openai import answers
 from tutti.api.openai.fields import PictureFields
@@ -14,7 +15,7 @@ from tutti.gateway.backend import BackendModel
 from tutti.request import Drawing
 
 
-def modalities(asked: list[str] | None, model: BackendModel) -> tuple[str, ...]:
+def modalities(asked: Sequence[str] | None, model: BackendModel) -> tuple[str, ...]:
     """What is wanted of the model; who does not say gets text, and a picture where a model that writes draws one.
 
     Text is always there. Raises InvalidRequest on what the model does not give.
