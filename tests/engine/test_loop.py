@@ -267,7 +267,10 @@ def test_a_graph_is_pruned_to_what_is_wanted() -> None:
         "sound",
     ]
     assert [stage.name for stage in talk.without("talk").stages] == ["ear", "think"]
-    assert [edge.destination for edge in talk.without("ear").edges] == ["talk", "sound"]  # who is asked in words
+    assert [edge.destination for edge in talk.without("ear").edges] == [
+        "talk",
+        "sound",
+    ]  # who is asked in words
     draws = replace(
         talk,
         stages=(*talk.stages, Stage("paint", Kind.DENOISE, "", "", output="image")),
