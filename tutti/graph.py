@@ -109,7 +109,7 @@ class Graph:
         Kept: the stages from which a wanted output can be reached, less those that start from an input the request
         does not have. A request that wants text alone never runs the talker.
         """
-        wanted = {stage.name for stage in self.stages if stage.output in modalities}
+        wanted = set(self.givers(modalities))
         frontier = list(wanted)
         while frontier:
             name = frontier.pop()
@@ -124,6 +124,23 @@ class Graph:
             stages=tuple(stage for stage in self.stages if stage.name in kept),
             edges=tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
         )
+
+    @property
+    def reader(self) -> Stage | None:
+        """The stage whose hidden states are vectors of prompts where no stage is made for that: the one that writes."""
+        if "embedding" in self.outputs:
+            return None
+        writers = (
+            stage for stage in self.stages if stage.kind is Kind.AUTOREGRESS and "text" in stage.inputs
+        )
+        return next((stage for stage in writers if stage.output == "text"), None)
+
+    def givers(self, modalities: tuple[str, ...]) -> frozenset[str]:
+        """The names of the stages that give what is wanted."""
+        found = {stage.name for stage in self.stages if stage.output in modalities}
+        if "embedding" in modalities and self.reader is not None:
+            found.add(self.reader.name)
+        return frozenset(found)
 
     def silent(self) -> Graph:
         """The graph of a checkpoint that writes and does not speak."""

@@ -122,6 +122,8 @@ def parse_address(text: str) -> Address:
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
+    "registry_auth": "DOCKER_AUTH_CONFIG",
+    "docker_config": "DOCKER_CONFIG",
     "models": "OLLAMA_MODELS",
     "origins": "OLLAMA_ORIGINS",
     "nohistory": "OLLAMA_NOHISTORY",
@@ -160,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     native_kernels: bool = True  # False: the torch reference kernels everywhere
     hf_endpoint: str | None = None  # also HF_ENDPOINT
     hf_token: str | None = None  # also HF_TOKEN
+    registry_auth: str = ""  # passwords for registries, as JSON in the form of Docker's config.json
+    docker_config: str = "~/.docker"  # the folder of Docker's config.json, where `docker login` keeps them
     media_max_bytes: int = 100_000_000  # of a picture, recording or video, and of all in a request together
     media_timeout: float = 30.0  # seconds that fetching one of them may take
     media_max_redirects: int = 3

@@ -4,8 +4,8 @@
     python -m bench.gguf.speed           # prints a table, writes it to bench/results/
 
 The files are M1's shape (Qwen3-0.6B's, random weights) as `tutti quantize` writes it. Of each: the tokens a second of
-one answer, of a prompt of 512 tokens, and of eight answers at once. Each child is a fresh process with two threads; what is
-measured is the computing alone, without sampling from what comes out (llama.cpp) or with the greedy choice (here).
+one answer, of a prompt of 512 tokens, and of eight answers at once. Each child is a fresh process with two threads.
+What is measured is the computing alone, without sampling (llama.cpp) or with the greedy choice (here).
 """
 
 from __future__ import annotations

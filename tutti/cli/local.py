@@ -25,9 +25,9 @@ from tutti.cli.session import Answer, Cost, Message, spinner
 from tutti.cli.speech import SpeechFile
 from tutti.cli.waiting import waiting
 from tutti.errors import InvalidRequest, TuttiError
-from tutti.events import AudioDelta, Done, Event, Failed, ImageDone, Progress, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Embedding, Event, Failed, ImageDone, Progress, TextDelta, Usage
 from tutti.hub.composition import is_composition
-from tutti.request import Chat, Part, Request, Text
+from tutti.request import Chat, Part, PoolingParams, Request, Text
 from tutti.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -151,6 +151,32 @@ class LocalSession:
             speech.close()
         cost = None if usage is None else _cost(usage, time.monotonic() - start, self.load_time)
         return Answer("".join(said), cost, reason, tuple(pictures))
+
+    async def embed(self, text: str, truncate: bool | None, dimensions: int) -> list[float]:
+        """The vector of `text`, of a model that gives them; what is too long is cut, unless `truncate` is false.
+
+        Raises InvalidRequest and its kinds.
+        """
+        request = Request(
+            id=uuid.uuid4().hex,
+            parts=(Text(text),),
+            pooling=PoolingParams(
+                dimensions=dimensions or None,
+                normalize=True,
+                truncate_prompt_tokens=None if truncate is False else -1,
+            ),
+            modalities=("embedding",),
+            model=self.name,
+            arrival=time.time(),
+        )
+        vector: list[float] = []
+        async with aclosing(self.backend.generate(request)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    raise event.error.error()
+                if isinstance(event, Embedding):
+                    vector = list(event.vector)
+        return vector
 
     async def other(self, name: str) -> LocalSession:
         """See `Session`. Where the other model cannot be loaded, this one is loaded again, and stays."""

@@ -26,6 +26,7 @@ from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
     from tutti.cli.card import Card
+    from tutti.cli.local import LocalSession
     from tutti.cli.manner import Manner
     from tutti.cli.remote import RemoteSession
     from tutti.cli.session import Session
@@ -178,7 +179,7 @@ def run(
     else:
         _needs_prompt(text, interactive)
         options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-        work = _in_process(engine, options, manner, text, interactive)
+        work = _in_process(engine, options, manner, text, interactive, cut, dimensions)
     code = asyncio.run(work)
     if code:
         raise typer.Exit(code)
@@ -255,14 +256,22 @@ async def _by_server(
 
 
 async def _in_process(
-    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, interactive: bool
+    flags: EngineFlags,
+    options: EngineOptions,
+    manner: Manner,
+    text: str,
+    interactive: bool,
+    truncate: bool | None,
+    dimensions: int,
 ) -> int:
-    """Load the model here and have it answer, or draw; the exit code."""
+    """Load the model here and have it answer, or draw, or make a vector; the exit code."""
     from tutti.cli.local import LocalSession
+    from tutti.cli.remote import EMBEDDING
 
     session = await LocalSession.open(flags, options)
+    embeds = EMBEDDING in session.card.capabilities
     sheet = manner.sheet
-    if interactive and not session.draws and (session.illustrates or not sheet.asked):
+    if interactive and not embeds and not session.draws and (session.illustrates or not sheet.asked):
         await _converse(session, manner)
         return 0
     try:
@@ -270,18 +279,21 @@ async def _in_process(
             if interactive:
                 raise InvalidRequest(f"{session.name} draws: give it a text after its name")
             return await draw(session, text, sheet)
-        if not sheet.asked:
-            return await _answer_once(session, manner, text)
-        if not session.illustrates:
+        if sheet.asked and not session.illustrates:
             raise InvalidRequest(
                 f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
             )
-        return await _answer_once(session, manner, text, told=session.told)
+        if embeds:
+            await _print_vector(session, text, truncate, dimensions)
+            return 0
+        return await _answer_once(session, manner, text, told=session.told if sheet.asked else None)
     finally:
         await session.close()
 
 
-async def _print_vector(session: RemoteSession, text: str, truncate: bool | None, dimensions: int) -> None:
+async def _print_vector(
+    session: RemoteSession | LocalSession, text: str, truncate: bool | None, dimensions: int
+) -> None:
     if not text:
         raise InvalidRequest(
             f'embedding models require input text. Usage: tutti run {session.name} "your text here"'

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tutti.engine import vectors
 from tutti.engine.batching import forward_inputs
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.players import FILE, Players
@@ -26,6 +27,7 @@ from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
+from tutti.models.encoders.pooling import Embedder, Gathered
 from tutti.models.protocols import (
     CausalModel,
     CompletesTokens,
@@ -53,6 +55,7 @@ class Computed:
     logprobs: list[Any]
     errors: list[TuttiError | None]
     prompt_logprobs: dict[str, list[Any]]
+    gathered: dict[str, Gathered]
     rows: Tensor | None = None
     codes: list[tuple[int, ...]] | None = None
 
@@ -75,9 +78,11 @@ class Autoregress:
         feeds_prompts: frozenset[str] | None = None,
         players: Players | None = None,
         wake: Callable[[], None] = lambda: None,
+        maker: Embedder | None = None,
     ) -> None:
         """`feeds` are the modalities that other stages make of this one's rows; for `feeds_prompts` (None: all of
-        them) they need the prompts' rows, too, so that these cannot come from the cache.
+        them) they need the prompts' rows, too, so that these cannot come from the cache. `maker` makes vectors of
+        prompts.
         """
         self.name = name
         self.model = model
@@ -93,6 +98,7 @@ class Autoregress:
         self.generation_tokens = 0
         self._players = players or Players()
         self._wake = wake
+        self._maker = maker
         self._sampler = Sampler(model.vocab_size, device)
         self._sequences: dict[str, Sequence] = {}
         self._admitted = 0
@@ -120,7 +126,8 @@ class Autoregress:
             keys.append(request.id)  # its tokens say nothing of what was computed
         else:
             prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
-        self._validate([*prompt, *reply], sampling)
+        gathered = vectors.begin(request, self._maker)
+        self._validate([*prompt, *reply], sampling, self.context + (gathered is not None))
         emits = not self.feeds.isdisjoint(request.modalities)
         # A given reply may be in the cache as a prompt is.
         emits_prompt = emits and (bool(reply) or not self.feeds_prompts.isdisjoint(request.modalities))
@@ -137,6 +144,7 @@ class Autoregress:
             stop_ids=self._stop_ids(sampling),
             timing=Timing(arrival=time.monotonic()),
             rows=rows,
+            gathered=gathered,
             emits=emits,
             emits_prompt=emits_prompt,
             emitted=0 if emits_prompt else len(prompt),
@@ -223,9 +231,10 @@ class Autoregress:
             if not item.sequence.timing.first_step:
                 item.sequence.timing.first_step = now
             item.sequence.prompt_logprobs += computed.prompt_logprobs.get(item.sequence.id, [])
+            item.sequence.gathered = computed.gathered.get(item.sequence.id)
             self.scheduler.advance(item)
         now = time.monotonic()
-        chunks = self._rows(batch, computed.rows)
+        chunks = self._rows(batch, computed.rows) + self._vectors(batch)
         for row, item in enumerate(sampling):
             error = computed.errors[row]
             if error is not None:
@@ -259,8 +268,9 @@ class Autoregress:
         else:
             hidden = self.model.forward(inputs, self.cache.layers)
         prompt_logprobs = self._prompt_logprobs(batch, hidden)
+        gathered = vectors.gather(batch, hidden)
         if not sampling:
-            return Computed([], [], [], prompt_logprobs, rows)
+            return Computed([], [], [], prompt_logprobs, gathered, rows)
         ends = inputs.batches[0].query_starts[1:] - 1
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
@@ -280,7 +290,7 @@ class Autoregress:
             for item, error in zip(sampling, result.errors, strict=True)
         ]
         codes = self._complete(sampling, hidden, result.tokens)
-        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows, codes)
+        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, gathered, rows, codes)
 
     def _complete(
         self, sampling: Items[Scheduled], hidden: Tensor, tokens: list[int]
@@ -317,6 +327,17 @@ class Autoregress:
             elif fresh is not None:
                 chunks.append(Chunk(sequence.id, self.name, TokenOutput((), rows=fresh)))
             start = end
+        return chunks
+
+    def _vectors(self, batch: Items[Scheduled]) -> list[Chunk]:
+        """The vectors of the prompts that are computed now."""
+        chunks: list[Chunk] = []
+        for sequence in (item.sequence for item in batch):
+            if sequence.gathered is not None and self._maker is not None and not sequence.behind:
+                chunks.append(
+                    Chunk(sequence.id, self.name, vectors.vector(sequence, self._maker), final=True)
+                )
+                self.release(sequence.id)
         return chunks
 
     def _recite(self, sequence: Sequence, rows: Tensor | None) -> list[Chunk]:
@@ -446,11 +467,11 @@ class Autoregress:
             )
         return wholes
 
-    def _validate(self, prompt: list[int], sampling: SamplingParams) -> None:
+    def _validate(self, prompt: list[int], sampling: SamplingParams, most: int) -> None:
         vocabulary = self.model.vocab_size
         if not prompt:
             raise InvalidRequest("the prompt is empty; give at least one token", param="prompt")
-        if len(prompt) >= self.context:
+        if len(prompt) >= most:
             raise ContextOverflow(
                 f"the prompt has {len(prompt)} tokens, but the context holds {self.context} tokens, "
                 "output included; shorten the prompt or serve with a larger --max-model-len",

@@ -22,7 +22,10 @@ from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters, open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.layers.parameters import LoadOptions
+from tutti.models.encoders.pooling import Embedder
 from tutti.models.processor.files import eos_ids
+from tutti.models.processor.pooling import read_pooling
 from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, TakesAdapters
 from tutti.settings import EngineOptions
 
@@ -189,7 +192,16 @@ class Builder:
             feeds_prompts=self.graph.made_of(stage.name, prompt=True),
             players=self._players,
             wake=self._wake,
+            maker=self._maker(stage),
         )
+
+    def _maker(self, stage: Stage) -> Embedder | None:
+        """What makes vectors of the prompts that the stage reads, if it is the one that does."""
+        if stage != self.graph.reader:
+            return None
+        pooling = read_pooling(self.checkpoint.path, self.checkpoint.config)
+        hidden = resolve(stage.describe)(self.checkpoint.config).hidden
+        return Embedder(pooling, hidden, LoadOptions(self.device, getattr(torch, self.plan.dtype), None))
 
 
 def voices_of(runners: list[Autoregress]) -> tuple[str, ...]:

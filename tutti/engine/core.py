@@ -183,6 +183,7 @@ class Engine:
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
+            embeds=self.graph.reader is not None,
             voices=self._voices,
             context=min(self.plan.context, reader.context) if reader else 0,
             vocab_size=reader.vocab_size if reader else 0,

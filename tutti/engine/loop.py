@@ -140,7 +140,7 @@ class Loop:
         try:
             graph = self.graph.prune(request.modalities, _inputs(request))
             self.tracing.begin(request, graph)
-            outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
+            outputs = set(graph.givers(request.modalities))
             names = [stage.name for stage in self.graph.stages if stage.kind is Kind.AUTOREGRESS]
             unknown = sorted(set(request.stage_sampling) - set(names))
             if unknown:

@@ -18,6 +18,7 @@ from tutti.engine.kv.cache import Held
 from tutti.engine.kv.hashing import HashChain
 from tutti.engine.rows import TokenRows
 from tutti.events import TokenLogprob
+from tutti.models.encoders.pooling import Gathered
 from tutti.request import Request, SamplingParams
 
 
@@ -60,6 +61,7 @@ class Sequence:
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
     codes: list[tuple[int, ...]] = field(default_factory=list)  # that go with each token of the output
     rows: TokenRows | None = None  # what other stages computed for its tokens
+    gathered: Gathered | None = None  # of a prompt that becomes a vector: none of its tokens is sampled
     emits: bool = False  # whether other stages want rows of its tokens
     emits_prompt: bool = False  # and whether of those of its prompt, too
     emitted: int = 0  # tokens whose rows they have, or do not want
@@ -123,7 +125,9 @@ class Sequence:
     @property
     def needs_all(self) -> bool:
         """Whether every token must be computed, cached or not: something is wanted of each."""
-        return self.emits_prompt or (self.sampling.prompt_logprobs is not None and not self.outputs)
+        pools = self.gathered is not None and self.gathered.kind != "lasttoken"
+        logged = self.sampling.prompt_logprobs is not None and not self.outputs
+        return self.emits_prompt or pools or logged
 
     @property
     def outputs(self) -> int:

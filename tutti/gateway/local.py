@@ -56,7 +56,14 @@ class LocalBackend:
         self._processor = processor
         self._models = tuple(
             BackendModel(
-                name, root or info.model, info.context, int(time.time()), info.outputs, info.voices, preset
+                name,
+                root or info.model,
+                info.context,
+                int(time.time()),
+                info.outputs,
+                info.voices,
+                preset,
+                info.embeds,
             )
             for name in names or (info.model,)
         )

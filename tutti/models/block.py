@@ -155,12 +155,10 @@ class SequentialBlock:
     ) -> tuple[Tensor, Tensor]:
         """See `Block`."""
         if self.fused is not None and self.fused.takes(x, batch, cache):
-            turn = (
-                (None, None, False)
-                if rotation is None
-                else (rotation.cos, rotation.sin, rotation.interleaved)
-            )
-            h, residual = self.fused(x, residual, *turn, batch, cache)
+            cos, sin, interleaved = None, None, False
+            if rotation is not None:
+                cos, sin, interleaved = rotation.cos, rotation.sin, rotation.interleaved
+            h, residual = self.fused(x, residual, cos, sin, interleaved, batch, cache)
             if self._is_whole:
                 return h, residual
         else:

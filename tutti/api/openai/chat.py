@@ -12,6 +12,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.types import ASGIApp
 
+from tutti.api.defaults import answer_length
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers, drawn
 from tutti.api.openai.attachments import gather
@@ -65,12 +66,13 @@ class ChatJob:
             parallel=fields.parallel_tool_calls is not False,
             outputs=fields.n or 1,
         )
-        max_tokens = (
-            fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
+        max_tokens, context = answer_length(
+            job.model,
+            fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens,
         )
         sampling = sampling_params(
             fields,
-            job.processor.generation_defaults,
+            job.defaults,
             max_tokens=max_tokens,
             logprobs=(fields.top_logprobs or 0) if fields.logprobs else None,
             structured_outputs=read.form,
@@ -88,6 +90,7 @@ class ChatJob:
             model=job.model.name,
             cache_salt=fields.cache_salt,
             priority=fields.priority or 0,
+            context=context,
             arrival=time.time(),
         )
         encoder = LogprobEncoder(

@@ -21,7 +21,7 @@ from tutti.models.processor.files import read_json
 from tutti.models.processor.insertion import InsertionMarks, find_marks
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
-from tutti.models.processor.pooling import Preparer, read_pooling
+from tutti.models.processor.pooling import PoolingConfig, Preparer, read_pooling
 from tutti.models.processor.recent import RecentMedia
 from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
@@ -64,6 +64,7 @@ class Processor:
 
     `generation_defaults` are `SamplingParams` fields that the checkpoint recommends; `kind` names the parsers in use;
     `vocab_size` is the number of ids the model knows, which may exceed the tokenizer's; `recent` are media read lately.
+    `pooling` reads the texts of a model that gives nothing but vectors or scores.
     """
 
     tokenizer: Tokenizer
@@ -139,14 +140,15 @@ class Processor:
     def _pooled(self, request: Request, context: int | None) -> Request:
         """`request` with the tokens that a vector or a score is made of."""
         (part,) = request.parts
-        if self.pooling is None or not isinstance(part, Text | Pair | Tokens):
-            raise InvalidRequest("this model does not support embeddings", param="model")
+        pooling = self.pooling or Preparer(self.tokenizer, PoolingConfig())
+        if not isinstance(part, Text | Pair | Tokens):
+            raise InvalidRequest("a vector is made of text or tokens alone", param="input")
         if isinstance(part, Tokens):
             self._tokenize(part, None)
         elif request.pooling.truncate_prompt_tokens is None and context is not None:
             for text in (part.text,) if isinstance(part, Text) else (part.first, part.second):
                 self.tokenizer.check_length(text, context)
-        tokens = self.pooling.prepare(part, request.pooling, context)
+        tokens = pooling.prepare(part, request.pooling, context)
         return msgspec.structs.replace(request, parts=(tokens,))
 
     def _staged(self, request: Request, context: int | None) -> Request:
@@ -292,7 +294,10 @@ def load_processor(
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
     pools = graph is not None and not graph.outputs.isdisjoint(POOLED)
     modalities = frozenset() if media is None else media.modalities
-    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities, template)
+    marks = config.get("media_marks") or {}
+    templates = load_templates(
+        tokens_folder, chat_template, loaded.special_tokens, modalities, template, marks
+    )
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
     return Processor(
         tokenizer=loaded,
