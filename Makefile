@@ -80,10 +80,11 @@ bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes; three hours on two cores)
 	$(BIN)/python -m pico
 
-pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and listen to its answers
+pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and look at and listen to its answers
 	$(BIN)/python -m pico.evaluate
 	$(BIN)/python -m pico.evaluate_senses
 	$(BIN)/python -m pico.speaking
+	$(BIN)/python -m pico.drawing
 
 clean:  ## remove caches and build outputs (keeps .venv)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -40,7 +40,11 @@ from .speech import HEARD_RATE
 from .tokenizer import END, END_OF_TEXT, save_tokenizer
 
 WEIGHTS, SECTIONS, SPEAKERS = "voice.safetensors", "voice.json", "spk_dict.pt"
-PAINTER = {"transformer": "diffusion_pytorch_model.safetensors", "vae": "diffusion_pytorch_model.safetensors", "scheduler": None}
+PAINTER = {
+    "transformer": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "scheduler": None,
+}
 """The painter's folders, and the weights in each."""
 DRAWING = {"steps": 10, "guidance": 2.0, "size": DRAWN, "sign": SIGN, "rows": 64}
 """The section `drawing` of config.json: the sampler's steps and its guidance, the side of a picture in pixels, the token behind
@@ -88,13 +92,19 @@ def _painter(painter: Path, out: Path) -> None:
 
 def _config(tokenizer: Tokenizer, voice: dict[str, Any], draws: bool) -> dict[str, Any]:
     drawing = {"drawing": DRAWING} if draws else {}
-    return {
-        "architectures": ["PicoForConditionalGeneration" if draws else "Qwen2_5OmniForConditionalGeneration"],
-        "model_type": "qwen2_5_omni",
-        "dtype": "bfloat16",
-        "enable_audio_output": bool(voice),
-        "thinker_config": thinker_config(tokenizer).to_dict(),
-    } | voice | drawing
+    return (
+        {
+            "architectures": [
+                "PicoForConditionalGeneration" if draws else "Qwen2_5OmniForConditionalGeneration"
+            ],
+            "model_type": "qwen2_5_omni",
+            "dtype": "bfloat16",
+            "enable_audio_output": bool(voice),
+            "thinker_config": thinker_config(tokenizer).to_dict(),
+        }
+        | voice
+        | drawing
+    )
 
 
 def _preprocessor() -> dict[str, Any]:

@@ -35,14 +35,18 @@ class Painted:
 
 
 class DiffusersEngine:
-    def __init__(self, thinker: TransformersEngine, pipeline: ZImagePipeline, drawing: dict[str, Any]) -> None:
+    def __init__(
+        self, thinker: TransformersEngine, pipeline: ZImagePipeline, drawing: dict[str, Any]
+    ) -> None:
         """`drawing` is the section of that name of config.json."""
         self.thinker, self.pipeline, self.drawing = thinker, pipeline, drawing
         self.sign = thinker.tokenizer.token_to_id(MEDIA_TOKENS["vision_bos_token"])
         pipeline.set_progress_bar_config(disable=True)
 
     @classmethod
-    def load(cls, directory: Path, steps: int | None = None, guidance: float | None = None) -> DiffusersEngine:
+    def load(
+        cls, directory: Path, steps: int | None = None, guidance: float | None = None
+    ) -> DiffusersEngine:
         """The checkpoint in float32; `steps` and `guidance` as config.json says if they are not given."""
         drawing = json.loads((directory / "config.json").read_text())["drawing"]
         drawing |= {k: v for k, v in (("steps", steps), ("guidance", guidance)) if v is not None}
@@ -90,7 +94,10 @@ class DiffusersEngine:
         answers = out.sequences[:, inputs["input_ids"].shape[1] :].tolist()
         # The first step reads the prompt, each later one a token of the answer.
         states = torch.stack([step[-1][:, -1] for step in out.hidden_states[1:]], 1)
-        return [self._read(tokens, rows, greedy["eos_token_id"]) for tokens, rows in zip(answers, states, strict=True)]
+        return [
+            self._read(tokens, rows, greedy["eos_token_id"])
+            for tokens, rows in zip(answers, states, strict=True)
+        ]
 
     def _read(self, tokens: list[int], states: Tensor, ends: list[int]) -> tuple[str, Tensor | None]:
         length = next((i for i, token in enumerate(tokens) if token in ends), len(tokens))

@@ -146,9 +146,11 @@ def gates(marks: Marks) -> list[tuple[str, float, bool]]:
     return [
         (f"{name} >= {gate:.0%}", value, value >= gate)
         for name, value, gate in (
-            ("colour", marks.colour, COLOUR_GATE), ("shape", marks.shape, SHAPE_GATE),
-            ("position", marks.place, PLACE_GATE), ("all exact", marks.exact, EXACT_GATE),
-        )  # fmt: skip
+            ("colour", marks.colour, COLOUR_GATE),
+            ("shape", marks.shape, SHAPE_GATE),
+            ("position", marks.place, PLACE_GATE),
+            ("all exact", marks.exact, EXACT_GATE),
+        )
     ]
 
 
@@ -156,7 +158,9 @@ def save_sheet(drawn: Sequence[Painted], path: Path) -> None:
     """A sheet of the first pictures."""
     columns, rows = SHEET
     pixels = pixels_of(drawn[: columns * rows]).permute(0, 2, 3, 1).numpy()
-    sheet = pixels.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
+    sheet = (
+        pixels.reshape(rows, columns, 64, 64, 3).transpose(0, 2, 1, 3, 4).reshape(rows * 64, columns * 64, 3)
+    )
     Image.fromarray(sheet).save(path, optimize=True)
 
 
@@ -182,7 +186,9 @@ def main() -> int:
     )
     wrong = [(w, d) for w, d in zip(exam, drawn, strict=True) if w.exchange.answer != d.answer]
     for wish, one in wrong[: options.mistakes]:
-        print(f"[{wish.kind}] {wish.exchange.question}\n    right: {wish.exchange.answer}\n    given: {one.answer}")
+        print(
+            f"[{wish.kind}] {wish.exchange.question}\n    right: {wish.exchange.answer}\n    given: {one.answer}"
+        )
     if options.sheet:
         save_sheet([d for w, d in zip(exam, drawn, strict=True) if w.kind == WRITTEN], options.sheet)
     written = [(w, d) for w, d in zip(exam, drawn, strict=True) if w.kind == WRITTEN]

@@ -155,7 +155,9 @@ class Lessons:
         while True:
             pool = spoken_requests(self.work, self.seed, number % REQUEST_POOLS)
             for recordings in hearing.groups(rng, pool):
-                messages = [dictating(rng, r) if rng.random() < WRITTEN_DOWN else asking(r) for r in recordings]
+                messages = [
+                    dictating(rng, r) if rng.random() < WRITTEN_DOWN else asking(r) for r in recordings
+                ]
                 yield self._heard("spoken requests", rng, recordings, messages)
             number += 1
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from random import Random
 
-from .phrasing import ask, capital, expand, listing
-from .scenes import PLACES, Scene, random_scene, random_thing
+from .phrasing import ask, expand, listing
+from .scenes import Scene, random_scene, random_thing
 from .spoken import spoken_words
 from .values import Exchange, Lang, Split, split_of
 from .words import Word, a
@@ -70,9 +70,7 @@ def caption(scene: Scene, lang: Lang) -> str:
         return f"Here is {listing([f'{name} {scene.place(i).en}' for i, name in enumerate(names)])}."
     if len(names) == 2:
         return f"Here is {names[0]} {'left of' if scene.layout == 'row' else 'above'} {names[1]}."
-    return (
-        f"Here is {listing(names)} from {'left to right' if scene.layout == 'row' else 'top to bottom'}."
-    )
+    return f"Here is {listing(names)} from {'left to right' if scene.layout == 'row' else 'top to bottom'}."
 
 
 def request(rng: Random, lang: Lang) -> Exchange:
@@ -112,7 +110,9 @@ def _wish(rng: Random, scene: Scene, lang: Lang) -> str:
     if lang == "zh":
         listed = "、".join(names) if rng.random() < 0.7 else "、".join(names[:-1]) + "和" + names[-1]
     else:
-        listed = listing(names, rng.choice((" and ", " and ", ", and "))) if len(names) > 2 else listing(names)
+        listed = (
+            listing(names, rng.choice((" and ", " and ", ", and "))) if len(names) > 2 else listing(names)
+        )
     return expand(rng, rng.choice(_LINES[scene.layout, lang])).format(l=listed)
 
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from . import arithmetic, chats, colours, days, instructions, scene_questions, requests, smalltalk, spelling, unknown
+from . import (
+    arithmetic,
+    chats,
+    colours,
+    days,
+    instructions,
+    requests,
+    scene_questions,
+    smalltalk,
+    spelling,
+    unknown,
+)
 from .values import LANGS, Chat, Exchange, Lang, Split, split_of
 
 Generator = Callable[[Random, Lang], Exchange]

@@ -21,7 +21,7 @@ from pico.training import Losses, Options, learn, make_optimizers, options
 
 from . import vae
 from .captions import Captions, kept_captions
-from .forward import PATCH, Through, predict, timed_block
+from .forward import PATCH, Through, predict, through_block
 from .gallery import painted
 
 STEPS, BATCH, CAPTIONS, PAINTED = 3000, 64, 24_576, 1
@@ -65,7 +65,11 @@ class Learner(nn.Module):
 
 
 def losses(
-    net: ZImageTransformer2DModel, latents: Tensor, rows: Tensor, lengths: Tensor, through: Through = timed_block
+    net: ZImageTransformer2DModel,
+    latents: Tensor,
+    rows: Tensor,
+    lengths: Tensor,
+    through: Through = through_block,
 ) -> Losses:
     """How far the predicted velocities are from noise minus `latents` [pictures, LATENTS, SIDE, SIDE]."""
     count = len(latents)
@@ -97,13 +101,19 @@ def kept_latents(work: Path, seed: int, captions: Captions) -> Tensor:
     """Standard latents float32 [captions, PAINTED, LATENTS, SIDE, SIDE] of pictures of what the captions tell; from the work
     folder if they have been made since the VAE and the captions."""
     path = work / "painter.latents.pt"
-    made_of = max((work / name).stat().st_mtime for name in ("painter.captions.pt", f"{vae.FOLDER}/config.json"))
+    made_of = max(
+        (work / name).stat().st_mtime for name in ("painter.captions.pt", f"{vae.FOLDER}/config.json")
+    )
     if not path.exists() or path.stat().st_mtime < made_of:
         model = vae.load_vae(work)
         rng = Random(f"pico|{seed}|latents")
         scenes = [scene for scene in captions.scenes for _ in range(PAINTED)]
-        parts = [vae.latents_of(model, painted(rng, scenes[at : at + 512])) for at in range(0, len(scenes), 512)]
-        found = (torch.cat(parts).unflatten(0, (-1, PAINTED)) - model.config.shift_factor) * model.config.scaling_factor
+        parts = [
+            vae.latents_of(model, painted(rng, scenes[at : at + 512])) for at in range(0, len(scenes), 512)
+        ]
+        found = (
+            torch.cat(parts).unflatten(0, (-1, PAINTED)) - model.config.shift_factor
+        ) * model.config.scaling_factor
         partial = path.with_suffix(".partial")
         torch.save(found.half(), partial)
         partial.replace(path)
@@ -116,7 +126,7 @@ def train(chosen: Options) -> None:
     captions = kept_captions(chosen.work, chosen.seed, CAPTIONS)
     latents = kept_latents(chosen.work, chosen.seed, captions)
     learner = Learner(build(chosen.seed))
-    through: Through = torch.compile(timed_block, dynamic=False)
+    through: Through = torch.compile(through_block, dynamic=False)
 
     def step(_rng: Random) -> Losses:
         learner.follow()

@@ -15,43 +15,12 @@ from diffusers.models.transformers.transformer_z_image import SEQ_MULTI_OF, ZIma
 from torch import Tensor
 from torch.nn import functional as F
 
-Through = Callable[[ZImageTransformerBlock, Tensor, Tensor, Tensor, Tensor], Tensor]
+Through = Callable[[ZImageTransformerBlock, Tensor, Tensor, Tensor, Tensor | None], Tensor]
 ROWS = SEQ_MULTI_OF
 """Rows of a caption, and the longest that is learned from."""
 PATCH = 2
 _KIND = f"{PATCH}-1"
 """The name of the layers for patches of two by two, in one frame."""
-
-
-def predict(
-    net: ZImageTransformer2DModel,
-    latents: Tensor,
-    time: Tensor,
-    captions: Tensor,
-    lengths: Tensor,
-    through: Through | None = None,
-) -> Tensor:
-    """What diffusers' class gives for latents [pictures, channels, side, side] at `time` [pictures] (1: the picture).
-
-    `captions` [pictures, ROWS, width of captions], of which `lengths` int64 [pictures] rows are meant. `through` takes rows
-    through a block that knows the time: `timed_block`, or the same compiled.
-    """
-    through = through or timed_block
-    side = latents.shape[2] // PATCH
-    moment = net.t_embedder(time * net.t_scale)
-    cosines, sines = _turns(net.rope_embedder, side)
-    drawn = net.all_x_embedder[_KIND](_cut(latents, side))
-    for block in net.noise_refiner:
-        drawn = through(block, drawn, cosines[ROWS:], sines[ROWS:], moment)
-    blank = torch.arange(ROWS) >= lengths[:, None]
-    told = net.cap_embedder(captions)
-    told = torch.where(blank[..., None], net.cap_pad_token.to(told.dtype), told)
-    for block in net.context_refiner:
-        told = _told_block(block, told, cosines[:ROWS], sines[:ROWS])
-    hidden = torch.cat([told, drawn], 1)
-    for block in net.layers:
-        hidden = through(block, hidden, cosines, sines, moment)
-    return _joined(net.all_final_layer[_KIND](hidden[:, ROWS:], c=moment), side)
 
 
 def _cut(latents: Tensor, side: int) -> Tensor:
@@ -70,14 +39,22 @@ def _turns(embedder: object, side: int) -> tuple[Tensor, Tensor]:
     """Cosines and sines of the rows' places and then of the patches', float32 [ROWS + patches, width of a head / 2]."""
     assert callable(embedder)
     rows = torch.stack([torch.arange(ROWS) + 1, torch.zeros(ROWS), torch.zeros(ROWS)], 1)
-    down, across = (p.flatten() for p in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij"))
+    down, across = (
+        p.flatten() for p in torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    )
     patches = torch.stack([torch.full_like(down, ROWS + 1), down, across], 1)
     turns = embedder(torch.cat([rows, patches]).int())
     return turns.real.contiguous(), turns.imag.contiguous()
 
 
-def timed_block(block: ZImageTransformerBlock, x: Tensor, cosines: Tensor, sines: Tensor, moment: Tensor) -> Tensor:
-    """A block that knows the time."""
+def through_block(
+    block: ZImageTransformerBlock, x: Tensor, cosines: Tensor, sines: Tensor, moment: Tensor | None
+) -> Tensor:
+    """Rows [pictures, tokens, width] through a block; those of captions do not know the time and have no `moment`."""
+    if moment is None:
+        mixed = _attend(block.attention, _normed(x, block.attention_norm1), cosines, sines)
+        x = x + _normed(mixed, block.attention_norm2)
+        return x + _normed(_feed(block.feed_forward, _normed(x, block.ffn_norm1)), block.ffn_norm2)
     scale, gate, feed_scale, feed_gate = block.adaLN_modulation(moment)[:, None].chunk(4, 2)
     mixed = _attend(block.attention, _normed(x, block.attention_norm1) * (1 + scale), cosines, sines)
     x = x + gate.tanh() * _normed(mixed, block.attention_norm2)
@@ -85,10 +62,34 @@ def timed_block(block: ZImageTransformerBlock, x: Tensor, cosines: Tensor, sines
     return x + feed_gate.tanh() * _normed(fed, block.ffn_norm2)
 
 
-def _told_block(block: ZImageTransformerBlock, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-    mixed = _attend(block.attention, _normed(x, block.attention_norm1), cosines, sines)
-    x = x + _normed(mixed, block.attention_norm2)
-    return x + _normed(_feed(block.feed_forward, _normed(x, block.ffn_norm1)), block.ffn_norm2)
+def predict(
+    net: ZImageTransformer2DModel,
+    latents: Tensor,
+    time: Tensor,
+    captions: Tensor,
+    lengths: Tensor,
+    through: Through = through_block,
+) -> Tensor:
+    """What diffusers' class gives for latents [pictures, channels, side, side] at `time` [pictures] (1: the picture).
+
+    `captions` [pictures, ROWS, width of captions], of which `lengths` int64 [pictures] rows are meant. `through` is
+    `through_block`, or the same compiled.
+    """
+    side = latents.shape[2] // PATCH
+    moment = net.t_embedder(time * net.t_scale)
+    cosines, sines = _turns(net.rope_embedder, side)
+    drawn = net.all_x_embedder[_KIND](_cut(latents, side))
+    for block in net.noise_refiner:
+        drawn = through(block, drawn, cosines[ROWS:], sines[ROWS:], moment)
+    blank = torch.arange(ROWS) >= lengths[:, None]
+    told = net.cap_embedder(captions)
+    told = torch.where(blank[..., None], net.cap_pad_token.to(told.dtype), told)
+    for block in net.context_refiner:
+        told = through(block, told, cosines[:ROWS], sines[:ROWS], None)
+    hidden = torch.cat([told, drawn], 1)
+    for block in net.layers:
+        hidden = through(block, hidden, cosines, sines, moment)
+    return _joined(net.all_final_layer[_KIND](hidden[:, ROWS:], c=moment), side)
 
 
 def _normed(x: Tensor, norm: torch.nn.Module) -> Tensor:

@@ -19,7 +19,7 @@ from pico.values import LANGS, Split
 
 from .model import FOLDER, Seen, Viewer, truth
 
-STEPS, BATCH, PICTURES = 2500, 64, 24_000
+STEPS, BATCH, PICTURES = 1600, 64, 24_000
 RATE = 0.3  # of the usual rates of learning
 ANY_LOOK = 0.3  # of the pictures: the others are more or less like those that pico is to draw
 GRAIN = 0.06

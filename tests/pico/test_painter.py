@@ -62,7 +62,9 @@ def test_the_painter_is_told_the_states_of_the_caption_alone() -> None:
     with torch.inference_mode():
         states = engine.model.model(torch.tensor([[*prompt, *answer]])).last_hidden_state[0]
     assert length == len(answer) <= ROWS
-    assert torch.allclose(captions.rows[0, :length].float(), states[len(prompt) :].float(), atol=0.1, rtol=0.1)
+    assert torch.allclose(
+        captions.rows[0, :length].float(), states[len(prompt) :].float(), atol=0.1, rtol=0.1
+    )
     assert not captions.rows[0, length:].any()
 
 

@@ -1,4 +1,4 @@
-"""Requests to draw: one caption for every scene and language, held out by the scene, and apart from all other answers."""
+"""Requests to draw: one caption for every scene and language, held out by the scene, apart from all other answers."""
 
 from __future__ import annotations
 
