@@ -43,7 +43,7 @@ async def choose(
         return Place(why=reason)
     card = await shown(client, model)
     if card is not None:
-        return _behind(card)
+        return _behind(card, draws=draws)
     if draws:
         return Place(why=_FILE)
     if model in PACKAGED or _is_downloaded(model):
@@ -57,13 +57,17 @@ async def choose(
             return Place(why=f"no registry has {model}")
         raise
     card = await shown(client, model)
-    return _behind(card) if card else Place(why=f"the server pulled {model}, and does not serve it")
+    return (
+        _behind(card, draws=draws) if card else Place(why=f"the server pulled {model}, and does not serve it")
+    )
 
 
-def _behind(card: Card) -> Place:
-    """The place for a model that the server has: what only draws does so here, since it goes into a file."""
-    draws = any(word in card.capabilities for word in DRAWS) and CHATS not in card.capabilities
-    return Place(why=_FILE) if draws else Place(card)
+def _behind(card: Card, *, draws: bool) -> Place:
+    """The place for a model that the server has. A picture goes into a file here, unless the model writes as well."""
+    pictures = any(word in card.capabilities for word in DRAWS)
+    if pictures and CHATS in card.capabilities:
+        return Place(card)
+    return Place(why=_FILE) if pictures or draws else Place(card)
 
 
 def _only_here(model: str, flags: EngineFlags, *, speaks: bool) -> str:

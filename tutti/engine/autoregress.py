@@ -251,7 +251,7 @@ class Autoregress:
         if sequence is None:
             return None
         self.scheduler.finish(sequence)
-        return TokenOutput((), ending=_account(sequence, "cancelled", None))
+        return TokenOutput((), ending=sequence.account("cancelled", None))
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
@@ -355,7 +355,7 @@ class Autoregress:
         if rows is not None and cut < len(rows):
             outputs.append(TokenOutput((), rows=rows[cut:]))
         if not sequence.behind:
-            outputs.append(TokenOutput((), ending=_account(sequence, "stop", None)))
+            outputs.append(TokenOutput((), ending=sequence.account("stop", None)))
             self.release(sequence.id)
         return [Chunk(sequence.id, self.name, one, final=one.ending is not None) for one in outputs]
 
@@ -433,7 +433,7 @@ class Autoregress:
             reason, stop = "length", None
         else:
             return None
-        return _account(sequence, reason, stop)
+        return sequence.account(reason, stop)
 
     def _shift(self, sequence: Sequence) -> bool:
         """Make room in a full context, if the request wants it; what is kept of the beginning may be cached."""
@@ -488,20 +488,3 @@ class Autoregress:
 def _cache_keys(request: Request) -> list[str]:
     """What decides a request's KV besides its tokens and media."""
     return [key for key in (request.cache_salt, request.adapter) if key]
-
-
-def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:
-    """How a sequence ended and what it cost; times that were never reached count as nothing."""
-    timing = sequence.timing
-    first_step = timing.first_step or time.monotonic()
-    first_token = timing.first_token or first_step
-    return Ending(
-        reason,
-        stop,
-        sequence.prompt_length,
-        sequence.cached,
-        sequence.outputs,
-        first_step - timing.arrival,
-        first_token - first_step,
-        max(0.0, timing.last_token - first_token),
-    )

@@ -7,6 +7,7 @@ same catching up.
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,6 +18,7 @@ import numpy as np
 from tutti.engine.kv.cache import Held
 from tutti.engine.kv.hashing import HashChain
 from tutti.engine.rows import TokenRows
+from tutti.engine.stage import Ending
 from tutti.events import TokenLogprob
 from tutti.models.encoders.pooling import Gathered
 from tutti.request import Request, SamplingParams
@@ -145,6 +147,22 @@ class Sequence:
     def rank(self) -> tuple[int, float, int]:
         """The order of service: priority, then arrival."""
         return (self.request.priority, self.request.arrival, self.order)
+
+    def account(self, reason: str, stop: int | None) -> Ending:
+        """How it ended and what it cost; times that were never reached count as nothing."""
+        timing = self.timing
+        first_step = timing.first_step or time.monotonic()
+        first_token = timing.first_token or first_step
+        return Ending(
+            reason,
+            stop,
+            self.prompt_length,
+            self.cached,
+            self.outputs,
+            first_step - timing.arrival,
+            first_token - first_step,
+            max(0.0, timing.last_token - first_token),
+        )
 
     def placed(self, count: int) -> np.ndarray:
         """Positions int64 [axes, count] of the next `count` tokens: the prompt's own, then one after the other."""
