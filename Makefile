@@ -47,7 +47,7 @@ $(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/
 	@$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"
 	@touch $@
 
-demo: $(NATIVE)  ## pico reads, sees, hears and speaks: in the terminal, over HTTP by the OpenAI SDK, and in Python
+demo: $(NATIVE)  ## pico reads, sees, hears, speaks and draws: in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
 test: lint $(NATIVE)  ## lint, then every test
@@ -80,10 +80,11 @@ bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes; three hours on two cores)
 	$(BIN)/python -m pico
 
-pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and listen to its answers
+pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and look at and listen to its answers
 	$(BIN)/python -m pico.evaluate
 	$(BIN)/python -m pico.evaluate_senses
 	$(BIN)/python -m pico.speaking
+	$(BIN)/python -m pico.drawing
 
 clean:  ## remove caches and build outputs (keeps .venv)
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -33,11 +33,14 @@ STAGES = (
     Stage("train", "text/model.safetensors"),
     Stage("judge.train", "judge/judge.safetensors"),
     Stage("voice.codec", "codec.safetensors"),
+    Stage("painter.vae", "vae/config.json"),
+    Stage("viewer.train", "viewer/viewer.safetensors"),
     Stage("ears", "ears.pt", ("train",)),
     Stage("eyes", "eyes.pt", ("train",)),
     Stage("thinker", "thinker.pt", ("ears", "eyes")),
     Stage("voice.token2wav", "token2wav.safetensors", ("voice.codec",)),
     Stage("voice.talker", "talker.safetensors", ("thinker", "voice.codec")),
+    Stage("painter.denoiser", "transformer/config.json", ("thinker", "painter.vae")),
     Stage("voice.parts", "voice/voice.safetensors", ("voice.token2wav", "voice.talker")),
 )
 

@@ -16,7 +16,7 @@ _HAN = r"[\u4e00-\u9fff]"
 _LATIN = re.compile(r"[A-Za-z]")
 _WORD = re.compile(rf"{_HAN}|[A-Za-z]+")
 _PIECE = re.compile(
-    r"(?P<letters>(?<![A-Za-z])(?:[A-Za-z](?:-[A-Za-z])+(?![A-Za-z-])|[A-Z]{2,}(?![A-Za-z])"
+    r"(?P<mark><\|[^|]*\|>)|(?P<letters>(?<![A-Za-z])(?:[A-Za-z](?:-[A-Za-z])+(?![A-Za-z-])|[A-Z]{2,}(?![A-Za-z])"
     r"|(?<=字母是)[a-z](?![a-z])|(?<= is )[a-z](?=\.$)))"
     rf"|(?P<word>[A-Za-z]+)|(?P<han>{_HAN})|(?P<number>\d+)|(?P<pause>[,:、，：])|(?P<stop>[.!?。！？])"
 )
@@ -37,6 +37,8 @@ def pieces(text: str, lang: Lang) -> Iterator[Piece]:
     for found in _PIECE.finditer(text):
         at, what = found.start(), found[0]
         match found.lastgroup:
+            case "mark":
+                pass  # a special token is not said
             case "letters":
                 yield from ((at + i, letter.upper()) for i, letter in enumerate(what) if letter != "-")
             case "number":

@@ -10,6 +10,7 @@ from random import Random
 import torch
 from tokenizers import Tokenizer
 
+from .requests import SIGN
 from .tokenizer import END_OF_TEXT, encode_chats
 from .values import Chat
 from .world import stream
@@ -48,8 +49,9 @@ def _documents(tokenizer: Tokenizer, rng: Random, chats: list[Chat]) -> list[Exa
     """A few plain texts: statements of the world in a row, so that raw completion has something to go by."""
     end = tokenizer.encode(END_OF_TEXT).ids[0]
     examples: list[Example] = []
+    told = [chat for chat in chats if SIGN not in chat.answer]
     for _ in range(int(len(chats) * DOCUMENT_SHARE)):
-        chosen = rng.choices(chats, k=rng.randint(1, 6))
+        chosen = rng.choices(told, k=rng.randint(1, 6))
         text = ("" if chosen[0].lang == "zh" else " ").join(
             c.answer for c in chosen if c.lang == chosen[0].lang
         )

@@ -73,7 +73,7 @@ def make_examination(seed: int, per_kind: int) -> list[Chat]:
             exam += _distinct((draw_kind(rng, kind, lang, "heldout") for _ in range(3 * per_kind)), per_kind)
         exam += _distinct(_conversations(rng, lang), 3 * per_kind)
     exam += _distinct(
-        (c for c in stream(f"examination|{seed}", "heldout") if len(c.messages) > 3), 3 * per_kind
+        (c for c in stream(f"examination|{seed}", "heldout", drawn=0.0) if len(c.messages) > 3), 3 * per_kind
     )
     return exam
 

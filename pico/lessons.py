@@ -15,21 +15,28 @@ from . import gallery, hearing, prompts
 from .batches import batches
 from .hearing import Spectrograms, smudge
 from .prompts import Rows, Sequences, examples
-from .recordings import Recording, medleys, picture_questions, training_pool
+from .recordings import Recording, medleys, picture_questions, spoken_requests, training_pool
 from .scenes import scene_of
 from .sensing import AUDIO, about_picture, asking, dictating, pointing, showing, written_down
 from .sight import Grid
 from .spoken import draw_medley, draw_spoken, spoken_words
 from .values import Lang, Message
+from .world import asked_to_draw
 
 FIRST_ROUND = {"text": 150, "mock": 400, "shown": 120}
-ROUND = {"text": 150, "mock": 40, "asked": 150, "written": 90, "shown": 90, "pointed": 20}
+ROUND = {
+    "text": 150, "mock": 40, "asked": 150, "written": 90, "shown": 90, "pointed": 20, "requests": 80, "spoken requests": 60,
+}  # fmt: skip
 """Batches of the first round and of each later one."""
-PICTURES, MOCKS = 28, 64
-"""Pictures and mock recordings of a batch."""
+PICTURES, MOCKS, REQUESTS = 28, 64, 64
+"""Pictures, mock recordings and requests to draw of a batch."""
+LONGEST_CHAT, WRITTEN_DOWN = 6, 0.2
+"""Messages of a chat among requests to draw, and the share of spoken ones that are to be written down."""
+AGAIN = 24
+"""The number of the first round that nothing was learned from."""
 QUIET, MOST_QUIET = -1, 5
 """A moment in which nothing is heard, and how many there may be between two tokens."""
-SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS = 6, 3, 4, 2
+SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS, REQUEST_POOLS = 6, 3, 4, 2, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +69,20 @@ class Lessons:
         self.tokenizer, self.work, self.seed = tokenizer, work, seed
 
     def round(self, number: int) -> Iterator[Lesson]:
+        return self._mixed(FIRST_ROUND if number == 0 else ROUND, number)
+
+    def again(self, number: int) -> Iterator[Lesson]:
+        """A round for a thinker that reads what is heard: other ones than it learned from, and nothing mocked."""
+        kinds = {kind: count for kind, count in ROUND.items() if kind != "mock"}
+        return self._mixed(kinds, number + AGAIN)
+
+    def _mixed(self, counts: dict[str, int], number: int) -> Iterator[Lesson]:
         rng = Random(f"pico|{self.seed}|thinker|{number}")
         makers: dict[str, Callable[[Random, int], Iterator[Lesson]]] = {
             "text": self.text, "mock": self.mocks, "asked": self.asked, "written": self.written,
-            "shown": self.shown, "pointed": self.pointed,
+            "shown": self.shown, "pointed": self.pointed, "requests": self.requests, "spoken requests": self.spoken_requests,
         }  # fmt: skip
-        kinds = {
-            kind: (makers[kind], count) for kind, count in (FIRST_ROUND if number == 0 else ROUND).items()
-        }
+        kinds = {kind: (makers[kind], count) for kind, count in counts.items()}
         order = [kind for kind, (_, count) in kinds.items() for _ in range(count)]
         rng.shuffle(order)
         sources = {kind: make(Random(f"{rng.random()}|{kind}"), number) for kind, (make, _) in kinds.items()}
@@ -127,6 +140,25 @@ class Lessons:
             pool = rng.sample(said, len(said) // 2) + medleys(self.work, self.seed, number % MEDLEY_POOLS)
             for recordings in hearing.groups(rng, pool):
                 yield self._heard("written", rng, recordings, [dictating(rng, r) for r in recordings])
+            number += 1
+
+    def requests(self, rng: Random, _number: int) -> Iterator[Lesson]:
+        """Requests to draw, in writing, a fifth of them after or before something else."""
+        while True:
+            chats = [asked_to_draw(rng, "train") for _ in range(REQUESTS)]
+            short = [chat.messages for chat in chats if len(chat.messages) < LONGEST_CHAT]
+            found = examples(self.tokenizer, short, [Rows()] * len(short))
+            yield Lesson("requests", prompts.stack(found))
+
+    def spoken_requests(self, rng: Random, number: int) -> Iterator[Lesson]:
+        """Requests to draw, asked aloud; some of them to be written down instead."""
+        while True:
+            pool = spoken_requests(self.work, self.seed, number % REQUEST_POOLS)
+            for recordings in hearing.groups(rng, pool):
+                messages = [
+                    dictating(rng, r) if rng.random() < WRITTEN_DOWN else asking(r) for r in recordings
+                ]
+                yield self._heard("spoken requests", rng, recordings, messages)
             number += 1
 
     def _heard(

@@ -35,6 +35,8 @@ LONGEST_FRAMES = 400
 PATCH, MERGE = 8, 2
 LEAST_PIXELS, MOST_PIXELS = 9000, 9600
 """Every picture is brought to about 96 x 96 pixels, so a square one to exactly that."""
+LOUDER = 8.0
+"""How many times as large the embeddings become when the thinker is done: `make_embeddings_louder`."""
 ROTARY_SECTIONS = [1] * 16
 """Time, height and width take the rotary pairs in turn: each has fast ones and slow ones."""
 
@@ -129,7 +131,9 @@ def build_thinker(
 
 
 @torch.no_grad()
-def make_embeddings_louder(thinker: Qwen2_5OmniThinkerForConditionalGeneration, factor: float = 8.0) -> None:
+def make_embeddings_louder(
+    thinker: Qwen2_5OmniThinkerForConditionalGeneration, factor: float = LOUDER
+) -> None:
     """The same function with embeddings `factor` times as large, and last hidden states so many times as small.
 
     The talker hears the sum of both, and is to say the token that is embedded, not the next one, which the hidden state

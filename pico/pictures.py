@@ -52,6 +52,16 @@ class Placed:
 PLAIN = Look((112, 112), (225, 225, 225), 0.13, 0.0, None, 0.0)
 
 
+DRAWN = 64
+"""Pixels of the side of a picture that pico draws."""
+
+
+def drawn_look(rng: Random) -> Look:
+    """A look of what pico draws itself: a grey on which white and black both show, and nothing beside the shapes."""
+    shade = rng.randint(190, 212)
+    return Look((DRAWN, DRAWN), (shade, shade, shade), rng.uniform(0.125, 0.14), 0.02, None, 0.0)
+
+
 def random_look(rng: Random, scene: Scene, size: tuple[int, int] | None = None) -> Look:
     """A look in which everything of the scene can be seen; `size` in pixels, else any."""
     colours = {thing.colour.en for thing in scene.things}

@@ -13,6 +13,7 @@ from torch import Tensor
 from tutti.models.mel import log_mel
 
 from .omni import BANDS, HOP, LONGEST_FRAMES
+from .requests import draw_request
 from .speech import Sound, disturb, random_speaker, say
 from .spoken import draw_about_picture, draw_medley, draw_spoken, draw_words, spoken_words
 from .values import PINNED, Exchange, Lang
@@ -65,6 +66,13 @@ def picture_questions(work: Path, seed: int, number: int) -> list[Recording]:
     )
 
 
+def spoken_requests(work: Path, seed: int, number: int) -> list[Recording]:
+    """The same of requests to draw."""
+    return _kept(
+        work / "recordings" / f"{seed}-requests-{number}.pt", POOL // 2, _request, f"{seed}|requests|{number}"
+    )
+
+
 def medleys(work: Path, seed: int, number: int) -> list[Recording]:
     """The same of speech without sense, to be written down only."""
     return _kept(
@@ -104,6 +112,10 @@ def _questions(rng: Random) -> Exchange:
 def _medley(rng: Random) -> Exchange:
     lang: Lang = "zh" if rng.random() < 0.5 else "en"
     return Exchange("", lang, PINNED, draw_medley(rng, lang), "")
+
+
+def _request(rng: Random) -> Exchange:
+    return draw_request(rng, _language(rng), "train", aloud=True)
 
 
 def _picture_questions(rng: Random) -> Exchange:

@@ -33,7 +33,7 @@ def kinds_of(lang: Lang) -> list[Generator]:
 
 
 _SILENT: dict[Lang, str] = {"en": r"[,.?!:;\"]", "zh": r"[,。?!:;、,.?!:;\"\s]"}
-_HEARD_ALIKE = {"color": "colour", "colors": "colours", "favorite": "favourite"}
+_HEARD_ALIKE = {"color": "colour", "colors": "colours", "favorite": "favourite", "center": "centre"}
 _SPEAKABLE: dict[Lang, re.Pattern[str]] = {
     "en": re.compile(r"[a-z]+('[a-z]+)?( [a-z]+('[a-z]+)?)*"),
     "zh": re.compile(r"[\u4e00-\u9fff]+"),

@@ -6,6 +6,8 @@ and with spoken questions. Loss on the answers alone, and the hints on what the 
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -18,7 +20,7 @@ from . import gallery, hearing
 from .hearing import Spectrograms, hear
 from .hints import Hints
 from .lessons import QUIET, Lesson, Lessons
-from .omni import WIDTH, build_thinker, make_embeddings_louder
+from .omni import LOUDER, WIDTH, build_thinker, load_thinker, make_embeddings_louder
 from .recordings import training_pool
 from .sight import see
 from .tokenizer import MEDIA_TOKENS
@@ -26,15 +28,20 @@ from .training import Options, Run, make_optimizers, options, rate_at, update
 
 STEPS, RATE = 7000, 0.5
 """`RATE` scales the learning rates of the earlier stages."""
+AGAIN_STEPS, AGAIN_RATE = 1200, 0.2
+"""Of `--again`, which goes on from the trained thinker that ships, to learn what its lessons did not have."""
 HINT_WEIGHT, MOCK_NOISE = 0.5, 0.05
 
 
 class Thinker(torch.nn.Module):
     """transformers' thinker with a forward pass for training: media of a batch together, few kernels."""
 
-    def __init__(self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer, hinted: bool = True
+    ) -> None:
+        """`hinted`: whether the ears are told what they hear, beside what follows from the answers."""
         super().__init__()
-        self.thinker = thinker
+        self.thinker, self.hinted = thinker, hinted
         self.hints = Hints(thinker.config.text_config.vocab_size)
         self.quiet = torch.nn.Buffer(torch.zeros(WIDTH))
         thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
@@ -88,7 +95,7 @@ class Thinker(torch.nn.Module):
         right = torch.ones_like(targets, dtype=torch.bool)
         right[chosen] = (logits.argmax(-1) == targets[chosen]) | (targets[chosen] < 0)
         loss = F.cross_entropy(logits.float(), targets[chosen])
-        if rows is not None and lesson.heard is not None and lesson.words is not None:
+        if self.hinted and rows is not None and lesson.heard is not None and lesson.words is not None:
             table = self.thinker.model.embed_tokens.weight
             with torch.autocast("cpu", torch.bfloat16):
                 loss = loss + HINT_WEIGHT * self.hints.loss(rows, lesson.heard.rows, lesson.words, table)
@@ -148,16 +155,24 @@ def _scale(last: torch.nn.Linear, factor: Tensor) -> None:
     print(f"rows scaled by {factor:.3f}", flush=True)
 
 
-def train(chosen: Options) -> None:
+def begin_again(chosen: Options, tokenizer: Tokenizer) -> Thinker:
+    """The trained thinker, without hints, which do not ship."""
+    thinker = load_thinker(chosen.work, tokenizer)
+    make_embeddings_louder(thinker, 1 / LOUDER)
+    return Thinker(thinker, tokenizer, hinted=False)
+
+
+def train(chosen: Options, again: bool = False) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
-    model = begin(chosen, tokenizer)
-    run = Run(chosen.work, "thinker", model, optimizers_of(model, RATE))
+    model = (begin_again if again else begin)(chosen, tokenizer)
+    rate = AGAIN_RATE if again else RATE
+    run = Run(chosen.work, "thinker.again" if again else "thinker", model, optimizers_of(model, rate))
     lessons = Lessons(tokenizer, chosen.work, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
     marks: dict[str, list[float]] = {}
     losses: list[float] = []
     while run.step < chosen.steps:
-        for lesson in lessons.round(run.pool):
+        for lesson in lessons.again(run.pool) if again else lessons.round(run.pool):
             if run.step >= chosen.steps:
                 break
             loss, right = model.loss(lesson)
@@ -171,12 +186,15 @@ def train(chosen: Options) -> None:
                 losses, marks = [], {}
         run.pool += 1
         run.save(run.pool)
-    make_embeddings_louder(model.thinker)
+    make_embeddings_louder(model.thinker, LOUDER)
     torch.save(model.thinker.state_dict(), chosen.work / "thinker.pt")
 
 
 def main() -> None:
-    train(options("thinker", "Join pico's text, ears and eyes.", STEPS))
+    again = "--again" in sys.argv
+    if again:
+        sys.argv.remove("--again")
+    train(options("thinker", "Join pico's text, ears and eyes.", AGAIN_STEPS if again else STEPS), again)
 
 
 if __name__ == "__main__":

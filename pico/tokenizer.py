@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from .requests import SIGN
 from .values import Chat, Message
 from .world import stream
 
@@ -22,7 +23,7 @@ END_OF_TEXT, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 MEDIA_TOKENS = {
     "audio_token": "<|AUDIO|>", "image_token": "<|IMAGE|>", "video_token": "<|VIDEO|>",
     "audio_bos_token": "<|audio_bos|>", "audio_eos_token": "<|audio_eos|>",
-    "vision_bos_token": "<|vision_bos|>", "vision_eos_token": "<|vision_eos|>",
+    "vision_bos_token": SIGN, "vision_eos_token": "<|vision_eos|>",
 }  # fmt: skip
 SPECIAL_TOKENS = (
     END_OF_TEXT,
@@ -76,7 +77,7 @@ def _corpus(seed: int) -> Iterable[str]:
     for chat in islice(stream(f"{seed}|tokenizer", "train"), CORPUS_CHATS):
         for message in chat.messages:
             yield message.role
-            yield message.content
+            yield message.content.removesuffix(SIGN)
 
 
 def save_tokenizer(tokenizer: Tokenizer, directory: Path, context: int) -> None:

@@ -44,15 +44,15 @@ class TransformersEngine:
         order = sorted(written, key=lambda i: len(prompts[i].text))
         for start in range(0, len(order), BATCH):
             chosen = order[start : start + BATCH]
-            for index, text in zip(
-                chosen, self._batch([prompts[i].text for i in chosen], longest), strict=True
-            ):
+            given = self._generate(longest, **self.written([prompts[i].text for i in chosen]))
+            for index, text in zip(chosen, given, strict=True):
                 answers[index] = text
         for index in set(range(len(prompts))) - set(written):
-            answers[index] = self._with_media(prompts[index], longest)
+            answers[index] = self._generate(longest, **self.shown(prompts[index]))[0]
         return answers
 
-    def _batch(self, prompts: list[str], longest: int) -> list[str]:
+    def written(self, prompts: list[str]) -> dict[str, Any]:
+        """What the model is given of prompts without media."""
         rows = [e.ids for e in self.tokenizer.encode_batch(prompts)]
         width = max(map(len, rows))
         ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -60,9 +60,10 @@ class TransformersEngine:
         for row, tokens in enumerate(rows):
             ids[row, width - len(tokens) :] = torch.tensor(tokens)
             mask[row, width - len(tokens) :] = 1
-        return self._generate(longest, input_ids=ids, attention_mask=mask)
+        return {"input_ids": ids, "attention_mask": mask}
 
-    def _with_media(self, prompt: Prompt, longest: int) -> str:
+    def shown(self, prompt: Prompt) -> dict[str, Any]:
+        """What the model is given of a prompt with media."""
         inputs: dict[str, Any] = {}
         counts: dict[int, int] = {}
         sound, image = (
@@ -87,15 +88,17 @@ class TransformersEngine:
             counts[image] = int(seen["image_grid_thw"].prod()) // self.pictures.merge_size**2
         ids = [i for token in self.tokenizer.encode(prompt.text).ids for i in [token] * counts.get(token, 1)]
         tokens = torch.tensor([ids])
-        return self._generate(longest, input_ids=tokens, attention_mask=torch.ones_like(tokens), **inputs)[0]
+        return {"input_ids": tokens, "attention_mask": torch.ones_like(tokens), **inputs}
 
     @torch.inference_mode()
     def _generate(self, longest: int, **inputs: torch.Tensor) -> list[str]:
-        ends = [self.tokenizer.token_to_id(END), self.tokenizer.token_to_id(END_OF_TEXT)]
-        out = self.model.generate(
-            **inputs, max_new_tokens=longest, do_sample=False, eos_token_id=ends, pad_token_id=ends[1]
-        )
+        out = self.model.generate(**inputs, **self.greedy(longest))
         given: list[str] = self.tokenizer.decode_batch(
             out[:, inputs["input_ids"].shape[1] :].tolist(), skip_special_tokens=True
         )
         return given
+
+    def greedy(self, longest: int) -> dict[str, Any]:
+        """How `generate` is asked for greedy answers of at most `longest` tokens."""
+        ends = [self.tokenizer.token_to_id(END), self.tokenizer.token_to_id(END_OF_TEXT)]
+        return {"max_new_tokens": longest, "do_sample": False, "eos_token_id": ends, "pad_token_id": ends[1]}

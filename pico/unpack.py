@@ -1,7 +1,7 @@
 """The working folder again from what ships: `python -m pico.unpack`, to go on with pico's voice without the hours before it.
 
-Thinker, judge, codec and token2wav are read back, in bfloat16 as they ship, and stages that find them there are not done
-again; the talker becomes what the next one begins with.
+Thinker, painter, judge, viewer, codec and token2wav are read back, in bfloat16 as they ship, and stages that find them there
+are not done again; the talker becomes what the next one begins with.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from .assemble import PAINTER
 from .evaluate import SHIPPED
 from .judge.model import FOLDER, WEIGHTS, WORDS
+from .viewer import model as viewer
 from .voice import codec, parts, talker, token2wav
 
 
@@ -32,6 +34,11 @@ def unpack(work: Path) -> None:
     speaker = torch.load(SHIPPED / "spk_dict.pt", weights_only=True)[parts.NAME]
     torch.save({name: speaker[name] for name in ("cond", "ref_mel")}, work / token2wav.VOICE)
     shutil.copyfile(codec.SHIPPED, work / codec.FILE)
+    for name in PAINTER:
+        if (SHIPPED / name).exists():
+            shutil.copytree(SHIPPED / name, work / name, dirs_exist_ok=True)
+    (work / "viewer").mkdir(exist_ok=True)
+    shutil.copyfile(viewer.FOLDER / viewer.WEIGHTS, work / "viewer" / viewer.WEIGHTS)
     (work / "judge").mkdir(exist_ok=True)
     for name in (WEIGHTS, WORDS):
         shutil.copyfile(FOLDER / name, work / "judge" / name)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from random import Random
 
-from . import arithmetic, chats, colours, days, instructions, scene_questions, smalltalk, spelling, unknown
+from . import (
+    arithmetic,
+    chats,
+    colours,
+    days,
+    instructions,
+    requests,
+    scene_questions,
+    smalltalk,
+    spelling,
+    unknown,
+)
 from .values import LANGS, Chat, Exchange, Lang, Split, split_of
 
 Generator = Callable[[Random, Lang], Exchange]
@@ -23,6 +34,8 @@ EXAMINED_ONLY: tuple[Generator, ...] = (unknown.unknown_in_new_words,)
 
 _GENERATORS, _WEIGHTS = zip(*KINDS, strict=True)
 SCENE_SHARE, MEMORY_SHARE, SEVERAL_SHARE = 0.25, 0.08, 0.16
+DRAWN, DRAWN_LATER = 0.05, 0.25
+"""The share of chats in which pico is asked to draw, and of these the share in which other things are asked, too."""
 
 
 def in_split(chat: Chat, split: Split) -> bool:
@@ -48,11 +61,29 @@ def draw_kind(rng: Random, kind: Generator, lang: Lang, split: Split) -> Chat:
             return chat
 
 
-def stream(seed: int | str, split: Split) -> Iterator[Chat]:
-    """An endless stream, the same for the same seed."""
-    rng = Random(f"pico|{seed}|{split}")
+def stream(seed: int | str, split: Split, drawn: float = DRAWN) -> Iterator[Chat]:
+    """An endless stream, the same for the same seed; what is not `drawn` is the same for any share of it."""
+    rng, other = Random(f"pico|{seed}|{split}"), Random(f"pico|{seed}|{split}|{requests.CATEGORY}")
     while True:
-        yield draw(rng, split)
+        yield asked_to_draw(other, split) if other.random() < drawn else draw(rng, split)
+
+
+def asked_to_draw(rng: Random, split: Split) -> Chat:
+    """One conversation of the split with a request to draw in it, most often alone."""
+    lang: Lang = rng.choice(LANGS)
+    while True:
+        exchanges = [requests.request(rng, lang)]
+        if rng.random() < DRAWN_LATER:
+            exchanges += [_any_of_both(rng, lang) for _ in range(rng.choice((1, 1, 2, 3)))]
+            rng.shuffle(exchanges)
+        exchanges = [e for e in exchanges if not e.key.startswith(scene_questions.UNSEEN)]
+        chat = chats.conversation(rng, exchanges, exchanges[-1].category)
+        if in_split(chat, split):
+            return chat
+
+
+def _any_of_both(rng: Random, lang: Lang) -> Exchange:
+    return requests.request(rng, lang) if rng.random() < 0.4 else any_exchange(rng, lang)
 
 
 def any_exchange(rng: Random, lang: Lang) -> Exchange:

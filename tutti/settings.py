@@ -248,6 +248,17 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
 
 
+def terminal_pictures(environment: Mapping[str, str] | None = None) -> str:
+    """How the terminal shows pictures: by the protocol of "kitty" or "iterm", in 24-bit "colours"; "": not at all."""
+    environment = os.environ if environment is None else environment
+    program, kind = environment.get("TERM_PROGRAM", ""), environment.get("TERM", "")
+    if "kitty" in kind or "ghostty" in kind or program == "ghostty":
+        return "kitty"
+    if program in ("iTerm.app", "WezTerm"):
+        return "iterm"
+    return "colours" if environment.get("COLORTERM") in ("truecolor", "24bit") else ""
+
+
 def _listening(environment: Mapping[str, str]) -> str | None:
     """Where `TUTTI_HOST` and `TUTTI_PORT` have a server listen; None where neither is set."""
     host, port = environment.get("TUTTI_HOST"), environment.get("TUTTI_PORT")

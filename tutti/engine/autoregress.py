@@ -75,11 +75,15 @@ class Autoregress:
         device: torch.device,
         seed: int = 0,
         feeds: frozenset[str] = frozenset(),
+        feeds_prompts: frozenset[str] | None = None,
         players: Players | None = None,
         wake: Callable[[], None] = lambda: None,
         maker: Embedder | None = None,
     ) -> None:
-        """`feeds` are the modalities that other stages make of this one's rows, `maker` makes vectors of prompts."""
+        """`feeds` are the modalities that other stages make of this one's rows; for `feeds_prompts` (None: all of
+        them) they need the prompts' rows, too, so that these cannot come from the cache. `maker` makes vectors of
+        prompts.
+        """
         self.name = name
         self.model = model
         self.cache = cache
@@ -89,6 +93,7 @@ class Autoregress:
         self.device = device
         self.seed = seed
         self.feeds = feeds if isinstance(model, EmitsRows) else frozenset()
+        self.feeds_prompts = self.feeds if feeds_prompts is None else self.feeds & feeds_prompts
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self._players = players or Players()
@@ -123,6 +128,9 @@ class Autoregress:
             prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
         gathered = vectors.begin(request, self._maker)
         self._validate([*prompt, *reply], sampling, self.context + (gathered is not None))
+        emits = not self.feeds.isdisjoint(request.modalities)
+        # A given reply may be in the cache as a prompt is.
+        emits_prompt = emits and (bool(reply) or not self.feeds_prompts.isdisjoint(request.modalities))
         sequence = Sequence(
             request=request,
             sampling=sampling,
@@ -137,7 +145,9 @@ class Autoregress:
             timing=Timing(arrival=time.monotonic()),
             rows=rows,
             gathered=gathered,
-            emits=not self.feeds.isdisjoint(request.modalities),
+            emits=emits,
+            emits_prompt=emits_prompt,
+            emitted=0 if emits_prompt else len(prompt),
             wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
@@ -241,7 +251,7 @@ class Autoregress:
         if sequence is None:
             return None
         self.scheduler.finish(sequence)
-        return TokenOutput((), ending=_account(sequence, "cancelled", None))
+        return TokenOutput((), ending=sequence.account("cancelled", None))
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
@@ -345,7 +355,7 @@ class Autoregress:
         if rows is not None and cut < len(rows):
             outputs.append(TokenOutput((), rows=rows[cut:]))
         if not sequence.behind:
-            outputs.append(TokenOutput((), ending=_account(sequence, "stop", None)))
+            outputs.append(TokenOutput((), ending=sequence.account("stop", None)))
             self.release(sequence.id)
         return [Chunk(sequence.id, self.name, one, final=one.ending is not None) for one in outputs]
 
@@ -423,7 +433,7 @@ class Autoregress:
             reason, stop = "length", None
         else:
             return None
-        return _account(sequence, reason, stop)
+        return sequence.account(reason, stop)
 
     def _shift(self, sequence: Sequence) -> bool:
         """Make room in a full context, if the request wants it; what is kept of the beginning may be cached."""
@@ -478,20 +488,3 @@ class Autoregress:
 def _cache_keys(request: Request) -> list[str]:
     """What decides a request's KV besides its tokens and media."""
     return [key for key in (request.cache_salt, request.adapter) if key]
-
-
-def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:
-    """How a sequence ended and what it cost; times that were never reached count as nothing."""
-    timing = sequence.timing
-    first_step = timing.first_step or time.monotonic()
-    first_token = timing.first_token or first_step
-    return Ending(
-        reason,
-        stop,
-        sequence.prompt_length,
-        sequence.cached,
-        sequence.outputs,
-        first_step - timing.arrival,
-        first_token - first_step,
-        max(0.0, timing.last_token - first_token),
-    )
