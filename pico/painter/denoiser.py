@@ -7,6 +7,7 @@ what guidance compares with (Ho and Salimans 2022). What is kept is a running me
 
 from __future__ import annotations
 
+import shutil
 from copy import deepcopy
 from pathlib import Path
 from random import Random
@@ -126,7 +127,8 @@ def train(chosen: Options) -> None:
     captions = kept_captions(chosen.work, chosen.seed, CAPTIONS)
     latents = kept_latents(chosen.work, chosen.seed, captions)
     learner = Learner(build(chosen.seed))
-    through: Through = torch.compile(through_block, dynamic=False)
+    compiles = shutil.which("c++") is not None
+    through: Through = torch.compile(through_block, dynamic=False) if compiles else through_block
 
     def step(_rng: Random) -> Losses:
         learner.follow()
