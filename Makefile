@@ -9,11 +9,13 @@ NATIVE := $(VENV)/.tutti-native
 TORCH_PIP_ARGS ?=
 # Extra arguments for pytest: make test PYTEST_ARGS="tests/cli -x"
 PYTEST_ARGS ?=
+# How long `make fuzz` goes on.
+MINUTES ?= 10
 # Extra arguments for the comparison: make bench BENCH_ARGS="--quick"
 BENCH_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup native demo test test-fast lint format bench bench-gpu pico pico-eval clean
+.PHONY: help setup native sanitize demo test test-fast fuzz lint format bench bench-gpu pico pico-eval clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/:/' | awk -F: '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -33,12 +35,19 @@ $(STAMP): pyproject.toml
 native: $(STAMP)  ## build the optional native CPU kernels, where a C++ compiler is
 	$(BIN)/python -m tutti.kernels.cpu.build
 
+# The kernels' tests on modules with sanitizers; the usual modules are built again behind them.
+sanitize: $(STAMP)  ## the kernels' tests with address and undefined-behaviour sanitizers
+	$(BIN)/python -m tutti.kernels.cpu.build --sanitize
+	LD_PRELOAD="$$(c++ -print-file-name=libasan.so) $$(c++ -print-file-name=libubsan.so)" ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m pytest -q -p no:cacheprovider tests/kernels $(PYTEST_ARGS); \
+		status=$$?; $(BIN)/python -m tutti.kernels.cpu.build && exit $$status
+
 # The same when its sources have changed; without a compiler it says so, and all goes on.
 $(NATIVE): $(STAMP) tutti/kernels/cpu/build.py $(wildcard tutti/kernels/cpu/src/*)
 	@$(BIN)/python -m tutti.kernels.cpu.build || echo "native kernels were not built; the torch kernels serve instead"
 	@touch $@
 
-demo: $(NATIVE)  ## pico reads, sees, hears and speaks: in the terminal, over HTTP by the OpenAI SDK, and in Python
+demo: $(NATIVE)  ## pico reads, sees, hears, speaks and draws: in the terminal, over HTTP by the OpenAI SDK, and in Python
 	$(BIN)/python docs/demo.py
 
 test: lint $(NATIVE)  ## lint, then every test
@@ -46,6 +55,9 @@ test: lint $(NATIVE)  ## lint, then every test
 
 test-fast: lint $(NATIVE)  ## the same without the tests of more than a minute
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+fuzz: $(STAMP)  ## damaged GGUF files, for MINUTES=10; needs atheris: pip install -e ".[fuzz]"
+	$(BIN)/python -m tests.fuzz.gguf --minutes $(MINUTES)
 
 lint: $(STAMP)  ## ruff, mypy, the floors, model names in the core
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """`make demo`: pico reads, sees, hears and speaks in the terminal, over HTTP through the OpenAI SDK, and in Python.
 
-Every answer is shown as it comes and compared with the right one; a wrong one makes the demonstration fail. What is
-spoken is in the folder `build/demo` afterwards.
+At last it is asked aloud to draw. Every answer is shown as it comes and compared with the right one; a wrong one makes
+the demonstration fail. What is spoken and drawn is in the folder `build/demo` afterwards.
 """
 
 from __future__ import annotations
@@ -17,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 TUTTI = [sys.executable, "-m", "tutti"]
-SHAPES, QUESTION, SPOKEN = Path("docs/demo/shapes.png"), Path("docs/demo/question.flac"), Path("build/demo")
+SHAPES, QUESTION, MADE = Path("docs/demo/shapes.png"), Path("docs/demo/question.flac"), Path("build/demo")
+WISH, DRAWN, PROMISE = (
+    Path("docs/demo/wish.flac"),
+    MADE / "wish.png",
+    "Here is a blue heart left of a purple star.",
+)
 TERMINAL = (
     (("What is 7 plus 8?",), "7 plus 8 is 15."),
     (("你是谁?",), "我是pico,一个玩具世界的小小演示模型。"),
     ((f"What is in {SHAPES}?",), "From left to right: a blue diamond, a yellow star and a blue square."),
-    ((str(QUESTION), "--speak", str(SPOKEN / "answer.wav")), "19 plus 14 is 33."),
+    ((str(QUESTION), "--speak", str(MADE / "answer.wav")), "19 plus 14 is 33."),
 )
 WRITTEN_DOWN = ("what did I say?", "what is the sum of nineteen and fourteen")
 ALOUD = "19 plus 14 is 33."
@@ -41,10 +46,10 @@ PYTHON = (
 
 
 def main() -> int:
-    """Run the three parts; the number of wrong answers."""
+    """Run all parts; the number of wrong answers."""
     wrong = 0
     print("1. In the terminal\n")
-    SPOKEN.mkdir(parents=True, exist_ok=True)
+    MADE.mkdir(parents=True, exist_ok=True)
     for words, right in TERMINAL:
         print(f"$ tutti run pico {shlex.join(words)}")
         wrong += _judge(_in_terminal(*words), right)
@@ -57,12 +62,16 @@ def main() -> int:
         print(f">>> {QUESTION} {question}")
         wrong += _judge(_over_http(url, [_recording(), {"type": "text", "text": question}]), right)
         print(f">>> {QUESTION}, answered aloud")
-        wrong += _judge(_aloud(url, SPOKEN / "answer.mp3"), ALOUD)
+        wrong += _judge(_aloud(url, MADE / "answer.mp3"), ALOUD)
     print("3. In Python: tutti.LLM\n")
     for (question, right), answer in zip(PYTHON, _in_python(), strict=True):
         print(f">>> {question}\n{answer}")
         wrong += _judge(answer, right)
-    print(f"Spoken: {', '.join(map(str, sorted(SPOKEN.iterdir())))}\n")
+    if _draws():
+        print("4. Asked aloud to draw\n")
+        print(f"$ tutti run pico {WISH} -o {DRAWN}")
+        wrong += _judge(_picture(), PROMISE)
+    print(f"Spoken and drawn: {', '.join(map(str, sorted(MADE.iterdir())))}\n")
     print("Every answer is right." if not wrong else f"{wrong} answers are wrong.")
     return wrong
 
@@ -87,6 +96,22 @@ def _in_terminal(*words: str) -> str:
     if child.wait():
         sys.exit(f"tutti run ended with exit code {child.returncode}")
     return said.decode()
+
+
+def _draws() -> bool:
+    """Whether what pico draws with is there: it comes with the trained weights."""
+    import tutti
+
+    return (Path(tutti.__file__).parent / "assets" / "pico" / "transformer").is_dir()
+
+
+def _picture() -> str:
+    """What is said to the spoken wish; the picture goes into a file, and onto a terminal that shows pictures."""
+    from tutti.cli.drawn import preview
+
+    said = _in_terminal(str(WISH), "-o", str(DRAWN)).removesuffix(f"{DRAWN}\n")
+    preview(DRAWN.read_bytes(), sys.stdout)
+    return said
 
 
 @contextmanager

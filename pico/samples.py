@@ -1,4 +1,4 @@
-"""The picture and the recording that `make demo` shows pico: `python -m pico.samples [--out docs/demo]`. Both are held out."""
+"""The picture and the recordings that `make demo` shows pico: `python -m pico.samples [--out docs/demo]`. All are held out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import soundfile
 from .arithmetic import addition
 from .gallery import draw_scene
 from .pictures import PLAIN, draw
-from .scenes import Scene, describe
+from .requests import draw_request
+from .scenes import Scene, describe, scene_of
 from .speech import HEARD_RATE, Speaker, say
 from .spoken import draw_spoken
 from .values import Exchange
@@ -40,6 +41,19 @@ def question() -> Exchange:
     )
 
 
+def wish() -> Exchange:
+    """A request to draw two shapes beside each other, in English."""
+    return _first(
+        "wish",
+        lambda rng: draw_request(rng, "en", "heldout", aloud=True),
+        lambda e: e.question.startswith("Draw") and _is_pair(scene_of(e.key)),
+    )
+
+
+def _is_pair(scene: Scene) -> bool:
+    return scene.layout == "row" and len(scene.things) == 2
+
+
 def _first(name: str, draw_one: Callable[[Random], T], wanted: Callable[[T], bool]) -> T:
     rng = Random(f"pico|samples|{name}")
     while not wanted(found := draw_one(rng)):
@@ -54,10 +68,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs") / "demo")
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    shown, asked = scene(), question()
+    shown, asked, wanted = scene(), question(), wish()
     draw(Random(0), shown, replace(PLAIN, size=(256, 256))).save(out / "shapes.png", optimize=True)
-    soundfile.write(out / "question.flac", say(asked.question, SPEAKER), HEARD_RATE)
-    print(f"{out}/shapes.png: {describe(shown, 'en')}\n{out}/question.flac: {asked.question} {asked.answer}")
+    print(f"{out}/shapes.png: {describe(shown, 'en')}")
+    for name, one in (("question", asked), ("wish", wanted)):
+        soundfile.write(out / f"{name}.flac", say(one.question, SPEAKER), HEARD_RATE)
+        print(f"{out}/{name}.flac: {one.question} {one.answer}")
 
 
 if __name__ == "__main__":

@@ -33,6 +33,20 @@ def write_gguf(
     return path
 
 
+def write_shards(folder: Path, seed: int = 0) -> list[Path]:
+    """A model in three files: metadata alone, then a tensor in each (2,112 elements)."""
+    writer = gguf.GGUFWriter(
+        folder / "tiny-Q4_K_M.gguf", "llama", split_max_tensors=1, small_first_shard=True
+    )
+    writer.add_file_type(int(gguf.LlamaFileType.MOSTLY_Q4_K_M))
+    writer.add_context_length(2048)
+    numbers = numpy.random.default_rng(seed)
+    writer.add_tensor("token_embd.weight", numbers.random((64, 32), dtype=numpy.float32))
+    writer.add_tensor("output_norm.weight", numbers.random((64,), dtype=numpy.float32))
+    finish(writer)
+    return sorted(folder.glob("tiny-Q4_K_M-0*.gguf"))
+
+
 def finish(writer: gguf.GGUFWriter) -> None:
     """Puts on disk what the writer has been given."""
     writer.write_header_to_file()

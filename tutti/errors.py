@@ -67,6 +67,20 @@ class FetchError(InvalidMedia):
     code = "media_unavailable"
 
 
+class NotDrawn(InvalidRequest):
+    """A model that writes and draws answered a request for a picture with words alone."""
+
+    code = "no_picture"
+
+    @classmethod
+    def instead(cls, text: str) -> NotDrawn:
+        """The error where `text` was the answer."""
+        said = text if len(text) <= 200 else f"{text[:200]}..."
+        return cls(
+            f"the model drew no picture, it answered: {said!r}; say what is in the picture", param="prompt"
+        )
+
+
 class Unauthorized(TuttiError):
     """No key, or a wrong one."""
 

@@ -30,7 +30,8 @@ class Stage:
     `engine.protocols`); `describe` names `(config: dict) -> StageShape`. `output` is the modality that leaves the
     graph here ("text", "audio", ...), or None for an inner stage. `inputs` are the modalities of the request's parts
     that this stage takes; empty when only edges feed it. `weights` are how the names of its tensors in the checkpoint
-    begin; a stage that says so can be put on a device of its own.
+    begin; a stage that says so can be put on a device of its own. A `late` stage is built when the first request needs
+    it; one edge feeds it.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Stage:
     output: str | None = None
     inputs: tuple[str, ...] = ()
     weights: tuple[str, ...] = ()
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +49,17 @@ class Edge:
     """What `source` emits, turned by `bridge` into what `destination` takes.
 
     `bridge` names `(source: Checkpoint, destination model) -> bridge`, called once, where the destination is; the
-    source may be elsewhere, in another process even. The bridge is `(chunk: Chunk, state: dict) -> Chunk | None`,
-    `state` being the edge's memory for one request, with the `Request` itself under "request". Without a bridge, chunks
-    pass as they are.
+    source may be elsewhere, in another process even, and the model of a late destination is None. The bridge is
+    `(chunk: Chunk, state: dict) -> Chunk | None`, `state` being the edge's memory for one request, with the `Request`
+    itself under "request". Without a bridge, chunks pass as they are. A final chunk of `Nothing` says that the request
+    goes on without the destination. `prompt`: whether rows of the prompt are wanted of a source that writes; without,
+    those of its answer are enough.
     """
 
     source: str
     destination: str
     bridge: str | None = None
+    prompt: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ class Graph:
         Kept: the stages from which a wanted output can be reached, less those that start from an input the request
         does not have. A request that wants text alone never runs the talker.
         """
-        wanted = {stage.name for stage in self.stages if stage.output in modalities}
+        wanted = set(self.givers(modalities))
         frontier = list(wanted)
         while frontier:
             name = frontier.pop()
@@ -120,17 +125,49 @@ class Graph:
             edges=tuple(edge for edge in self.edges if edge.source in kept and edge.destination in kept),
         )
 
+    @property
+    def reader(self) -> Stage | None:
+        """The stage whose hidden states are vectors of prompts where no stage is made for that: the one that writes."""
+        if "embedding" in self.outputs:
+            return None
+        writers = (
+            stage for stage in self.stages if stage.kind is Kind.AUTOREGRESS and "text" in stage.inputs
+        )
+        return next((stage for stage in writers if stage.output == "text"), None)
+
+    def givers(self, modalities: tuple[str, ...]) -> frozenset[str]:
+        """The names of the stages that give what is wanted."""
+        found = {stage.name for stage in self.stages if stage.output in modalities}
+        if "embedding" in modalities and self.reader is not None:
+            found.add(self.reader.name)
+        return frozenset(found)
+
     def silent(self) -> Graph:
         """The graph of a checkpoint that writes and does not speak."""
-        return replace(self.prune(("text",), tuple(self.inputs)), narrator=None)
+        return replace(self.prune(tuple(self.outputs - {"audio"}), tuple(self.inputs)), narrator=None)
 
-    def made_of(self, name: str) -> frozenset[str]:
-        """The modalities that other stages make of what the stage `name` emits."""
+    def without(self, name: str) -> Graph:
+        """The graph without the stage `name`, and without those that only it feeds."""
+        gone = {name}
+        for _ in self.stages:
+            fed = {edge.destination for edge in self.edges if edge.source in gone}
+            fed -= {edge.destination for edge in self.edges if edge.source not in gone}
+            gone |= {stage.name for stage in self.stages if stage.name in fed and not stage.inputs}
+        return replace(
+            self,
+            stages=tuple(stage for stage in self.stages if stage.name not in gone),
+            edges=tuple(edge for edge in self.edges if not gone & {edge.source, edge.destination}),
+        )
+
+    def made_of(self, name: str, *, prompt: bool = False) -> frozenset[str]:
+        """The modalities that other stages make of what the stage `name` emits; of its rows of the `prompt`, too."""
         made: set[str] = set()
         seen, frontier = {name}, [name]
         while frontier:
             source = frontier.pop()
             for edge in self.edges:
+                if prompt and source == name and not edge.prompt:
+                    continue
                 if edge.source == source and edge.destination not in seen:
                     seen.add(edge.destination)
                     frontier.append(edge.destination)
@@ -164,6 +201,11 @@ class Chunk:
 
 
 @dataclass(frozen=True, slots=True)
+class Nothing:
+    """The payload of a bridge's final chunk where nothing comes: see `Edge`."""
+
+
+@dataclass(frozen=True, slots=True)
 class KVGroup:
     """Layers whose KV cache pages alike.
 
@@ -194,8 +236,8 @@ class StageShape:
     `context` is the longest sequence in tokens; `hidden`, `intermediate` (of the widest layer, per token) and `vocab`
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
     stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
-    it computes in one step. Nor has a stage of denoising, whose steps are as large as the plan says
-    (`engine.picture_plan`).
+    it computes in one step. Nor has a stage of denoising, whose `rows` are the most tokens that one picture has in a
+    step, where there is a largest picture (`engine.drawing_room`).
     """
 
     groups: tuple[KVGroup, ...]

@@ -253,7 +253,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     `true_guidance`. So many `previews` are shown on the way. A film has `frames`, `fps` of them a second; `guidance_2`
     is the scale once little noise is left, of a model with a network of its own for that. `cache` ("none",
     "first_block", "teacache") spares steps most of the network while less than `cache_threshold` has changed. `lora`
-    names an adapter of the server's. The seed is the sampling's.
+    names an adapter of the server's. The seed is the sampling's. `prompt` is what the picture is of, as its file says,
+    where no `Text` of the request does.
     """
 
     width: int | None = None
@@ -271,6 +272,7 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     cache_threshold: float | None = None
     lora: str | None = None
     lora_scale: float = 1.0
+    prompt: str | None = None
 
 
 Part = Text | Pair | Tokens | Media | MediaInput | Chat | Insertion | Script | Drawing

@@ -122,6 +122,8 @@ def parse_address(text: str) -> Address:
 _FOREIGN = {  # fields that other programs have a variable for
     "hf_endpoint": "HF_ENDPOINT",
     "hf_token": "HF_TOKEN",
+    "registry_auth": "DOCKER_AUTH_CONFIG",
+    "docker_config": "DOCKER_CONFIG",
     "models": "OLLAMA_MODELS",
     "origins": "OLLAMA_ORIGINS",
     "nohistory": "OLLAMA_NOHISTORY",
@@ -160,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     native_kernels: bool = True  # False: the torch reference kernels everywhere
     hf_endpoint: str | None = None  # also HF_ENDPOINT
     hf_token: str | None = None  # also HF_TOKEN
+    registry_auth: str = ""  # passwords for registries, as JSON in the form of Docker's config.json
+    docker_config: str = "~/.docker"  # the folder of Docker's config.json, where `docker login` keeps them
     media_max_bytes: int = 100_000_000  # of a picture, recording or video, and of all in a request together
     media_timeout: float = 30.0  # seconds that fetching one of them may take
     media_max_redirects: int = 3
@@ -242,6 +246,17 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
         return msgspec.convert(found, Settings, strict=False)
     except msgspec.ValidationError as error:
         raise ConfigError(f"environment: {error} (variables are named TUTTI_<FIELD>)") from error
+
+
+def terminal_pictures(environment: Mapping[str, str] | None = None) -> str:
+    """How the terminal shows pictures: by the protocol of "kitty" or "iterm", in 24-bit "colours"; "": not at all."""
+    environment = os.environ if environment is None else environment
+    program, kind = environment.get("TERM_PROGRAM", ""), environment.get("TERM", "")
+    if "kitty" in kind or "ghostty" in kind or program == "ghostty":
+        return "kitty"
+    if program in ("iTerm.app", "WezTerm"):
+        return "iterm"
+    return "colours" if environment.get("COLORTERM") in ("truecolor", "24bit") else ""
 
 
 def _listening(environment: Mapping[str, str]) -> str | None:

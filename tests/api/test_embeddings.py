@@ -170,7 +170,6 @@ def test_pairs_are_scored_by_either_kind_of_model(served: Serving, reference: np
 @pytest.mark.parametrize(
     ("path", "body", "words"),
     [
-        ("/v1/embeddings", {"model": "chat", "input": "x"}, "gives text, not embeddings"),
         ("/v1/embeddings", {"model": "cross", "input": "x"}, "gives scores, not embeddings"),
         ("/v1/embeddings", {"model": "all-minilm"}, "input is missing"),
         ("/v1/embeddings", {"model": "all-minilm", "input": []}, "input is missing"),
@@ -199,6 +198,31 @@ def test_errors_say_what_was_wrong(served: Serving, path: str, body: Any, words:
     response = post(served, path, body)
     assert response.status_code == 400, response.text
     assert words in response.json()["error"]["message"]
+
+
+def test_a_model_that_chats_makes_vectors_too(served: Serving) -> None:
+    """The mean of its last hidden states, of the length 1; what it is shown to be able to is what it was made for."""
+    model = transformers.AutoModel.from_pretrained(_chat()).eval()
+    ids = post(served, "/tokenize", {"model": "chat", "prompt": TEXTS[0]}).json()["tokens"]
+    with torch.inference_mode():
+        rows = model(torch.tensor([ids])).last_hidden_state[0]
+    expected = rows.mean(0)
+    answer = post(served, "/v1/embeddings", {"model": "chat", "input": [TEXTS[0], "x"]}).json()
+    assert answer["data"][0]["embedding"] == pytest.approx(F.normalize(expected, dim=0).tolist(), abs=1e-5)
+    assert answer["usage"]["prompt_tokens"] > len(ids)
+    client = ollama.Client(served.url, timeout=60)
+    assert client.embed("chat", TEXTS[0]).embeddings[0] == pytest.approx(
+        F.normalize(expected, dim=0).tolist(), abs=1e-5
+    )
+    raw = client.embeddings("chat", TEXTS[0]).embedding
+    assert raw == pytest.approx(expected.tolist(), abs=1e-4)
+    cut = client.embed("chat", "x" * 5000)
+    assert cut.prompt_eval_count == 4096
+    with pytest.raises(ollama.ResponseError, match="exceeds the context length"):
+        client.embed("chat", "x" * 5000, truncate=False)
+    wide = {"model": "chat", "input": "x", "dimensions": 10**6}
+    assert "vectors have" in post(served, "/v1/embeddings", wide).json()["error"]["message"]
+    assert "embedding" not in post(served, "/api/show", {"model": "chat"}).json()["capabilities"]
 
 
 def test_ollamas_door_tells_who_can_what(served: Serving) -> None:

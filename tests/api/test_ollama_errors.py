@@ -40,8 +40,6 @@ NO_TEMPLATE = "the template is not valid: template:1:1: unclosed action"
         ("embed", {"model": "no", "input": "x"}, 404, 'model "no" not found, try pulling it first'),
         ("embeddings", {"model": "no", "prompt": "x"}, 404, 'model "no" not found, try pulling it first'),
         ("embed", {"model": "tiny", "input": [1]}, 400, "invalid input type"),
-        ("embed", {"model": "tiny", "input": ["x"]}, 400, '"tiny" does not support embeddings'),
-        ("embeddings", {"model": "tiny", "prompt": "x"}, 400, '"tiny" does not support embeddings'),
         ("chat", {**CHAT, "think": True}, 400, '"tiny" does not support thinking'),
         ("chat", {**CHAT, "tools": [TOOL]}, 400, "tiny:latest does not support tools"),
         ("generate", {**GENERATE, "suffix": "x"}, 400, "tiny:latest does not support insert"),

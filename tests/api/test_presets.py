@@ -12,6 +12,7 @@ import pytest
 from tests.api.serving import Serving, managing
 from tests.api.stocked import add, stock
 from tutti.gateway.catalog import Catalog
+from tutti.hub.store import Store
 
 SYSTEM = {"role": "system", "content": "You are Mario."}
 EARLIER = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
@@ -20,16 +21,21 @@ MARIO = """FROM small
 SYSTEM You are Mario.
 MESSAGE user Who?
 MESSAGE assistant Me.
-PARAMETER num_predict 3
+PARAMETER num_predict 9
 PARAMETER temperature 0
 PARAMETER num_ctx 512
 """
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """Of small models."""
+    return stock(tmp_path_factory.mktemp("stock"))
+
+
+@pytest.fixture(scope="module")
+def served(store: Store) -> Iterator[Serving]:
     """A server of `plain`, of `mario`, and of `curt`, whose template is the prompt alone."""
-    store = stock(tmp_path_factory.mktemp("stock"))
     add(store, "plain", 'FROM small\nSYSTEM """"""\n')
     add(store, "mario", MARIO)
     add(store, "curt", 'FROM small\nTEMPLATE """{{ .Prompt }}"""\n')
@@ -44,7 +50,7 @@ def ask(served: Serving, model: str, messages: list[Any], **options: Any) -> tup
 
 
 def test_conversations_begin_with_what_the_model_was_made_with(served: Serving) -> None:
-    greedy = {"temperature": 0, "num_predict": 3}
+    greedy = {"temperature": 0, "num_predict": 9}
     assert ask(served, "mario", HELLO) == ask(served, "plain", [SYSTEM, *EARLIER, *HELLO], **greedy)
     other = {"role": "system", "content": "You are Luigi."}
     assert ask(served, "mario", [other, *HELLO]) == ask(served, "plain", [*EARLIER, other, *HELLO], **greedy)
@@ -78,10 +84,52 @@ def test_generate_begins_so_too_but_not_behind_earlier_turns(served: Serving) ->
 
 def test_parameters_count_where_a_request_says_nothing(served: Serving) -> None:
     client = ollama.Client(served.url, timeout=60)
-    assert client.chat("mario", HELLO).eval_count == 3
+    assert client.chat("mario", HELLO).eval_count == 9
     assert client.chat("mario", HELLO, options={"num_predict": 2}).eval_count == 2
     (running,) = [model for model in client.ps().models if model.model == "mario:latest"]
     assert running.context_length == 512
+
+
+def test_they_count_behind_the_other_apis_too(served: Serving) -> None:
+    _, content = ask(served, "mario", HELLO)
+    client = served.client()
+    hello: Any = HELLO
+    chat = client.chat.completions.create(model="mario", messages=hello)
+    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == (content, "length")
+    assert client.responses.create(model="mario", input="hello").output_text == content
+    longer = client.chat.completions.create(model="mario", messages=hello, max_tokens=5)
+    assert longer.usage is not None
+    assert longer.usage.completion_tokens == 5
+    text = client.completions.create(model="mario", prompt="hello")
+    assert text.usage is not None
+    assert text.usage.completion_tokens == 9
+    assert content
+    said = anthropic.Anthropic(base_url=served.url, api_key="none").messages.create(
+        model="mario", messages=hello, max_tokens=9
+    )
+    assert said.content[0].text == content  # type: ignore[union-attr]
+
+
+def test_a_stop_of_the_modelfile_ends_answers_until_a_request_names_its_own(
+    served: Serving, store: Store
+) -> None:
+    client = served.client()
+    hello: Any = HELLO
+    whole = client.chat.completions.create(model="mario", messages=hello, max_tokens=20).choices[0]
+    text = whole.message.content or ""
+    assert len(text) > 2
+    add(store, "halting", f'{MARIO}PARAMETER num_predict 20\nPARAMETER stop "{text[2]}"\n')
+    halted = client.chat.completions.create(model="halting", messages=hello).choices[0]
+    assert (halted.message.content, halted.finish_reason) == (text[: text.index(text[2])], "stop")
+    other = client.chat.completions.create(model="halting", messages=hello, stop=["\0"]).choices[0]
+    assert other.message.content == text
+
+
+def test_a_length_of_the_modelfile_is_cut_to_the_context(served: Serving, store: Store) -> None:
+    add(store, "endless", f"{MARIO}PARAMETER num_predict 100000\n")
+    hello: Any = HELLO
+    with served.client().chat.completions.create(model="endless", messages=hello, stream=True) as stream:
+        assert next(iter(stream)).choices
 
 
 def test_a_template_is_what_a_model_loaded_on_demand_is_prompted_by(served: Serving) -> None:

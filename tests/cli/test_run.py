@@ -43,6 +43,19 @@ def test_piped_text_comes_before_the_prompt_and_verbose_shows_the_cost(checkpoin
     }
 
 
+def test_a_model_of_vectors_prints_one(tmp_path: Path) -> None:
+    from tests.models import text_encoders
+
+    path = text_encoders.cached("bert")
+    result = tutti("run", str(path), "hello", "--dimensions", "8")
+    assert result.returncode == 0, result.stderr
+    expected = text_encoders.hidden("bert", "hello").mean(0)[:8]
+    assert json.loads(result.stdout) == pytest.approx((expected / expected.norm()).tolist(), abs=1e-5)
+    result = tutti("run", str(path), "hello " * 400, "--truncate=false")
+    assert result.returncode == 1
+    assert "Shorten it" in result.stderr
+
+
 def test_the_answer_can_be_made_to_be_json(checkpoint: Path) -> None:
     schema = json.dumps({"type": "object", "properties": {"n": {"type": "boolean"}}, "required": ["n"]})
     result = tutti("run", str(checkpoint), "hello", "--format", schema, "--max-tokens", "100")

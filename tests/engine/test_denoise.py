@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tutti.engine.denoise import Denoise
+from tutti.engine.later import Later
 from tutti.engine.stage import Failure
 from tutti.errors import Busy, InvalidRequest, StageFailed
 from tutti.events import Progress
@@ -197,6 +199,59 @@ def test_a_request_waits_for_its_condition_and_what_comes_for_one_that_is_gone_i
     denoise.feed(Chunk("a", "text", None))
     denoise.feed(Chunk("b", "text", None))
     assert finish(denoise) == {"b": "10 in 4"}
+
+
+def test_where_a_stage_that_writes_is_before_it_only_those_that_are_drawn_count_and_more_wait() -> None:
+    denoise, model = stage(fed=True, max_requests=2, patient=True)
+    for name in "abcd":
+        denoise.admit(request(name, steps=1))
+    assert denoise.urgency() is None
+    for name in "abc":
+        denoise.feed(Chunk(name, "text", None))
+    assert denoise.running == 2 and denoise.waiting == 1
+    denoise.release("a")
+    assert denoise.urgency() is not None
+    assert finish(denoise) == {"b": "10 in 1", "c": "10 in 1"}
+    assert model.batches == [[10, 10]] and "d" in denoise
+    denoise.release("d")
+    assert denoise.waiting == 0 and denoise.urgency() is None
+
+
+def test_who_waits_for_a_place_and_cannot_be_drawn_fails_when_it_begins() -> None:
+    denoise, _ = stage(fed=True, max_requests=1, patient=True, largest=50)
+    for name, size in (("a", 10), ("b", 60)):
+        denoise.admit(request(name, size=size, steps=1))
+        denoise.feed(Chunk(name, "text", None))
+    denoise.step(denoise.plan())
+    with pytest.raises(InvalidRequest, match="60 tokens, and there is memory for 50"):
+        denoise.step(denoise.plan())
+    denoise.release("b")
+    assert denoise.plan() == [] and denoise.urgency() is None
+
+
+def test_a_late_model_is_built_when_the_first_condition_comes_and_is_tried_again_when_it_failed() -> None:
+    woken, attempts, broken = Event(), [], [True]
+
+    def build() -> dict[str, Counter]:
+        attempts.append(1)
+        if broken[0]:
+            raise StageFailed("it is broken")
+        return {"draw": Counter()}
+
+    denoise = Denoise("draw", Later(build, woken.set), budget=100, fed=True, patient=True)
+    denoise.admit(request("a"))
+    assert not attempts
+    denoise.feed(Chunk("a", "text", None))
+    assert woken.wait(30)
+    with pytest.raises(StageFailed, match="it is broken"):
+        denoise.step(denoise.plan())
+    denoise.release("a")
+    broken[0] = False
+    woken.clear()
+    denoise.admit(request("b"))
+    denoise.feed(Chunk("b", "text", None))
+    assert woken.wait(30)
+    assert finish(denoise) == {"b": "10 in 4"} and len(attempts) == 2
 
 
 @given(

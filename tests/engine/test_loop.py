@@ -266,6 +266,18 @@ def test_a_graph_is_pruned_to_what_is_wanted() -> None:
         "talk",
         "sound",
     ]
+    assert [stage.name for stage in talk.without("talk").stages] == ["ear", "think"]
+    assert [edge.destination for edge in talk.without("ear").edges] == [
+        "talk",
+        "sound",
+    ]  # who is asked in words
+    draws = replace(
+        talk,
+        stages=(*talk.stages, Stage("paint", Kind.DENOISE, "", "", output="image")),
+        edges=(*talk.edges, Edge("think", "paint", prompt=False)),
+    )
+    assert draws.made_of("think") == {"audio", "image"} and draws.made_of("think", prompt=True) == {"audio"}
+    assert [stage.name for stage in draws.silent().stages] == ["ear", "think", "paint"]
     with pytest.raises(ValueError, match="no stage 'mouth'"):
         Graph("bad", (), talk.stages, (Edge("think", "mouth", ""),))
 

@@ -1,11 +1,13 @@
 """A registry of models on loopback, over real HTTP: the protocol of Ollama's registry, well behaved and badly.
 
-Tokens (401 with a realm), blobs by 307 to another host name (where a token is refused, as storage services do), ranges,
+Tokens (401 with a realm, for anybody or for a password), Basic passwords, blobs by 307 to another host name (where a
+token is refused, as storage services do), ranges,
 uploads in parts. What it does wrong is said by the fields of `Registry`, which may be changed while it runs.
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
@@ -34,7 +36,11 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)  # by "namespace/model:tag"
     files: dict[str, bytes] = field(default_factory=dict)  # by path: ordinary files of a web server
+    hub: bool = False  # of Hugging Face's kind: models in several files have no manifest, but are listed
     token: str | None = None
+    password: str = ""  # "user:secret", which the token service wants; with `basic`, the registry itself
+    basic: bool = False
+    identity: str = ""  # the token service exchanges this for its token (OAuth 2's refresh token)
     redirects: bool = True
     ranges: bool = True
     rate: float = 0.0  # bytes a second on each connection; 0: as fast as it goes
@@ -118,11 +124,18 @@ class Handler(BaseHTTPRequestHandler):
         if registry.failures:
             self.answer(registry.failures.pop(0), b"out of order")
         elif parts.path == "/token":
-            self.answer(200, json.dumps({"token": registry.token}).encode())
+            self.give_token()
         elif parts.path.startswith("/storage/"):
             self.storage(parts.path.removeprefix("/storage/"))
+        elif registry.hub and parts.path.startswith("/api/models/"):
+            self.list_files(parts.path)
+        elif registry.hub and "/resolve/main/" in parts.path and parts.path in registry.files:
+            target = f"http://localhost:{registry.port}/storage/{digest_of(registry.files[parts.path])}"
+            self.answer(302, b"", {"Location": target})
         elif parts.path in registry.files:
             self.content(registry.files[parts.path], {"ETag": digest_of(registry.files[parts.path])})
+        elif registry.basic and not self.knows_password():
+            self.answer(401, b"{}", {"WWW-Authenticate": 'Basic realm="test"'})
         elif registry.token and self.headers.get("Authorization") != f"Bearer {registry.token}":
             challenge = f'Bearer realm="{registry.url}/token",service="test",scope="repository:pull"'
             self.answer(401, b"{}", {"WWW-Authenticate": challenge})
@@ -134,6 +147,38 @@ class Handler(BaseHTTPRequestHandler):
             self.blob(match[1])
         else:
             self.answer(404, b"what is that?")
+
+    def list_files(self, path: str) -> None:
+        match = re.fullmatch(r"/api/models/([^/]+/[^/]+)/tree/main", path)
+        begin = f"/{match[1] if match else ''}/resolve/main/"
+        found = [
+            {
+                "type": "file",
+                "path": path.removeprefix(begin),
+                "size": len(data),
+                "oid": "0",
+                "lfs": {"oid": digest_of(data)[7:], "size": len(data), "pointerSize": 134},
+            }
+            for path, data in self.registry.files.items()
+            if path.startswith(begin)
+        ]
+        found.append({"type": "directory", "path": "Q4_K_M", "size": 0, "oid": "0"})
+        self.answer(200 if found[1:] else 404, json.dumps(found).encode())
+
+    def knows_password(self) -> bool:
+        password = base64.b64encode(self.registry.password.encode()).decode()
+        return self.headers.get("Authorization") == f"Basic {password}"
+
+    def give_token(self) -> None:
+        registry = self.registry
+        if self.command == "POST":
+            form = parse_qs(self.body().decode())
+            knows = registry.identity != "" and form.get("refresh_token") == [registry.identity]
+            self.answer(200 if knows else 401, json.dumps({"access_token": registry.token}).encode())
+        elif registry.password and not self.knows_password():
+            self.answer(401, b'{"details":"incorrect username or password"}')
+        else:
+            self.answer(200, json.dumps({"token": registry.token}).encode())
 
     def manifest(self, model: str) -> None:
         if self.command == "PUT":
@@ -150,7 +195,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.hold("manifest")
         raw_found = self.registry.manifests.get(model)
-        if raw_found is None or self.headers.get("Accept") != MANIFEST:
+        if raw_found is None and self.registry.hub:
+            self.answer(400, b'{"error":"The specified tag is a sharded GGUF."}')
+        elif raw_found is None or self.headers.get("Accept") != MANIFEST:
             self.answer(404, b'{"errors":[{"code":"MANIFEST_UNKNOWN"}]}')
         else:
             self.answer(200, raw_found, {"Content-Type": MANIFEST})
@@ -171,7 +218,9 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers.get("Authorization") and self.registry.redirects:
             self.answer(400, b"only one way of authentication is allowed")
             return
-        data = self.registry.blobs[digest]
+        data = {**self.registry.blobs, **{digest_of(one): one for one in self.registry.files.values()}}[
+            digest
+        ]
         self.content(self.registry.lies.get(digest, data), {})
 
     def content(self, data: bytes, headers: dict[str, str]) -> None:

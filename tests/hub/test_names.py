@@ -60,5 +60,6 @@ def test_a_path_that_is_no_models_has_no_name() -> None:
 
 def test_a_file_lends_its_name() -> None:
     assert str(name_for_file("https://host/Qwen2.5 0.5B(Q4_K_M).gguf")) == "qwen2.5-0.5b-q4_k_m:latest"
+    assert str(name_for_file("./a-00001-of-00002.gguf")) == "a:latest"
     with pytest.raises(InvalidModelName):
         name_for_file("((.gguf")

@@ -25,9 +25,12 @@ def native_module(name: str) -> ModuleType:
     if name not in native.runnable():
         pytest.skip(f"this processor has no {name}")
     try:
-        return importlib.import_module(f"tutti.kernels.cpu.{native.module_name(name)}")
+        module = importlib.import_module(f"tutti.kernels.cpu.{native.module_name(name)}")
     except ModuleNotFoundError:
         pytest.skip(f"native kernels for {name} are not built")
+    if not module.permitted():
+        pytest.skip(f"this system does not permit {name}")
+    return module
 
 
 def reference_operations() -> Any:

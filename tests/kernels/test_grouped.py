@@ -1,4 +1,4 @@
-"""Weights that stay quantized multiply as if they had been floats: to the last bit, in every form and batch."""
+"""Weights that stay quantized: with float32 they multiply as if they had been floats, to the last bit; else in int8."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from tutti.formats.gguf.blocks.dequantize import canonical, dequantize
 from tutti.formats.gguf.blocks.kinds import BlockType
 from tutti.kernels import Dense, Quantized, pack_linear
 from tutti.kernels.cpu.linear import NativePacker, is_grouped
+from tutti.kernels.cpu.ops import NativeOperations
 from tutti.kernels.linear import QuantizedLinear, ReadsRows, StackedLinear
 from tutti.kernels.weights import Stacked, stack
+from tutti.kernels.weights import dequantize as dequantize_weight
 
 CPU = torch.device("cpu")
-DTYPES = (torch.float32, torch.bfloat16)
 each_kind = pytest.mark.parametrize("kind", kinds.KEPT, ids=lambda kind: kind.name)
 
 
@@ -28,30 +29,96 @@ def blocks(kind: BlockType, rows: int, inputs: int) -> torch.Tensor:
     return found[(size < 10) & (size > 1e-3)][:count].reshape(rows, -1)
 
 
-def matrix(kind: BlockType, rows: int, inputs: int) -> Quantized:
-    form = canonical(blocks(kind, rows, inputs), kind)
+def matrix_of(data: torch.Tensor, kind: BlockType) -> Quantized:
+    form = canonical(data, kind)
     assert isinstance(form, Quantized)
     return form
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def matrix(kind: BlockType, rows: int, inputs: int) -> Quantized:
+    return matrix_of(blocks(kind, rows, inputs), kind)
+
+
+SHAPES = ((1, 1), (70, 3), (130, 2), (65, 9))  # outputs, and blocks that a row has
+
+
+def inputs_of(kind: BlockType, blocks_each: int) -> int:
+    return blocks_each * max(kind.elements, 96)
+
+
 @each_kind
-def test_a_product_equals_that_of_the_dequantized_weight_to_the_last_bit(
-    packer: NativePacker, kind: BlockType, dtype: torch.dtype
+def test_a_float32_product_equals_that_of_the_dequantized_weight_to_the_last_bit(
+    packer: NativePacker, kind: BlockType
 ) -> None:
-    for rows, blocks_each in ((1, 1), (70, 3), (130, 2)):
-        inputs = blocks_each * max(kind.elements, 96)
+    for rows, blocks_each in SHAPES:
+        inputs = inputs_of(kind, blocks_each)
         data = blocks(kind, rows, inputs)
         weight = canonical(data, kind)
         assert isinstance(weight, Quantized)
         assert is_grouped(weight)
         bias = torch.randn(rows)
-        ours = packer.grouped(weight, bias, CPU, dtype)
-        floats = packer.dense(Dense(dequantize(data, kind, dtype)), bias, CPU, dtype)
+        ours = packer.grouped(weight, bias, CPU, torch.float32)
+        floats = packer.dense(Dense(dequantize(data, kind, torch.float32)), bias, CPU, torch.float32)
         for batch in (0, 1, 7, 200):
-            x = torch.randn(batch, inputs, dtype=dtype)
+            x = torch.randn(batch, inputs)
             assert torch.equal(ours(x), floats(x))
-            assert torch.equal(ours(x, torch.float32), floats(x, torch.float32))
+            assert torch.equal(ours(x, torch.bfloat16), floats(x, torch.bfloat16))
+
+
+@each_kind
+def test_a_bfloat16_product_is_that_of_rows_in_int8(packer: NativePacker, kind: BlockType) -> None:
+    operations = NativeOperations(packer.module)
+    for rows, blocks_each in SHAPES:
+        inputs = inputs_of(kind, blocks_each)
+        data = blocks(kind, rows, inputs)
+        bias = torch.randn(rows)
+        ours = packer.grouped(matrix_of(data, kind), bias, CPU, torch.bfloat16)
+        weight = dequantize(data, kind).double()
+        for batch in (0, 1, 7, 16, 200):
+            x = torch.randn(batch, inputs).bfloat16()
+            codes, scale = operations.quantize_rows(x.view(-1, 32))
+            rounded = (codes.double() * scale.double()[:, None]).view(batch, inputs)
+            wanted = rounded @ weight.T + bias.double()
+            got = ours(x, torch.float32)
+            torch.testing.assert_close(got.double(), wanted, rtol=1e-4, atol=1e-4 * weight.norm().item())
+            assert torch.equal(ours(x), got.bfloat16())
+            size = x.norm() * weight.norm() / inputs**0.5  # of products, as far as chance has it
+            assert (got - (x.double() @ weight.T + bias)).norm() <= 0.03 * size
+
+
+@each_kind
+def test_what_a_row_gives_does_not_depend_on_the_rows_beside_it(
+    packer: NativePacker, kind: BlockType
+) -> None:
+    inputs = inputs_of(kind, 3)
+    ours = packer.grouped(matrix(kind, 100, inputs), None, CPU, torch.bfloat16)
+    x = torch.randn(213, inputs).bfloat16()
+    together = ours(x)
+    assert torch.equal(together, torch.cat([ours(row[None]) for row in x]))
+    assert torch.equal(together[:35], ours(x[:35]))
+
+
+@pytest.mark.parametrize("strange", [float("nan"), float("inf")])
+def test_a_row_that_is_not_finite_gives_nothing_that_looks_like_a_number(
+    packer: NativePacker, strange: float
+) -> None:
+    ours = packer.grouped(matrix(kinds.Q4_K, 70, 256), None, CPU, torch.bfloat16)
+    x = torch.randn(20, 256).bfloat16()
+    x[3, 100] = strange
+    made = ours(x)
+    assert made[3].isnan().all()
+    assert made.isfinite().all(1).tolist() == [row != 3 for row in range(20)]
+
+
+@pytest.mark.parametrize("group", [16, 32, 64, 256])
+def test_groups_of_any_size_and_zeros(packer: NativePacker, group: int) -> None:
+    codes = torch.randint(0, 255, (40, 128), dtype=torch.uint8)  # 256 codes of 4 bits
+    weight = Quantized(codes, torch.rand(40, 256 // group), torch.tensor(7.0), group_size=group, bits=4)
+    ours = packer.grouped(weight, None, CPU, torch.bfloat16)
+    x = torch.randn(50, 256).bfloat16()
+    wanted = x.double() @ dequantize_weight(weight).double().T
+    assert (ours(x, torch.float32) - wanted).norm() <= 0.01 * wanted.norm()
+    assert torch.equal(ours(x), torch.cat([ours(row[None]) for row in x]))
 
 
 @each_kind

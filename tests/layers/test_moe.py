@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -16,8 +17,10 @@ HIDDEN, WIDTH, EXPERTS = 16, 24, 6
 OPTIONS = LoadOptions(torch.device("cpu"), torch.float32)
 
 
-def mixture(config: RouterConfig, *, shared: bool = False) -> tuple[Mixture, dict[str, torch.Tensor]]:
-    """A mixture with random weights, and the weights by name."""
+def mixture(
+    config: RouterConfig, *, shared: bool = False, fused: bool = False
+) -> tuple[Mixture, dict[str, torch.Tensor]]:
+    """A mixture with random weights, and the weights by name. `fused`: its experts in one call, where they can be."""
     expert = FeedForwardConfig(WIDTH, "silu")
     made = Mixture(HIDDEN, MixtureConfig(config, expert, expert if shared else None))
     generator = torch.Generator().manual_seed(0)
@@ -25,6 +28,8 @@ def mixture(config: RouterConfig, *, shared: bool = False) -> tuple[Mixture, dic
     for name, parameter in made.parameters():
         weights[name] = torch.randn(parameter.specs[0].shape, generator=generator) * 0.3
         parameter.load({"weight": Dense(weights[name])}, OPTIONS)
+    if fused:
+        made.fuse()
     return made, weights
 
 
@@ -52,18 +57,20 @@ def one_by_one(x: torch.Tensor, config: RouterConfig, weights: dict[str, torch.T
     normalize=st.booleans(),
     scale=st.sampled_from([1.0, 2.5]),
     shared=st.booleans(),
+    fused=st.booleans(),
 )
 def test_a_mixture_is_the_weighted_sum_of_its_chosen_experts(
-    tokens: int, active: int, normalize: bool, scale: float, shared: bool
+    tokens: int, active: int, normalize: bool, scale: float, shared: bool, fused: bool
 ) -> None:
     config = RouterConfig(EXPERTS, active, normalize, scale)
-    made, weights = mixture(config, shared=shared)
+    made, weights = mixture(config, shared=shared, fused=fused)
     x = torch.randn(tokens, HIDDEN, generator=torch.Generator().manual_seed(tokens))
     torch.testing.assert_close(made(x), one_by_one(x, config, weights), atol=1e-5, rtol=1e-5)
 
 
-def test_a_token_gets_the_same_alone_and_in_any_batch() -> None:
-    made, _ = mixture(RouterConfig(EXPERTS, 2, normalize=True))
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_token_gets_the_same_alone_and_in_any_batch(fused: bool) -> None:
+    made, _ = mixture(RouterConfig(EXPERTS, 2, normalize=True), fused=fused)
     x = torch.randn(33, HIDDEN, generator=torch.Generator().manual_seed(1))
     together, backwards = made(x), made(x.flip(0)).flip(0)
     torch.testing.assert_close(together, backwards, atol=1e-6, rtol=1e-6)
@@ -71,8 +78,9 @@ def test_a_token_gets_the_same_alone_and_in_any_batch() -> None:
     torch.testing.assert_close(together, alone, atol=1e-6, rtol=1e-6)
 
 
-def test_no_tokens_give_no_rows() -> None:
-    made, _ = mixture(RouterConfig(EXPERTS, 2))
+@pytest.mark.parametrize("fused", [False, True])
+def test_no_tokens_give_no_rows(fused: bool) -> None:
+    made, _ = mixture(RouterConfig(EXPERTS, 2), fused=fused)
     assert made(torch.zeros(0, HIDDEN)).shape == (0, HIDDEN)
 
 

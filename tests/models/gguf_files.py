@@ -153,10 +153,10 @@ def write(name: str, path: Path, kind: GGMLQuantizationType = F32, *, others: tu
     architecture = MODELS[name][1]
     config = checkpoint.config
     writer = GGUFWriter(path, "gptoss" if name == "gptoss" else architecture)
-    _write_config(writer, config, name)
+    write_config(writer, config, name)
     write_bytes_tokenizer(writer)
     tensors = {tensor: checkpoint.tensor(tensor).float().numpy() for tensor in checkpoint.tensors}
-    for tensor, values in _converted(name, config, tensors).items():
+    for tensor, values in converted(name, config, tensors).items():
         if kind is not F32 and "ffn_gate_inp" not in tensor and fits(values.shape, kind):
             writer.add_tensor(tensor, gguf.quants.quantize(values, kind), raw_dtype=kind)
         else:
@@ -187,7 +187,7 @@ def write_bytes_tokenizer(writer: GGUFWriter) -> None:
     assert len(tokens) == VOCAB
 
 
-def _write_config(writer: GGUFWriter, config: dict[str, Any], name: str) -> None:
+def write_config(writer: GGUFWriter, config: dict[str, Any], name: str) -> None:
     heads, hidden = config["num_attention_heads"], config["hidden_size"]
     kv_heads = config.get("num_key_value_heads") or heads
     if config["model_type"] == "falcon":
@@ -271,7 +271,7 @@ def _write_deepseek(writer: GGUFWriter, config: dict[str, Any], *, apart: bool) 
         writer.add_expert_group_used_count(config["topk_group"])
 
 
-def _converted(name: str, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def converted(name: str, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The file's tensors by llama.cpp's names."""
     architecture = MODELS[name][1]
     kind = next(one for one, known in gguf.MODEL_ARCH_NAMES.items() if known == architecture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 from pathlib import Path
@@ -18,8 +19,13 @@ from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.formats.gguf.blocks import kinds
 from tutti.formats.gguf.convert import convert
-from tutti.formats.gguf.header import read_header
+from tutti.formats.gguf.header import describe, read_header
 from tutti.formats.gguf.mixes import find_mix
+from tutti.formats.gguf.quantizing import quantizer
+from tutti.hub.create import Quantizer, create
+from tutti.hub.modelfile import read_modelfile
+from tutti.hub.store import Store
+from tutti.hub.views import checkpoint_of
 from tutti.kernels.weights import Quantized
 
 PROMPT = [7, 200, 31, 4, 90, 90, 12, 255, 0]
@@ -115,6 +121,27 @@ def test_a_model_in_several_files_is_the_model_in_one(parts: list[Path]) -> None
     convert(parts[0], joined, find_mix("q8_0"))
     assert torch.equal(logits(joined), logits(parts[0]))
     assert {info.file for info in open_checkpoint(parts[0]).tensors.values()} == set(parts)
+
+
+def test_a_store_keeps_the_files_and_quantizes_them_to_one(parts: list[Path], tmp_path: Path) -> None:
+    store = Store(tmp_path / "models")
+
+    async def make(name: str, source: Path, fewer: Quantizer | None = None) -> Path:
+        text = read_modelfile(f"FROM {source}")
+        async for _ in create(store, name, text, describe, folder=Path(), quantizer=fewer):
+            pass
+        return checkpoint_of(store, store.get(name))
+
+    kept = asyncio.run(make("kept", parts[0]))
+    assert torch.equal(logits(kept), logits(parts[0]))
+    assert {info.file.resolve().parent for info in open_checkpoint(kept).tensors.values()} == {
+        store.root / "blobs"
+    }
+    one = asyncio.run(make("one", parts[0], quantizer("q4_0")))
+    assert one.parent == store.root / "blobs"
+    joined = tmp_path / "joined.gguf"
+    convert(parts[0], joined, find_mix("q4_0"))
+    assert torch.equal(logits(one), logits(joined))
 
 
 def test_parts_that_are_missing_or_not_of_one_model_are_refused(parts: list[Path]) -> None:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from gguf import GGMLQuantizationType
 
-from tests.models import text_encoders
 from tests.models.text_encoders import CONTEXT, TEXTS, cached, hidden, logits, sentences, write_gguf
 from tutti import LLM, PoolingParams
 from tutti.engine.planning import sketch_plan
@@ -170,7 +169,7 @@ def test_a_pooling_that_is_not_known_is_named(tmp_path: Path, pooling: str) -> N
 # --- GGUF -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["bert", "nomic"])
+@pytest.mark.parametrize("name", ["bert", "nomic", "roberta", "xlm-roberta"])
 @pytest.mark.parametrize("pooling", [1, 2])
 def test_a_gguf_file_gives_the_vectors_of_its_safetensors(tmp_path: Path, name: str, pooling: int) -> None:
     file = write_gguf(cached(name), tmp_path / "model.gguf", pooling=pooling)
@@ -188,18 +187,20 @@ def test_a_gguf_file_of_few_bits_gives_nearly_the_same_vectors(
     assert F.cosine_similarity(vectors(load(file), TEXTS), expected).min() > least
 
 
-def test_an_encoder_of_another_tokenizer_is_refused_as_gguf(tmp_path: Path) -> None:
-    import gguf
+@pytest.mark.parametrize("name", ["cross-roberta", "cross-xlm-roberta"])
+def test_a_gguf_file_of_a_reranker_gives_the_scores_of_its_safetensors(tmp_path: Path, name: str) -> None:
+    llm = load(write_gguf(cached(name), tmp_path / "model.gguf", pooling=4))
+    expected = torch.cat([logits(name, *pair) for pair in PAIRS])
+    firsts, seconds = ([pair[side] for pair in PAIRS] for side in (0, 1))
+    raw = llm.score(firsts, seconds, pooling_params=PoolingParams(use_activation=False))
+    torch.testing.assert_close(
+        torch.tensor([one.outputs.score for one in raw]), expected, rtol=1e-5, atol=1e-5
+    )
+    scores = torch.tensor([one.outputs.score for one in llm.score(firsts, seconds)])
+    torch.testing.assert_close(scores, expected.sigmoid(), rtol=1e-5, atol=1e-6)
 
-    writer = gguf.GGUFWriter(tmp_path / "x.gguf", "bert")
-    writer.add_block_count(1)
-    writer.add_context_length(8)
-    writer.add_embedding_length(4)
-    writer.add_feed_forward_length(4)
-    writer.add_head_count(1)
-    writer.add_tokenizer_model("t5")
-    writer.add_tensor("token_embd.weight", torch.zeros(3, 4).numpy())
-    writer.add_tensor("blk.0.attn_q.weight", torch.zeros(4, 4).numpy())
-    text_encoders.finish(writer)
-    with pytest.raises(CheckpointError, match="no WordPiece"):
-        open_checkpoint(tmp_path / "x.gguf")
+
+def test_a_reranker_without_all_of_its_head_is_refused_as_gguf(tmp_path: Path) -> None:
+    file = write_gguf(cached("bert"), tmp_path / "model.gguf", pooling=4)
+    with pytest.raises(CheckpointError, match="whose head is not whole"):
+        open_checkpoint(file)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import tempfile
@@ -78,6 +79,29 @@ def byte_pairs() -> tokenizers.Tokenizer:
     return made
 
 
+def unigrams(charsmap: bytes = b"") -> tokenizers.Tokenizer:
+    """XLM-RoBERTa's tokenizer, as transformers converts it; `charsmap` is SentencePiece's table of characters."""
+    made = tokenizers.Tokenizer(models.Unigram())
+    steps = [normalizers.Strip(left=False, right=True), normalizers.Replace(tokenizers.Regex(" {2,}"), "▁")]
+    if charsmap:
+        steps.insert(0, normalizers.Precompiled(charsmap))
+    made.normalizer = normalizers.Sequence(steps)
+    made.pre_tokenizer = pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")
+    made.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    marks = ["<s>", "<pad>", "</s>", "<unk>"]
+    made.train_from_iterator(
+        [*CORPUS, *TEXTS],
+        trainers.UnigramTrainer(vocab_size=400, special_tokens=marks, unk_token="<unk>", show_progress=False),
+    )
+    made.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    written = json.loads(made.to_str())
+    vocab = written["model"]["vocab"]
+    written["model"]["vocab"] = [[piece, float(np.float32(score))] for piece, score in vocab]
+    return tokenizers.Tokenizer.from_str(json.dumps(written))  # whose scores are SentencePiece's float32
+
+
 def _bert(kind: type[PreTrainedModel], vocab: int, **more: Any) -> PreTrainedModel:
     settings = transformers.BertConfig(
         vocab_size=vocab, max_position_embeddings=CONTEXT, pad_token_id=0, **SIZES, **more
@@ -100,6 +124,11 @@ def _nomic(vocab: int) -> PreTrainedModel:
 BUILD: dict[str, tuple[Callable[[int], PreTrainedModel], Callable[[], tokenizers.Tokenizer]]] = {
     "bert": (lambda vocab: _bert(transformers.BertModel, vocab), word_piece),
     "roberta": (lambda vocab: _roberta(transformers.XLMRobertaModel, vocab), byte_pairs),
+    "xlm-roberta": (lambda vocab: _roberta(transformers.XLMRobertaModel, vocab), unigrams),
+    "cross-xlm-roberta": (
+        lambda vocab: _roberta(transformers.XLMRobertaForSequenceClassification, vocab, num_labels=1),
+        unigrams,
+    ),
     "nomic": (_nomic, word_piece),
     "cross": (
         lambda vocab: _bert(transformers.BertForSequenceClassification, vocab, num_labels=1),
@@ -231,7 +260,8 @@ def write_gguf(
     architecture = gguf.MODEL_ARCH.NOMIC_BERT if nomic else gguf.MODEL_ARCH.BERT
     writer = GGUFWriter(path, gguf.MODEL_ARCH_NAMES[architecture])
     writer.add_block_count(config["num_hidden_layers"])
-    writer.add_context_length(config["max_position_embeddings"])
+    offset = config["pad_token_id"] + 1 if "roberta" in config["model_type"] else 0
+    writer.add_context_length(config["max_position_embeddings"] - offset)
     writer.add_embedding_length(config["hidden_size"])
     writer.add_feed_forward_length(config["intermediate_size"])
     writer.add_head_count(config["num_attention_heads"])
@@ -240,13 +270,17 @@ def write_gguf(
     writer.add_pooling_type(gguf.PoolingType(pooling))
     if nomic:
         writer.add_rope_freq_base(config["rope_parameters"]["rope_theta"])
-    write_word_piece(writer, tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json")))
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / "tokenizer.json"))
+    kinds = {"WordPiece": write_word_piece, "BPE": write_byte_pairs, "Unigram": write_unigrams}
+    kinds[type(tokenizer.model).__name__](writer, tokenizer)
     names = gguf.get_tensor_name_map(architecture, config["num_hidden_layers"])
     for name in checkpoint.tensors:
         if "pooler" in name or "position_ids" in name:
             continue
-        new = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        new = names.get_name(name.removeprefix("roberta."), try_suffixes=(".weight", ".bias"))
         values = checkpoint.tensor(name).float().numpy()
+        if "position_embeddings" in name:
+            values = values[offset:]
         assert new is not None, name
         if kind != GGMLQuantizationType.F32 and fits(values.shape, kind) and "token_types" not in new:
             writer.add_tensor(new, gguf.quants.quantize(values, kind), raw_dtype=kind)
@@ -254,6 +288,47 @@ def write_gguf(
             writer.add_tensor(new, np.ascontiguousarray(values))
     finish(writer)
     return path
+
+
+def write_byte_pairs(writer: GGUFWriter, tokenizer: tokenizers.Tokenizer) -> None:
+    """The vocabulary of a RoBERTa as the converter writes it."""
+    known = tokenizer.get_vocab()
+    special = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    tokens = sorted(known, key=known.__getitem__)
+    merges = json.loads(tokenizer.to_str())["model"]["merges"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("roberta-bpe")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in special else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in merges])
+    _write_marks(writer, known)
+
+
+def write_unigrams(writer: GGUFWriter, tokenizer: tokenizers.Tokenizer) -> None:
+    """The vocabulary of an XLM-RoBERTa as the converter writes it."""
+    made = json.loads(tokenizer.to_str())
+    pieces = made["model"]["vocab"]
+    special = {token["content"] for token in made["added_tokens"]}
+    writer.add_tokenizer_model("t5")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([piece for piece, _ in pieces])
+    writer.add_token_scores([score for _, score in pieces])
+    writer.add_token_types([2 if piece == "<unk>" else 3 if piece in special else 1 for piece, _ in pieces])
+    writer.add_add_space_prefix(True)
+    writer.add_remove_extra_whitespaces(True)
+    steps = (made["normalizer"] or {}).get("normalizers", [])
+    if table := next((step for step in steps if step["type"] == "Precompiled"), None):
+        writer.add_precompiled_charsmap(base64.b64decode(table["precompiled_charsmap"]))
+    _write_marks(writer, tokenizer.get_vocab())
+
+
+def _write_marks(writer: GGUFWriter, known: Mapping[str, int]) -> None:
+    writer.add_token_type_count(2)
+    writer.add_bos_token_id(known["<s>"])
+    writer.add_eos_token_id(known["</s>"])
+    writer.add_unk_token_id(known["<unk>"])
+    writer.add_sep_token_id(known["</s>"])
+    writer.add_pad_token_id(known["<pad>"])
 
 
 def write_word_piece(writer: GGUFWriter, tokenizer: tokenizers.Tokenizer, *, kinds: bool = True) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tutti.api.defaults import answer_length, sampling_defaults
 from tutti.api.endpoint import Call
 from tutti.api.openai.attachments import gather
 from tutti.api.reading import reading
@@ -71,12 +72,13 @@ class Turn:
         read = reading(self._processor, ask.chat, ask.form, parallel=ask.parallel_calls)
         self._parser: OutputParser | None = read.parsers[0]
         self._thinking = True  # until something else is said
+        max_tokens, self._context = answer_length(self.model, ask.max_tokens)
         self.sampling = SamplingParams(
             **{
-                **self._processor.generation_defaults,
+                **sampling_defaults(self.model, self._processor),
                 **ask.sampling,
                 "n": 1,
-                "max_tokens": ask.max_tokens,
+                "max_tokens": max_tokens,
                 "structured_outputs": read.form,
                 **read.changes,
             }
@@ -140,6 +142,7 @@ class Turn:
             parts=(chat, *media),
             sampling=self.sampling,
             model=self.model.name,
+            context=self._context,
             arrival=time.time(),
         )
 

@@ -17,6 +17,7 @@ import msgspec
 
 from tutti.cli.attach import media_in
 from tutti.cli.card import Card
+from tutti.cli.drawn import StepBar
 from tutti.cli.flags import EngineFlags
 from tutti.cli.manner import OLLAMAS, OURS, Manner, sampling
 from tutti.cli.printer import Printer
@@ -24,9 +25,9 @@ from tutti.cli.session import Answer, Cost, Message, spinner
 from tutti.cli.speech import SpeechFile
 from tutti.cli.waiting import waiting
 from tutti.errors import InvalidRequest, TuttiError
-from tutti.events import AudioDelta, Done, Event, Failed, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Embedding, Event, Failed, ImageDone, Progress, TextDelta, Usage
 from tutti.hub.composition import is_composition
-from tutti.request import Chat, Part, Request, Text
+from tutti.request import Chat, Part, PoolingParams, Request, Text
 from tutti.settings import EngineOptions
 
 if TYPE_CHECKING:
@@ -96,6 +97,16 @@ class LocalSession:
         return self.backend.info.outputs in (("image",), ("video",))
 
     @property
+    def illustrates(self) -> bool:
+        """Whether what it writes may come with a picture."""
+        return {"text", "image"} <= set(self.backend.info.outputs)
+
+    def told(self, prompt: str) -> str:
+        """`prompt`, of which a picture is wanted, as the model is told to draw it."""
+        drawer = self.processor.drawer
+        return prompt if drawer is None or drawer.told is None else drawer.told(prompt)
+
+    @property
     def films(self) -> bool:
         """Whether that is films."""
         return self.backend.info.outputs == ("video",)
@@ -114,12 +125,15 @@ class LocalSession:
         chat = part if isinstance(part, Chat) else Chat(())
         parser = self.processor.output_parser(chat) if isinstance(part, Chat) else None
         said: list[str] = []
+        pictures: list[bytes] = []
         usage, reason = None, "cancelled"
         keep_special = parser is not None and parser.needs_special_tokens
         request = self._request(prompt, manner, keep_special=keep_special)
-        async with aclosing(self._events(request, chat)) as events:
+        async with aclosing(self._events(request, chat, printer)) as events:
             async for event in events:
                 match event:
+                    case ImageDone(preview=False):
+                        pictures.append(event.png)
                     case TextDelta():
                         deltas = [event.text] if parser is None else parser.push(event.text)
                         _show(deltas, printer, said)
@@ -136,7 +150,33 @@ class LocalSession:
         if speech is not None:
             speech.close()
         cost = None if usage is None else _cost(usage, time.monotonic() - start, self.load_time)
-        return Answer("".join(said), cost, reason)
+        return Answer("".join(said), cost, reason, tuple(pictures))
+
+    async def embed(self, text: str, truncate: bool | None, dimensions: int) -> list[float]:
+        """The vector of `text`, of a model that gives them; what is too long is cut, unless `truncate` is false.
+
+        Raises InvalidRequest and its kinds.
+        """
+        request = Request(
+            id=uuid.uuid4().hex,
+            parts=(Text(text),),
+            pooling=PoolingParams(
+                dimensions=dimensions or None,
+                normalize=True,
+                truncate_prompt_tokens=None if truncate is False else -1,
+            ),
+            modalities=("embedding",),
+            model=self.name,
+            arrival=time.time(),
+        )
+        vector: list[float] = []
+        async with aclosing(self.backend.generate(request)) as events:
+            async for event in events:
+                if isinstance(event, Failed):
+                    raise event.error.error()
+                if isinstance(event, Embedding):
+                    vector = list(event.vector)
+        return vector
 
     async def other(self, name: str) -> LocalSession:
         """See `Session`. Where the other model cannot be loaded, this one is loaded again, and stays."""
@@ -184,13 +224,16 @@ class LocalSession:
         """See `Session`."""
         await self._llm.close()
 
-    async def _events(self, request: Request, chat: Chat) -> AsyncGenerator[Event, None]:
-        """The answer's events; before the first one, media that take a while are named."""
-        with waiting(chat.messages) as sign:
+    async def _events(self, request: Request, chat: Chat, printer: Printer) -> AsyncGenerator[Event, None]:
+        """The answer's events; before the first one, media that take a while are named, and steps have a bar."""
+        with waiting(chat.messages) as sign, StepBar() as bar:
             async with aclosing(self.backend.generate(request)) as events:
                 async for event in events:
                     if sign is not None:
                         sign.end()
+                    if isinstance(event, Progress):
+                        printer.pause()
+                        bar.show(event.done, event.total)
                     yield event
 
     def _prompt(self, messages: Sequence[Message], manner: Manner) -> Prompt:
@@ -209,13 +252,18 @@ class LocalSession:
         made_with = self._options.preset.parameters
         chosen = {name: value for name, value in made_with.items() if name in OLLAMAS} | manner.parameters
         context = chosen.get("num_ctx", 0)
+        if manner.sheet.seed is not None:
+            chosen = {"seed": manner.sheet.seed} | chosen
+        modalities = ["text"]
+        modalities += [] if manner.speak is None else ["audio"]
+        modalities += ["image"] if self.illustrates else []
         return Request(
             id=uuid.uuid4().hex,
-            parts=prompt,
+            parts=(*prompt, manner.sheet.drawing) if self.illustrates else prompt,
             sampling=sampling(
                 chosen, self._recommended, form=manner.form, skip_special_tokens=not keep_special
             ),
-            modalities=("text",) if manner.speak is None else ("text", "audio"),
+            modalities=tuple(modalities),
             voice=manner.voice,
             model=self.name,
             context=context if context > 0 else None,

@@ -10,6 +10,7 @@ from typing import Any
 
 from tutti.api.ollama.duration import parse as parse_duration
 from tutti.api.ollama.options import Options
+from tutti.cli.sheet import Sheet
 from tutti.errors import ConfigError, TuttiError
 from tutti.hub.modelfile import PARAMETERS, Command, typed_parameter
 from tutti.request import SamplingParams, StructuredOutputs
@@ -35,7 +36,7 @@ class Manner:
     `parameters` go by Ollama's names, in their own types. `think`: None leaves it to the model; "false", "true" or a
     level asks its template. `form` is what the answer must be: any JSON object or a schema. `keep_alive`: how long a
     server keeps the model afterwards, as Go writes durations; empty: as long as it usually does. `speak` is the file
-    that the answer is spoken into, by `voice`.
+    that the answer is spoken into, by `voice`. `sheet` says how its pictures are drawn, and into which file.
     """
 
     system: str = ""
@@ -48,6 +49,7 @@ class Manner:
     hide_thinking: bool = False
     speak: Path | None = None
     voice: str | None = None
+    sheet: Sheet = field(default_factory=Sheet)
 
     def set_parameter(self, name: str, values: list[str], known: Collection[str] | None = None) -> None:
         """Set a parameter from what was typed; `known` are those that the model takes. Raises ConfigError."""

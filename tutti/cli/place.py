@@ -15,7 +15,7 @@ from pathlib import Path
 from tutti.cli.card import Card
 from tutti.cli.client import Client
 from tutti.cli.flags import EngineFlags
-from tutti.cli.remote import DRAWS, shown
+from tutti.cli.remote import CHATS, DRAWS, shown
 from tutti.errors import ServerError, ServerNotFound
 from tutti.hub.composition import is_composition
 from tutti.hub.progress import Progress
@@ -38,12 +38,14 @@ async def choose(
     """The place for `model`, which the server has pulled by then if it must. Raises ServerError."""
     if await client.version() is None:
         return Place()
-    reason = _only_here(model, flags, speaks=speaks, draws=draws)
+    reason = _only_here(model, flags, speaks=speaks)
     if reason:
         return Place(why=reason)
     card = await shown(client, model)
     if card is not None:
-        return _behind(card)
+        return _behind(card, draws=draws)
+    if draws:
+        return Place(why=_FILE)
     if model in PACKAGED or _is_downloaded(model):
         return Place(why=f"the server has no {model}")
     try:
@@ -55,15 +57,20 @@ async def choose(
             return Place(why=f"no registry has {model}")
         raise
     card = await shown(client, model)
-    return _behind(card) if card else Place(why=f"the server pulled {model}, and does not serve it")
+    return (
+        _behind(card, draws=draws) if card else Place(why=f"the server pulled {model}, and does not serve it")
+    )
 
 
-def _behind(card: Card) -> Place:
-    """The place for a model that the server has: what draws does so here, since it goes into a file."""
-    return Place(why=_FILE) if any(word in card.capabilities for word in DRAWS) else Place(card)
+def _behind(card: Card, *, draws: bool) -> Place:
+    """The place for a model that the server has. A picture goes into a file here, unless the model writes as well."""
+    pictures = any(word in card.capabilities for word in DRAWS)
+    if pictures and CHATS in card.capabilities:
+        return Place(card)
+    return Place(why=_FILE) if pictures or draws else Place(card)
 
 
-def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> str:
+def _only_here(model: str, flags: EngineFlags, *, speaks: bool) -> str:
     """Why no server can do what is asked; empty where one can."""
     if is_composition(model):
         return f"{model} is a graph by file"
@@ -75,7 +82,7 @@ def _only_here(model: str, flags: EngineFlags, *, speaks: bool, draws: bool) -> 
         return f"{', '.join(given)} would have to be the server's flags"
     if speaks:
         return "--speak writes what the engine says"
-    return _FILE if draws else ""
+    return ""
 
 
 def _is_downloaded(model: str) -> bool:

@@ -66,6 +66,7 @@ class Printer:
         self._hide = hide_thinking
         self._thinking = False
         self._started = False
+        self._at_start = False  # whether a line has just begun
         self.used = False  # whether anything was written
 
     def thinking(self, text: str) -> None:
@@ -89,9 +90,15 @@ class Printer:
 
     def end(self) -> None:
         """The answer is over, or was interrupted."""
+        self.pause()
+
+    def pause(self) -> None:
+        """Something else comes, on a line of its own."""
         if self._thinking:
             self._end_thinking()
-        self._write("\n")
+        if not self._at_start:
+            self._write("\n")
+        self._at_start = True
 
     def _end_thinking(self) -> None:
         self._thinking = False
@@ -101,6 +108,7 @@ class Printer:
 
     def _write(self, text: str) -> None:
         self.used = self.used or bool(text)
+        self._at_start = self._at_start and not text
         self._out.write(text if self._wrap is None else self._wrap.push(text))
         self._out.flush()
 

@@ -10,11 +10,14 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any
 
+from tutti.cli.attach import content_of
 from tutti.cli.card import Card, card_of
 from tutti.cli.client import Client, Object
+from tutti.cli.drawn import StepBar
 from tutti.cli.manner import OLLAMAS, OURS, Manner
 from tutti.cli.printer import Printer
 from tutti.cli.session import Answer, Cost, Message, spinner
+from tutti.cli.sheet import Sheet
 from tutti.cli.waiting import waiting
 from tutti.cli.wording import ago, size_of, table
 from tutti.errors import (
@@ -27,6 +30,7 @@ from tutti.errors import (
 )
 
 EMBEDDING = "embedding"  # the capability of models that give vectors and no answers
+CHATS = "completion"  # that of those that write
 DRAWS = ("image", "video")  # those of models that draw and film
 
 _SENSES = {"vision": ("image", "video"), "audio": ("audio",)}
@@ -80,12 +84,21 @@ class RemoteSession:
             body |= {"system": manner.system} if manner.system else {}
         else:
             path, body = "/api/chat", body | {"messages": _conversation(messages, manner)}
+            body |= _drawn(manner.sheet) if "image" in self.card.capabilities else {}
         said: list[str] = []
-        async with aclosing(self._lines(path, body, messages)) as lines:
-            async for line in lines:
-                _show(line, printer, said)
-                if line.get("done"):
-                    return Answer("".join(said), _cost(line), str(line.get("done_reason") or "stop"))
+        pictures: list[bytes] = []
+        with StepBar() as bar:
+            async with aclosing(self._lines(path, body, messages)) as lines:
+                async for line in lines:
+                    if line.get("total"):
+                        printer.pause()
+                        bar.show(int(line.get("completed") or 0), int(line["total"]))
+                    _show(line, printer, said)
+                    images = (line.get("message") or {}).get("images") or ()
+                    pictures += [base64.b64decode(image) for image in images]
+                    if line.get("done"):
+                        reason = str(line.get("done_reason") or "stop")
+                        return Answer("".join(said), _cost(line), reason, tuple(pictures))
         raise ServerError("the server ended the answer before it was complete")
 
     async def other(self, name: str) -> RemoteSession:
@@ -139,6 +152,20 @@ class RemoteSession:
         if not vectors:
             raise ServerError("no embeddings returned")
         return list(vectors[0])
+
+    def names_files(self, prompt: str) -> bool:
+        """Whether a prompt shows the model files. Raises InvalidRequest on those it cannot take."""
+        return not isinstance(content_of(prompt, self.modalities), str)
+
+    async def draw(self, prompt: str, sheet: Sheet) -> tuple[str, bytes]:
+        """What the model says of a picture of `prompt`, and the picture's PNG file. Raises ServerError."""
+        if sheet.asked and "image" not in self.card.capabilities:
+            raise InvalidRequest(f"{self.name} does not draw: {', '.join(sheet.asked)} means nothing to it")
+        body = _manner_of(sheet) | {"model": self.name, "prompt": prompt}
+        body |= {} if sheet.negative is None else {"negative_prompt": sheet.negative}
+        with spinner("drawing"):
+            (drawn,) = (await self._client.post("/v1/images/generations", body))["data"]
+        return str(drawn.get("revised_prompt") or ""), base64.b64decode(drawn["b64_json"])
 
     async def close(self) -> None:
         """See `Session`. The server keeps the model as long as it does."""
@@ -218,6 +245,32 @@ def _manner(manner: Manner) -> Object:
             "json" if schema is None else json.loads(schema) if isinstance(schema, str) else schema
         )
     return body
+
+
+def _manner_of(sheet: Sheet) -> Object:
+    """How to draw, by the names of OpenAI's endpoints. Raises InvalidRequest on what is not for a server."""
+    given = {
+        "size": sheet.size,
+        "num_inference_steps": sheet.steps,
+        "guidance_scale": sheet.guidance,
+        "cache": sheet.cache,
+        "cache_threshold": sheet.cache_threshold,
+    }
+    others = {
+        "--strength": sheet.strength,
+        "--mask": sheet.mask,
+        "--frames": sheet.frames,
+        "--fps": sheet.fps,
+    }
+    wrong = [name for name, value in others.items() if value is not None]
+    if wrong:
+        raise InvalidRequest(f"{', '.join(wrong)}: this model draws what it is told, and no films")
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _drawn(sheet: Sheet) -> Object:
+    """The fields of a request whose answer may have a picture."""
+    return {"modalities": ["text", "image"], "image": _manner_of(sheet)}
 
 
 def _show(line: Object, printer: Printer, said: list[str]) -> None:

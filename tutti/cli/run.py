@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,15 +16,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from tutti.cli.draw import Sheet, check_output, draw
+from tutti.cli.draw import check_output, draw
 from tutti.cli.flags import EngineFlags, with_engine_flags
+from tutti.cli.sheet import Sheet
 from tutti.cli.speech import check
 from tutti.cli.transfers import Insecure
-from tutti.errors import ConfigError, InvalidRequest
+from tutti.errors import ConfigError, InvalidRequest, NotDrawn
 from tutti.settings import EngineOptions, read_settings
 
 if TYPE_CHECKING:
     from tutti.cli.card import Card
+    from tutti.cli.local import LocalSession
     from tutti.cli.manner import Manner
     from tutti.cli.remote import RemoteSession
     from tutti.cli.session import Session
@@ -84,7 +87,7 @@ def run(
         typer.Option(
             "--output",
             "-o",
-            help="Where the picture or the film goes, of a model that draws.",
+            help="Where the picture or the film goes, of a model that draws; of one that chats, too.",
             metavar="FILE.png",
         ),
     ] = None,
@@ -156,6 +159,7 @@ def run(
         verbose=verbose,
         wrap=not nowordwrap,
         hide_thinking=hidethinking,
+        sheet=sheet,
     )
     _set(manner, temperature, max_tokens, format, think, keepalive)
     cut = _truth(truncate)
@@ -175,7 +179,7 @@ def run(
     else:
         _needs_prompt(text, interactive)
         options = engine.options(model, max_num_seqs=4)  # one person: the KV cache need not be large
-        work = _in_process(engine, options, manner, text, sheet, interactive)
+        work = _in_process(engine, options, manner, text, interactive, cut, dimensions)
     code = asyncio.run(work)
     if code:
         raise typer.Exit(code)
@@ -240,6 +244,10 @@ async def _by_server(
             await _print_vector(session, text, truncate, dimensions)
             return 0
         _needs_prompt(text, interactive)
+        if not interactive and manner.sheet.asked:
+            if session.names_files(text):
+                return await _answer_once(session, manner, text, told=str)
+            return await _draw_once(session, manner, text)
         if not interactive:
             return await _answer_once(session, manner, text)
         await session.load(manner.think)
@@ -248,13 +256,22 @@ async def _by_server(
 
 
 async def _in_process(
-    flags: EngineFlags, options: EngineOptions, manner: Manner, text: str, sheet: Sheet, interactive: bool
+    flags: EngineFlags,
+    options: EngineOptions,
+    manner: Manner,
+    text: str,
+    interactive: bool,
+    truncate: bool | None,
+    dimensions: int,
 ) -> int:
-    """Load the model here and have it answer, or draw; the exit code."""
+    """Load the model here and have it answer, or draw, or make a vector; the exit code."""
     from tutti.cli.local import LocalSession
+    from tutti.cli.remote import EMBEDDING
 
     session = await LocalSession.open(flags, options)
-    if interactive and not session.draws and not sheet.asked:
+    embeds = EMBEDDING in session.card.capabilities
+    sheet = manner.sheet
+    if interactive and not embeds and not session.draws and (session.illustrates or not sheet.asked):
         await _converse(session, manner)
         return 0
     try:
@@ -262,16 +279,21 @@ async def _in_process(
             if interactive:
                 raise InvalidRequest(f"{session.name} draws: give it a text after its name")
             return await draw(session, text, sheet)
-        if sheet.asked:
+        if sheet.asked and not session.illustrates:
             raise InvalidRequest(
                 f"{session.name} does not draw: {', '.join(sheet.asked)} means nothing to it"
             )
-        return await _answer_once(session, manner, text)
+        if embeds:
+            await _print_vector(session, text, truncate, dimensions)
+            return 0
+        return await _answer_once(session, manner, text, told=session.told if sheet.asked else None)
     finally:
         await session.close()
 
 
-async def _print_vector(session: RemoteSession, text: str, truncate: bool | None, dimensions: int) -> None:
+async def _print_vector(
+    session: RemoteSession | LocalSession, text: str, truncate: bool | None, dimensions: int
+) -> None:
     if not text:
         raise InvalidRequest(
             f'embedding models require input text. Usage: tutti run {session.name} "your text here"'
@@ -280,12 +302,43 @@ async def _print_vector(session: RemoteSession, text: str, truncate: bool | None
     print(json.dumps(vector, separators=(",", ":")))
 
 
-async def _answer_once(session: Session, manner: Manner, text: str) -> int:
+async def _draw_once(session: RemoteSession, manner: Manner, text: str) -> int:
+    """Have the server draw one picture, whose words are printed; the exit code. Raises TuttiError."""
+    import asyncio
+
+    from tutti.cli import drawn
+    from tutti.cli.session import interrupts
+
+    work = asyncio.ensure_future(session.draw(text, manner.sheet))
+    try:
+        with interrupts(work):
+            said, png = await work
+    except asyncio.CancelledError:
+        return 130
+    print(said)
+    (file,) = drawn.keep([png], manner.sheet.output)
+    drawn.preview(png, sys.stdout)
+    print(file)
+    return 0
+
+
+async def _answer_once(
+    session: Session, manner: Manner, text: str, *, told: Callable[[str], str] | None = None
+) -> int:
+    """One answer; the exit code. Raises TuttiError.
+
+    It must have a picture where `told` is given, which makes a request to draw of a prompt that names no files.
+    """
     from tutti.cli.session import answer_to, interrupts, message_of, print_statistics
 
-    answer = await answer_to(session, [message_of(text, session)], manner, interrupts)
+    message = message_of(text, session)
+    if told is not None and isinstance(message["content"], str):
+        message["content"] = told(message["content"])
+    answer = await answer_to(session, [message], manner, interrupts)
     if answer is None:
         return 130
+    if told is not None and not answer.pictures:
+        raise NotDrawn.instead(answer.text)
     if manner.verbose:
         print(file=sys.stderr)
         print_statistics(answer.cost, sys.stderr)

@@ -37,11 +37,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came: the answer's text (thinking left out), what it cost, if that is known, and why it ended."""
+    """What came: the answer's text (thinking left out), what it cost, if that is known, and why it ended.
+
+    `pictures` are PNG files that say how they were drawn.
+    """
 
     text: str
     cost: Cost | None
     reason: str
+    pictures: tuple[bytes, ...] = ()
 
 
 class Session(Protocol):
@@ -101,7 +105,11 @@ async def answer_to(
     manner: Manner,
     watch: Callable[[asyncio.Task[Answer]], AbstractContextManager[object]],
 ) -> Answer | None:
-    """The answer, printed while it comes; None when who `watch`es the task interrupted it. Raises TuttiError."""
+    """The answer, printed while it comes; None when who `watch`es the task interrupted it. Raises TuttiError.
+
+    Its pictures go into files, which are named.
+    """
+    from tutti.cli import drawn
     from tutti.cli.printer import terminal_printer
 
     printer = terminal_printer(wrap=manner.wrap, hide_thinking=manner.hide_thinking)
@@ -117,6 +125,11 @@ async def answer_to(
             printer.end()
         raise
     printer.end()
+    for png, file in zip(
+        answer.pictures, drawn.keep(list(answer.pictures), manner.sheet.output), strict=True
+    ):
+        drawn.preview(png, sys.stdout)
+        print(file)
     return answer
 
 

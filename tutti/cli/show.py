@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +13,7 @@ from tutti.errors import ConfigError
 
 if TYPE_CHECKING:
     from tutti.formats.gguf.header import Header
+    from tutti.gateway.cards import Sheet
     from tutti.hub.model import StoredModel
 
 
@@ -25,8 +26,10 @@ def show(
     system: Annotated[bool, typer.Option("--system", help="Show its system prompt.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also metadata and tensors.")] = False,
 ) -> None:
-    """Show what a model of the store is."""
+    """Show what a model is, of the store or of those that come with Tutti."""
+    from tutti.gateway.catalog import Catalog
     from tutti.hub.model import parameter_lines, read_model
+    from tutti.hub.resolve import PACKAGED
     from tutti.hub.store import open_store
 
     if license + modelfile + parameters + template + system > 1:
@@ -34,6 +37,11 @@ def show(
             "only one of '--license', '--modelfile', '--parameters', '--system', or '--template' can be specified"
         )
     store = open_store()
+    if model in PACKAGED:
+        sheet = Catalog(store).sheet(model)
+        own = "" if license or parameters or system else sheet.template if template else sheet.modelfile
+        print(own if license + modelfile + parameters + template + system else _packaged(sheet, verbose))
+        return
     found = read_model(store, store.get(model))
     if license:
         print("\n".join(found.licenses))
@@ -46,7 +54,8 @@ def show(
     elif system:
         print(found.system)
     else:
-        print("\n\n".join(section(title, rows) for title, rows in _sections(found, verbose)) + "\n")
+        can = Catalog(store).find(model).capabilities if found.model is None else ()
+        print(_joined(_sections(found, can, verbose)))
 
 
 def modelfile_of(model: StoredModel) -> str:
@@ -58,15 +67,35 @@ def modelfile_of(model: StoredModel) -> str:
     )
 
 
-def _sections(model: StoredModel, verbose: bool) -> Iterator[tuple[str, Sequence[Row]]]:
-    """(title, rows) of all that there is something to say of, in Ollama's order."""
+def _joined(sections: Iterable[tuple[str, Sequence[Row]]]) -> str:
+    return "\n\n".join(section(title, rows) for title, rows in sections) + "\n"
+
+
+def _packaged(sheet: Sheet, verbose: bool) -> str:
+    """The overview of a model that comes with Tutti."""
+    card = sheet.card
+    rows = [
+        ("architecture", card.family),
+        ("parameters", card.parameters),
+        ("context length", str(card.context)),
+        ("quantization", card.quantization),
+    ]
+    sections: list[tuple[str, Sequence[Row]]] = [("Model", rows)]
+    sections.append(("Capabilities", [(word,) for word in card.capabilities]))
+    if verbose:
+        sections.append(("Tensors", [(one.name, one.kind, str(list(one.shape))) for one in sheet.tensors]))
+    return _joined(sections)
+
+
+def _sections(model: StoredModel, can: Sequence[str], verbose: bool) -> Iterator[tuple[str, Sequence[Row]]]:
+    """(title, rows) of all that there is something to say of, in Ollama's order; a checkpoint `can` do so much."""
     from tutti.formats.gguf.header import read_header
     from tutti.hub.capabilities import capabilities
     from tutti.hub.model import parameter_lines
 
     header = None if model.model is None else read_header(model.model)
     yield "Model", _model_rows(model, header)
-    found = _films(model) or capabilities(model, {} if header is None else header.metadata)
+    found = can or capabilities(model, {} if header is None else header.metadata)
     yield "Capabilities", [(word,) for word in found]
     for path in model.projectors:
         yield "Projector", _projector_rows(read_header(path))
@@ -79,15 +108,6 @@ def _sections(model: StoredModel, verbose: bool) -> Iterator[tuple[str, Sequence
         yield "System", beginning(model.system)
     for text in model.licenses[:1]:
         yield "License", beginning(text)
-
-
-def _films(model: StoredModel) -> tuple[str, ...]:
-    """What a model gives that films; nothing of others."""
-    from tutti.models.registry import graphs
-
-    family = model.config.model_family
-    made = (graph.outputs for graph in graphs() if family and family in graph.architectures)
-    return ("video",) if "video" in next(made, ()) else ()
 
 
 def _model_rows(model: StoredModel, header: Header | None) -> list[Row]:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from tutti.engine import vectors
 from tutti.engine.batching import forward_inputs
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.players import FILE, Players
@@ -26,6 +27,7 @@ from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ContextOverflow, InvalidRequest, StageFailed, TuttiError
 from tutti.graph import Chunk
 from tutti.layers.sampling import Sampler, SamplerState, check_token_ids, gather_logprobs
+from tutti.models.encoders.pooling import Embedder, Gathered
 from tutti.models.protocols import (
     CausalModel,
     CompletesTokens,
@@ -53,6 +55,7 @@ class Computed:
     logprobs: list[Any]
     errors: list[TuttiError | None]
     prompt_logprobs: dict[str, list[Any]]
+    gathered: dict[str, Gathered]
     rows: Tensor | None = None
     codes: list[tuple[int, ...]] | None = None
 
@@ -72,10 +75,15 @@ class Autoregress:
         device: torch.device,
         seed: int = 0,
         feeds: frozenset[str] = frozenset(),
+        feeds_prompts: frozenset[str] | None = None,
         players: Players | None = None,
         wake: Callable[[], None] = lambda: None,
+        maker: Embedder | None = None,
     ) -> None:
-        """`feeds` are the modalities that other stages make of this one's rows."""
+        """`feeds` are the modalities that other stages make of this one's rows; for `feeds_prompts` (None: all of
+        them) they need the prompts' rows, too, so that these cannot come from the cache. `maker` makes vectors of
+        prompts.
+        """
         self.name = name
         self.model = model
         self.cache = cache
@@ -85,10 +93,12 @@ class Autoregress:
         self.device = device
         self.seed = seed
         self.feeds = feeds if isinstance(model, EmitsRows) else frozenset()
+        self.feeds_prompts = self.feeds if feeds_prompts is None else self.feeds & feeds_prompts
         self.prompt_tokens = 0
         self.generation_tokens = 0
         self._players = players or Players()
         self._wake = wake
+        self._maker = maker
         self._sampler = Sampler(model.vocab_size, device)
         self._sequences: dict[str, Sequence] = {}
         self._admitted = 0
@@ -116,7 +126,11 @@ class Autoregress:
             keys.append(request.id)  # its tokens say nothing of what was computed
         else:
             prompt = [token for part in request.parts if isinstance(part, Tokens) for token in part.ids]
-        self._validate([*prompt, *reply], sampling)
+        gathered = vectors.begin(request, self._maker)
+        self._validate([*prompt, *reply], sampling, self.context + (gathered is not None))
+        emits = not self.feeds.isdisjoint(request.modalities)
+        # A given reply may be in the cache as a prompt is.
+        emits_prompt = emits and (bool(reply) or not self.feeds_prompts.isdisjoint(request.modalities))
         sequence = Sequence(
             request=request,
             sampling=sampling,
@@ -130,7 +144,10 @@ class Autoregress:
             stop_ids=self._stop_ids(sampling),
             timing=Timing(arrival=time.monotonic()),
             rows=rows,
-            emits=not self.feeds.isdisjoint(request.modalities),
+            gathered=gathered,
+            emits=emits,
+            emits_prompt=emits_prompt,
+            emitted=0 if emits_prompt else len(prompt),
             wholes=self._wholes(media),
             places=self.model.positions(request) if isinstance(self.model, PlacesTokens) else None,
         )
@@ -214,9 +231,10 @@ class Autoregress:
             if not item.sequence.timing.first_step:
                 item.sequence.timing.first_step = now
             item.sequence.prompt_logprobs += computed.prompt_logprobs.get(item.sequence.id, [])
+            item.sequence.gathered = computed.gathered.get(item.sequence.id)
             self.scheduler.advance(item)
         now = time.monotonic()
-        chunks = self._rows(batch, computed.rows)
+        chunks = self._rows(batch, computed.rows) + self._vectors(batch)
         for row, item in enumerate(sampling):
             error = computed.errors[row]
             if error is not None:
@@ -233,7 +251,7 @@ class Autoregress:
         if sequence is None:
             return None
         self.scheduler.finish(sequence)
-        return TokenOutput((), ending=_account(sequence, "cancelled", None))
+        return TokenOutput((), ending=sequence.account("cancelled", None))
 
     # --- parts of a step ----------------------------------------------------------------------------------------
 
@@ -250,8 +268,9 @@ class Autoregress:
         else:
             hidden = self.model.forward(inputs, self.cache.layers)
         prompt_logprobs = self._prompt_logprobs(batch, hidden)
+        gathered = vectors.gather(batch, hidden)
         if not sampling:
-            return Computed([], [], [], prompt_logprobs, rows)
+            return Computed([], [], [], prompt_logprobs, gathered, rows)
         ends = inputs.batches[0].query_starts[1:] - 1
         if len(sampling) < len(batch):
             ends = ends[[row for row, item in enumerate(batch) if item.samples]]
@@ -271,7 +290,7 @@ class Autoregress:
             for item, error in zip(sampling, result.errors, strict=True)
         ]
         codes = self._complete(sampling, hidden, result.tokens)
-        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, rows, codes)
+        return Computed(result.tokens, result.logprobs, errors, prompt_logprobs, gathered, rows, codes)
 
     def _complete(
         self, sampling: Items[Scheduled], hidden: Tensor, tokens: list[int]
@@ -310,6 +329,17 @@ class Autoregress:
             start = end
         return chunks
 
+    def _vectors(self, batch: Items[Scheduled]) -> list[Chunk]:
+        """The vectors of the prompts that are computed now."""
+        chunks: list[Chunk] = []
+        for sequence in (item.sequence for item in batch):
+            if sequence.gathered is not None and self._maker is not None and not sequence.behind:
+                chunks.append(
+                    Chunk(sequence.id, self.name, vectors.vector(sequence, self._maker), final=True)
+                )
+                self.release(sequence.id)
+        return chunks
+
     def _recite(self, sequence: Sequence, rows: Tensor | None) -> list[Chunk]:
         """What a step gives of a sequence whose output was given; `rows` are its last computed tokens'.
 
@@ -325,7 +355,7 @@ class Autoregress:
         if rows is not None and cut < len(rows):
             outputs.append(TokenOutput((), rows=rows[cut:]))
         if not sequence.behind:
-            outputs.append(TokenOutput((), ending=_account(sequence, "stop", None)))
+            outputs.append(TokenOutput((), ending=sequence.account("stop", None)))
             self.release(sequence.id)
         return [Chunk(sequence.id, self.name, one, final=one.ending is not None) for one in outputs]
 
@@ -403,7 +433,7 @@ class Autoregress:
             reason, stop = "length", None
         else:
             return None
-        return _account(sequence, reason, stop)
+        return sequence.account(reason, stop)
 
     def _shift(self, sequence: Sequence) -> bool:
         """Make room in a full context, if the request wants it; what is kept of the beginning may be cached."""
@@ -437,11 +467,11 @@ class Autoregress:
             )
         return wholes
 
-    def _validate(self, prompt: list[int], sampling: SamplingParams) -> None:
+    def _validate(self, prompt: list[int], sampling: SamplingParams, most: int) -> None:
         vocabulary = self.model.vocab_size
         if not prompt:
             raise InvalidRequest("the prompt is empty; give at least one token", param="prompt")
-        if len(prompt) >= self.context:
+        if len(prompt) >= most:
             raise ContextOverflow(
                 f"the prompt has {len(prompt)} tokens, but the context holds {self.context} tokens, "
                 "output included; shorten the prompt or serve with a larger --max-model-len",
@@ -458,20 +488,3 @@ class Autoregress:
 def _cache_keys(request: Request) -> list[str]:
     """What decides a request's KV besides its tokens and media."""
     return [key for key in (request.cache_salt, request.adapter) if key]
-
-
-def _account(sequence: Sequence, reason: str, stop: int | None) -> Ending:
-    """How a sequence ended and what it cost; times that were never reached count as nothing."""
-    timing = sequence.timing
-    first_step = timing.first_step or time.monotonic()
-    first_token = timing.first_token or first_step
-    return Ending(
-        reason,
-        stop,
-        sequence.prompt_length,
-        sequence.cached,
-        sequence.outputs,
-        first_step - timing.arrival,
-        first_token - first_step,
-        max(0.0, timing.last_token - first_token),
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from tutti.engine.autoregress import Autoregress
 from tutti.engine.denoise import Denoise
 from tutti.engine.kv.cache import KVCache
+from tutti.engine.later import Later
 from tutti.engine.once import Once
 from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
@@ -20,7 +22,10 @@ from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters, open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
+from tutti.layers.parameters import LoadOptions
+from tutti.models.encoders.pooling import Embedder
 from tutti.models.processor.files import eos_ids
+from tutti.models.processor.pooling import read_pooling
 from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, TakesAdapters
 from tutti.settings import EngineOptions
 
@@ -47,14 +52,23 @@ class Builder:
         self._players = players
         self._wake = wake
 
-    def once(self, stage: Stage) -> Once:
-        """A stage of one pass beside the main one; its budget is what the plan counted on.
+    @functools.cached_property
+    def later(self) -> Later:
+        """The models of the late stages."""
+        late = [stage for stage in self.graph.stages if stage.late]
+        return Later(lambda: {stage.name: self._beside(stage) for stage in late}, self._wake)
 
-        Encoders are never quantized.
-        """
+    def _beside(self, stage: Stage) -> Any:
+        """The model of a stage of one pass, or of one that draws beside the main one; these are never quantized."""
+        model = self.load(stage, None, None)
+        if stage.kind is Kind.DENOISE and self.plan.drawing is not None:
+            self._name_adapters(model, self.plan.drawing.adapters)
+        return model
+
+    def once(self, stage: Stage) -> Once:
+        """A stage of one pass beside the main one; its budget is what the plan counted on."""
         shape = resolve(stage.describe)(self.checkpoint.config)
-        with torch.inference_mode():
-            model = resolve(stage.build)(self.checkpoint, BuildOptions(str(self.device), self.plan.dtype))
+        model = self.later if stage.late else self._beside(stage)
         cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
@@ -62,11 +76,18 @@ class Builder:
         )
 
     def denoise(self, stage: Stage) -> Denoise:
-        """A stage of denoising, with the room that the plan gives it."""
+        """A stage of denoising, with the room that the plan gives it; where another writes, it may bring nothing."""
         room = self.plan.drawing
         assert room is not None
-        model = self.load(stage, 0)
-        self._name_adapters(model, room.adapters)
+        beside = "text" in self.graph.outputs
+        model: Any
+        if stage.late:
+            model = self.later
+        elif beside:
+            model = self._beside(stage)
+        else:
+            model = self.load(stage, None, self.options.quantization)
+            self._name_adapters(model, room.adapters)
         fed = any(edge.destination == stage.name for edge in self.graph.edges)
         return Denoise(
             stage.name,
@@ -76,11 +97,12 @@ class Builder:
             max_requests=room.requests,
             pool=room.features,
             fed=fed,
+            patient=beside,
         )
 
     def pooler(self, stage: Stage) -> Once:
         """The main stage of a model that makes vectors of text; a step computes as many tokens as one of text would."""
-        model = self.load(stage, self.plan.context)
+        model = self.load(stage, self.plan.context, self.options.quantization)
         return Once(stage.name, model, budget=self.token_budget, inputs=stage.inputs, players=self._players)
 
     @property
@@ -91,11 +113,12 @@ class Builder:
     def follower(self, stage: Stage) -> Autoregress:
         """An autoregressive stage behind the one that takes text."""
         pool = self.plan.followers[stage.name]
-        return self.autoregress(stage, self.load(stage, pool.context), pool.context, pool.blocks)
+        model = self.load(stage, pool.context, self.options.quantization)
+        return self.autoregress(stage, model, pool.context, pool.blocks)
 
-    def load(self, stage: Stage, context: int) -> Any:
-        """The model of an autoregressive stage, or of the main one, with its weights."""
-        options = BuildOptions(str(self.device), self.plan.dtype, self.options.quantization, context=context)
+    def load(self, stage: Stage, context: int | None, quantization: str | None) -> Any:
+        """A stage's model with its weights; `context` is what one that reads tokens serves."""
+        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, options)
             if stage.output == "text":
@@ -104,7 +127,7 @@ class Builder:
 
     def _name_adapters(self, model: Any, room: int) -> None:
         """Has a model that draws keep the adapters that requests may name at hand."""
-        if self.options.adapters:
+        if self.options.adapters and "text" not in self.graph.outputs:
             raise ConfigError(
                 "--adapter: of a model that draws, requests name theirs: --lora-modules NAME=PATH",
                 param="adapters",
@@ -118,7 +141,7 @@ class Builder:
 
     def _adapt(self, model: Any) -> None:
         """Adds the adapters that the model is served with, to the stage that answers."""
-        if self.options.lora_modules:
+        if self.options.lora_modules and not any(stage.kind is Kind.DENOISE for stage in self.graph.stages):
             raise ConfigError(
                 "--lora-modules: this model does not draw; --adapter adds an adapter for every request",
                 param="lora_modules",
@@ -166,9 +189,19 @@ class Builder:
             device=self.device,
             seed=self.options.seed,
             feeds=self.graph.made_of(stage.name),
+            feeds_prompts=self.graph.made_of(stage.name, prompt=True),
             players=self._players,
             wake=self._wake,
+            maker=self._maker(stage),
         )
+
+    def _maker(self, stage: Stage) -> Embedder | None:
+        """What makes vectors of the prompts that the stage reads, if it is the one that does."""
+        if stage != self.graph.reader:
+            return None
+        pooling = read_pooling(self.checkpoint.path, self.checkpoint.config)
+        hidden = resolve(stage.describe)(self.checkpoint.config).hidden
+        return Embedder(pooling, hidden, LoadOptions(self.device, getattr(torch, self.plan.dtype), None))
 
 
 def voices_of(runners: list[Autoregress]) -> tuple[str, ...]:

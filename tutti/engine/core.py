@@ -30,7 +30,7 @@ from tutti.engine.machine import peak_memory
 from tutti.engine.measure import peak_activations
 from tutti.engine.once import Once
 from tutti.engine.parcels import Begin
-from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage
+from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, painter_of
 from tutti.engine.plan import Beside, MemoryPlan
 from tutti.engine.planning import (
     available_bytes,
@@ -124,6 +124,8 @@ class Engine:
         self.followers = [self._builder.follower(stage) for stage in followers]
         encoders = [stage for stage in encoders_of(self.graph) if stage not in away]
         self.encoders = [self._builder.once(stage) for stage in encoders]
+        painter = painter_of(self.graph)
+        self.painter = None if painter is None else self._builder.denoise(painter)
 
     @property
     def _reader(self) -> CausalModel | Pools | None:
@@ -137,12 +139,19 @@ class Engine:
         """The autoregressive stages on this device, the main one first."""
         return [one for one in (self.runner, *self.followers) if isinstance(one, Autoregress)]
 
+    @property
+    def drawers(self) -> list[Denoise]:
+        """The stages of denoising."""
+        return [one for one in (self.runner, self.painter) if isinstance(one, Denoise)]
+
     def _loop(self, emit: Callable[[list[Event]], None], traced: Callable[[Trace], None] | None) -> Loop:
         """The loop over the stages on this device and those away."""
         here: list[Autoregress | Denoise | Once] = [self.runner, *self.followers, *self.encoders]
+        here += [] if self.painter is None else [self.painter]
         own: dict[str, Runner] = {runner.name: runner for runner in here}
         away = {name: device for device in self.devices for name in device.stages}
-        models = {runner.name: runner.model for runner in here}
+        late = {stage.name for stage in self.graph.stages if stage.late}
+        models = {runner.name: None if runner.name in late else runner.model for runner in here}
         bridges = bridges_to(models, self.graph, self.checkpoint)
         for edge in self.graph.edges:
             if edge.destination in away and away.get(edge.source) is not away[edge.destination]:
@@ -174,6 +183,7 @@ class Engine:
             architectures=tuple(self.checkpoint.config.get("architectures") or ()),
             inputs=tuple(sorted(self.graph.inputs)),
             outputs=tuple(sorted(self.graph.outputs)),
+            embeds=self.graph.reader is not None,
             voices=self._voices,
             context=min(self.plan.context, reader.context) if reader else 0,
             vocab_size=reader.vocab_size if reader else 0,
@@ -182,8 +192,8 @@ class Engine:
             max_num_seqs=self.writers[0].scheduler.max_sequences
             if self.writers
             else self.options.max_num_seqs,
-            max_num_batched_tokens=self.plan.drawing.tokens
-            if self.plan.drawing
+            max_num_batched_tokens=self.runner.budget
+            if isinstance(self.runner, Denoise)
             else self._builder.token_budget,
             block_size=self.plan.block_size,
             kv_tokens=self.plan.kv_tokens,
@@ -203,13 +213,14 @@ class Engine:
         loop, writers, main = self.loop.stats, self.writers, self.runner
         running = {one.id for each in writers for one in each.scheduler.running}
         running |= {id for device in self.devices for id in device.requests if id not in writers[0]}
+        running |= {id for one in self.drawers for id in one.turning}
         pools = [group.pool for each in writers for group in each.cache.groups]
         caches = [one.cache for one in writers[:1]]
         found = stage_stats(self.graph, self.loop)
         found |= {name: device.stats(name) for device in self.devices for name in device.stages}
         stages = tuple(found[stage.name] for stage in self.graph.stages)
         return EngineStats(
-            running=len(running) + (main.running if isinstance(main, Denoise) else 0),
+            running=len(running),
             waiting=writers[0].scheduler.waiting if writers else main.waiting,
             kv_usage=sum(cache.usage for cache in caches),
             blocks_total=sum(pool.usable for pool in pools),
@@ -249,7 +260,7 @@ class Engine:
     def _language(self, stage: Stage, beside: Sequence[Beside]) -> Autoregress:
         """The main stage; on a GPU, the memory plan is measured with it."""
         available = available_bytes(self.device)  # before the weights take their share
-        model = self._builder.load(stage, self.plan.context)
+        model = self._builder.load(stage, self.plan.context, self.options.quantization)
         if self.device.type == "cuda" and not isinstance(model, FollowsRows):
             self.plan = self._builder.plan = self._measured_plan(model, available, beside)
             log.info("%s", self.plan.text())

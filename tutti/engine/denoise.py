@@ -8,6 +8,9 @@ and Shenker 1989). So a late small picture waits for one step of a large one, no
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
 all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
 request begins when there is room in it for all that it will keep.
+
+Behind a stage that writes, most requests may end without a picture. Only those that are to be drawn count there, and
+when they are too many, or the model is still being built (`later`), they wait as their conditions.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 import torch
 
+from tutti.engine.later import Later
 from tutti.engine.stage import Failure, nobody
 from tutti.errors import Busy, InvalidRequest, StageFailed
 from tutti.events import Progress
@@ -59,13 +63,26 @@ class DenoiseItem:
         return self.request.priority, self.number
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Newcomer:
+    """A request whose condition has come, and that has no state yet."""
+
+    request: Request
+    condition: Any
+
+    @property
+    def request_id(self) -> str:
+        """Whose it is."""
+        return self.request.id
+
+
 class Denoise:
     """Runs one `DenoiseModel` for many requests. See `stage.Runner`."""
 
     def __init__(
         self,
         name: str,
-        model: DenoiseModel,
+        model: DenoiseModel | Later,
         *,
         budget: int,
         fed: bool,
@@ -73,28 +90,38 @@ class Denoise:
         turns: int = 16,
         max_requests: int = 256,
         pool: int | None = None,
+        patient: bool = False,
     ) -> None:
         """A batch has at most `budget` tokens, unless one request alone has more; none may have more than `largest`.
 
         `turns` is how many of the oldest requests take turns; `max_requests` how many there may be. `fed`: a request
         starts when an edge brings its condition, not at once. `pool`: the bytes that states may keep; None: any.
+        `patient`: a request counts from its condition on, and waits where there are too many.
         """
         self.name = name
-        self.model = model
+        self._model = model
         self.budget = budget
         self.largest = largest
         self.turns = turns
         self.max_requests = max_requests
         self.fed = fed
         self.pool = pool
+        self.patient = patient
         self.skipped = 0  # steps that were spared most of their work
         self._expected: dict[str, tuple[Request, list[Chunk]]] = {}  # and what edges brought so far
+        self._newcomers: dict[str, Newcomer] = {}
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
 
+    @property
+    def model(self) -> DenoiseModel:
+        """The model. Raises what kept it from being built, if it is a late one."""
+        model: DenoiseModel = self._model.model(self.name) if isinstance(self._model, Later) else self._model
+        return model
+
     def admit(self, request: Request) -> None:
         """Take a request. Raises Busy when there are too many."""
-        if len(self._active) + len(self._expected) >= self.max_requests:
+        if not self.patient and len(self._active) + len(self._expected) >= self.max_requests:
             raise Busy(f"stage {self.name} has {self.max_requests} requests; try again in a moment")
         if self.fed:
             self._expected[request.id] = (request, [])
@@ -111,38 +138,55 @@ class Denoise:
         request, brought = self._expected[chunk.request]
         brought.append(chunk)
         condition = chunk.payload
-        if isinstance(self.model, Gathers):
+        if isinstance(self._model, Later):
+            self._model.begin()
+        elif isinstance(self.model, Gathers):
             condition = self.model.gather(request, brought)
             if condition is None:
                 return
         del self._expected[chunk.request]
-        self._start(request, condition)
+        if self._has_place and not isinstance(self._model, Later):
+            self._start(request, condition)
+        else:
+            self._newcomers[request.id] = Newcomer(request, condition)
 
     def urgency(self) -> float | None:
         """See `stage.Runner`. A picture has time: what is heard or read goes first."""
+        if self._newcomers and self._has_place:
+            return time.monotonic()
         oldest = min((item.due for item in self._active.values()), default=None)
         return None if oldest is None else oldest + _PATIENCE
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request is here."""
-        return request_id in self._active or request_id in self._expected
+        return any(request_id in them for them in (self._active, self._newcomers, self._expected))
+
+    @property
+    def turning(self) -> list[str]:
+        """The ids of the requests that take turns."""
+        return list(self._active)[: self.turns]
 
     @property
     def running(self) -> int:
-        """Requests that take turns."""
-        return min(self.turns, len(self._active))
+        """How many they are."""
+        return len(self.turning)
 
     @property
     def waiting(self) -> int:
         """See `stage.Runner`: requests that do not take turns yet."""
-        return len(self._active) - self.running
+        return len(self._active) + len(self._newcomers) - self.running
 
     def full(self, request_id: str) -> bool:
         """See `stage.Runner`: a condition comes once."""
         return False
 
-    def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem]:
-        """The request that had least so far, and those that may share its step within the budget, in that order."""
+    def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem] | list[Newcomer]:
+        """The request that had least so far, and those that may share its step within the budget, in that order.
+
+        Who waits for a place that is free now comes first, alone.
+        """
+        if self._newcomers and self._has_place:
+            return [next(iter(self._newcomers.values()))]
         awake = sorted(
             (item for item in self._active.values() if not rests(item.request_id)),
             key=lambda item: item.place,
@@ -163,8 +207,15 @@ class Denoise:
         return batch
 
     @torch.inference_mode()
-    def step(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
+    def step(self, batch: Sequence[DenoiseItem | Newcomer]) -> list[Chunk]:
         """See `stage.Runner`. Besides results: how far each request is, and the previews it asked for."""
+        if isinstance(batch[0], Newcomer):
+            self._start(batch[0].request, batch[0].condition)
+            del self._newcomers[batch[0].request_id]
+            return []
+        return self._advance([item for item in batch if isinstance(item, DenoiseItem)])
+
+    def _advance(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
         states = self.model.step([item.state for item in batch])
         now = time.monotonic()
         chunks: list[Chunk] = []
@@ -177,10 +228,15 @@ class Denoise:
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
-        self._expected.pop(request_id, None)
-        self._active.pop(request_id, None)
+        for them in (self._expected, self._newcomers, self._active):
+            them.pop(request_id, None)
 
     # --- requests -----------------------------------------------------------------------------------------------
+
+    @property
+    def _has_place(self) -> bool:
+        built = not isinstance(self._model, Later) or self._model.settled
+        return built and len(self._active) < self.max_requests
 
     def _start(self, request: Request, condition: Any) -> None:
         """Give a request its state. Raises InvalidRequest when a step of it can never fit in the memory."""

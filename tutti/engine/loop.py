@@ -24,7 +24,7 @@ from tutti.engine.tracing import Tracing
 from tutti.engine.wire import Call, Cancel, Shutdown, Submit, ToEngine, Wake
 from tutti.errors import InvalidRequest, StageFailed, TuttiError
 from tutti.events import AudioDelta, Done, ErrorValue, Event, Failed, Progress, Usage
-from tutti.graph import Chunk, Edge, Graph, Kind
+from tutti.graph import Chunk, Edge, Graph, Kind, Nothing
 from tutti.request import MediaInput, Request
 from tutti.trace import Trace
 
@@ -140,7 +140,7 @@ class Loop:
         try:
             graph = self.graph.prune(request.modalities, _inputs(request))
             self.tracing.begin(request, graph)
-            outputs = {stage.name for stage in graph.stages if stage.output in request.modalities}
+            outputs = set(graph.givers(request.modalities))
             names = [stage.name for stage in self.graph.stages if stage.kind is Kind.AUTOREGRESS]
             unknown = sorted(set(request.stage_sampling) - set(names))
             if unknown:
@@ -266,9 +266,20 @@ class Loop:
 
     def _leave(self, chunk: Chunk, route: Route) -> list[Event]:
         """What leaves the graph with a chunk."""
-        if chunk.stage not in route.outputs:
+        events: list[Event] = []
+        if chunk.stage in route.outputs:
+            events = self._told(chunk, route)
+        else:
             route.account = _added(route.account, chunk)
-            return []
+        if not route.outputs:
+            if route.account is not None and "text" not in route.request.modalities:
+                events.append(route.account)
+            events.append(route.done)
+            self._forget(chunk.request, route.done.reason)  # nothing more to come: every stage lets go
+        return events
+
+    def _told(self, chunk: Chunk, route: Route) -> list[Event]:
+        """What the caller is told of an output stage's chunk."""
         events = events_of(chunk)
         for event in events:
             dry = self.players.deliver(chunk.request, event.seconds) if isinstance(event, AudioDelta) else 0.0
@@ -277,11 +288,6 @@ class Loop:
             route.done = Done(chunk.request, chunk.payload.ending.reason, chunk.payload.ending.stop)
         if chunk.final:
             route.outputs.discard(chunk.stage)
-            if not route.outputs:
-                if route.account is not None and "text" not in route.request.modalities:
-                    events.append(route.account)
-                events.append(route.done)
-                self._forget(chunk.request, route.done.reason)  # nothing more to come: every stage lets go
         return events
 
     def _cross(self, edge: Edge, chunk: Chunk, route: Route) -> None:
@@ -290,9 +296,22 @@ class Loop:
         if bridge is None:
             return  # it lies in another loop
         crossed = bridge(chunk, route.memory.setdefault(ends, {"request": route.request}))
-        if crossed is not None:
-            self.tracing.fed(chunk.request, edge.destination)
-            self.runners[edge.destination].feed(crossed)
+        if crossed is None:
+            return
+        if isinstance(crossed.payload, Nothing):
+            self._leave_out(edge.destination, route)
+            return
+        self.tracing.fed(chunk.request, edge.destination)
+        self.runners[edge.destination].feed(crossed)
+
+    def _leave_out(self, stage: str, route: Route) -> None:
+        """Let a request go on without a stage to which nothing comes, and without those behind it."""
+        left = route.graph.without(stage)
+        for one in route.graph.stages:
+            if one not in left.stages:
+                route.outputs.discard(one.name)
+                self.runners[one.name].release(route.request.id)
+        route.graph = left
 
     def _failed(self, request_id: str, error: TuttiError) -> Failed:
         self.stats.failures += 1

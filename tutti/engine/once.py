@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from tutti.engine.kept import Kept
+from tutti.engine.later import Later
 from tutti.engine.players import FILE, Players
 from tutti.engine.stage import nobody
 from tutti.errors import InvalidRequest
@@ -76,7 +77,7 @@ class Once:
     def __init__(
         self,
         name: str,
-        model: OnceModel,
+        model: OnceModel | Later,
         *,
         budget: int,
         inputs: Sequence[str] = (),
@@ -85,7 +86,7 @@ class Once:
     ) -> None:
         """`inputs` are the modalities of the parts it takes; results of up to `keep_bytes` in all are kept."""
         self.name = name
-        self.model = model
+        self._model = model
         self.budget = budget
         self.inputs = frozenset(inputs)
         self.kept = Kept(keep_bytes)
@@ -94,12 +95,19 @@ class Once:
         self._players = players or Players()
         self._queue: list[Work] = []
 
+    @property
+    def model(self) -> OnceModel:
+        """The model; a late one was built with that of the stage that feeds it."""
+        model: OnceModel = self._model.model(self.name) if isinstance(self._model, Later) else self._model
+        return model
+
     def admit(self, request: Request) -> None:
         """Queue the request's own inputs, if the stage takes any. Raises TuttiError on what it cannot read."""
         parts = [
             (number, part) for number, part in enumerate(request.parts) if _modality(part) in self.inputs
         ]
-        self._check(request.pooling)
+        if parts:
+            self._check(request.pooling)
         now = time.monotonic()
         for number, part in parts:
             last = number == parts[-1][0]

@@ -3,16 +3,17 @@
     weights + runtime + texts + VAE + kept prompts + adapters + pictures under way + feature caches + a step = budget
 
 What a step takes grows with its tokens, so what is left decides how large a picture may be, and how many share a step.
+Beside a language model the last four are in that one's plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tutti.engine.drawing_room import DrawingRoom, drawing_room
 from tutti.engine.plan import (
     ITEM_BYTES,
     RUNTIME_BYTES,
-    DrawingRoom,
     MemoryPlan,
     Row,
     activation_bytes,
@@ -25,16 +26,8 @@ from tutti.graph import StageShape
 from tutti.settings import EngineOptions
 
 _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside the runtime, measured as RSS
-_LEAST = 1024  # tokens a step must have: a picture of 512 x 512 pixels in patches of 16
-# Bytes of a picture's latents and velocity, and of what is kept of one that it begins from, at 1024 x 1024 pixels.
-_LATENTS = 4 * 128 * 128 * 16 * 4
-_FEATURES = 2 * 2 * 4608  # tokens of a picture of 1024 x 1024 that its feature cache keeps, with guidance
-_CACHES = 4  # such pictures that draw with a cache at once, where there is room
 _ADAPTERS = 8  # in memory at once
-_STEP = {
-    "cpu": 8192,
-    "cuda": 65536,
-}  # tokens in a step of several: enough to fill the machine, few enough to be short
+_TURNS = 16  # pictures under way beside what writes: more wait as their conditions
 
 
 def make_picture_plan(
@@ -51,32 +44,17 @@ def make_picture_plan(
     item = ITEM_BYTES[dtype]
     budget = options.memory if options.memory is not None else int(available * auto_share(device))
     widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)
-    kept = denoiser.memory * item + _LATENTS
     fixed = [
         Row("weights", weight_bytes(checkpoint, None, item, device), dtype),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
     ]
-    sizes = sorted(path.stat().st_size for path in named_adapters(options.lora_modules).values())
-    adapters = sum(sizes[-_ADAPTERS:]) * (2 if item == 4 else 1)  # files have 16 bits, most of them
-    if adapters:
-        fixed.append(
-            Row("adapters", adapters, f"{min(len(sizes), _ADAPTERS)} of {len(sizes)} at once, at most")
-        )
-    token = activation_bytes(denoiser, 1, 0, item)
-    room = budget - sum(row.bytes for row in fixed)
-    requests = max(1, min(options.max_num_seqs, (room - _LEAST * token) // 2 // kept))
-    one = _FEATURES * denoiser.hidden * item
-    features = max(0, min(_CACHES * one, (room - requests * kept - _LEAST * token) // 4))
-    largest = max(_LEAST, (room - requests * kept - features) // token)
-    tokens = min(_STEP.get(device, 8192), largest)
-    rows = (
-        *fixed,
-        Row("pictures", requests * kept, f"of {requests} requests under way"),
-        Row("feature caches", features, f"of {features / one:.1f} pictures of 1024 x 1024, at most"),
-        Row("a step", tokens * token, f"{tokens:,} tokens, estimated"),
-    )
+    adapters = _adapter_rows(options, item)
+    fixed += adapters
+    left = budget - sum(row.bytes for row in fixed)
+    room = _room(denoiser, options, left, adapters, item=item, requests=options.max_num_seqs, device=device)
+    rows = (*fixed, *_rows(room))
     fits = sum(row.bytes for row in rows) <= budget <= available
     return MemoryPlan(
         device,
@@ -90,5 +68,57 @@ def make_picture_plan(
         bytes_per_token=0,
         fits=fits,
         fixed=sum(row.bytes for row in fixed),
-        drawing=DrawingRoom(tokens, largest, requests, features, adapters),
+        drawing=room,
+    )
+
+
+def room_beside(
+    denoiser: StageShape, options: EngineOptions, left: int, *, device: str, dtype: str
+) -> tuple[DrawingRoom, list[Row]]:
+    """The room of a denoiser beside a language model, of the `left` bytes that both share, and its rows of the plan.
+
+    What pictures do not need is the KV cache's; they have a quarter at most.
+    """
+    item = ITEM_BYTES[dtype]
+    adapters = _adapter_rows(options, item)
+    room = _room(denoiser, options, left // 4, adapters, item=item, requests=_TURNS, device=device)
+    libraries = [Row("libraries", _LIBRARIES, "that draw")] if device == "cpu" else []
+    return room, [*libraries, *adapters, *_rows(room)]
+
+
+def _room(
+    denoiser: StageShape,
+    options: EngineOptions,
+    left: int,
+    adapters: Sequence[Row],
+    *,
+    item: int,
+    requests: int,
+    device: str,
+) -> DrawingRoom:
+    return drawing_room(
+        denoiser,
+        left,
+        item=item,
+        token=activation_bytes(denoiser, 1, 0, item),
+        requests=min(options.max_num_seqs, requests),
+        adapters=sum(row.bytes for row in adapters),
+        device=device,
+    )
+
+
+def _adapter_rows(options: EngineOptions, item: int) -> list[Row]:
+    sizes = sorted(path.stat().st_size for path in named_adapters(options.lora_modules).values())
+    adapters = sum(sizes[-_ADAPTERS:]) * (2 if item == 4 else 1)  # files have 16 bits, most of them
+    if not adapters:
+        return []
+    return [Row("adapters", adapters, f"{min(len(sizes), _ADAPTERS)} of {len(sizes)} at once, at most")]
+
+
+def _rows(room: DrawingRoom) -> tuple[Row, ...]:
+    count = room.features / room.picture
+    return (
+        Row("pictures", room.requests * room.kept, f"of {room.requests} requests under way"),
+        Row("feature caches", room.features, f"of {count:.1f} large pictures, at most"),
+        Row("a step", room.tokens * room.token, f"{room.tokens:,} tokens, estimated"),
     )

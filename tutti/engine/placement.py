@@ -65,7 +65,7 @@ def elsewhere(graph: Graph, placement: Mapping[str, str], main: str) -> dict[str
 
 def main_stage(graph: Graph) -> Stage:
     """The autoregressive stage that takes text, or the only one there is; without any, the denoiser, or the stage that
-    makes vectors.
+    makes vectors. Beside a language model, one denoiser may stand.
 
     Raises ConfigError when the graph is not of a kind that is served.
     """
@@ -73,11 +73,17 @@ def main_stage(graph: Graph) -> Stage:
         return graph.stages[0]
     steps = of_kind(graph, Kind.AUTOREGRESS)
     found = [stage for stage in steps if "text" in stage.inputs] or steps or of_kind(graph, Kind.DENOISE)
-    if len(found) != 1 or (steps and of_kind(graph, Kind.DENOISE)):
+    if len(found) != 1 or len(of_kind(graph, Kind.DENOISE)) > 1:
         raise ConfigError(
             f"graph {graph.name}: only graphs around one language model or one denoiser are served yet"
         )
     return found[0]
+
+
+def painter_of(graph: Graph) -> Stage | None:
+    """The stage of denoising beside the main one, if there is one."""
+    main = main_stage(graph)
+    return next((stage for stage in of_kind(graph, Kind.DENOISE) if stage is not main), None)
 
 
 def followers_of(graph: Graph) -> list[Stage]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
+from tutti.engine.drawing_room import DrawingRoom
 from tutti.errors import OutOfMemory
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import adapter_bytes
@@ -50,28 +51,14 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class DrawingRoom:
-    """What a denoiser may take: `tokens` in a step of several requests, `largest` in a step of one.
-
-    `requests` is how many there is room for between two steps; `features` and `adapters` are bytes of theirs.
-    """
-
-    tokens: int
-    largest: int
-    requests: int
-    features: int
-    adapters: int
-
-
-@dataclass(frozen=True, slots=True)
 class MemoryPlan:
     """The sum. `blocks` has one count per KV group, the null block included.
 
     `context`, `blocks` and what is per token are of the stage that takes text; `followers` are the pools of the
     autoregressive stages behind it, by name. `memories` are the most requests that run at once where each keeps a
     memory of its media; None where none does. `beside` are the plans of the other devices, which have no `blocks`.
-    `fixed` are the bytes that are needed before the first token is cached. `drawing` is of a graph that draws, which
-    has no tokens to cache.
+    `fixed` are the bytes that are needed before the first token is cached. `drawing` is of a graph that draws; one that
+    does nothing else has no tokens to cache.
     """
 
     device: str
@@ -109,25 +96,25 @@ class MemoryPlan:
         lines.append(
             f"  {'total':<14}{format_size(self.total):>10}  {sign} budget {format_size(self.budget)}"
         )
-        if self.capacity:
-            lines.append(f"  {self.capacity}")
+        lines += [f"  {line}" for line in self.capacity.splitlines()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join([*lines, *(plan.text() for plan in self.beside)])
 
     @property
     def capacity(self) -> str:
-        """What the KV cache holds, or what can be drawn."""
+        """What the KV cache holds, and what can be drawn; in lines."""
+        lines = []
+        if self.blocks:
+            lines.append(
+                f"KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
+                f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
+            )
         if self.drawing is not None:
-            return (
+            lines.append(
                 f"drawing: {self.drawing.tokens:,} tokens in a step of several pictures, "
                 f"at most {self.drawing.largest:,} in one; {self.drawing.requests} pictures under way"
             )
-        if not self.blocks:
-            return ""
-        return (
-            f"KV cache: {self.kv_tokens:,} tokens ({format_size(self.bytes_per_token)} each), "
-            f"{self.concurrency:.1f} requests of {self.context:,} tokens at once"
-        )
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,22 +147,19 @@ def make_plan(
     encoders: Sequence[StageShape] = (),
     followers: Mapping[str, StageShape] | None = None,
     beside: Sequence[Beside] = (),
-    folders: int = 0,
+    more: Sequence[Row] = (),
 ) -> MemoryPlan:
     """The plan for serving `checkpoint` on `device`, which has `available` bytes.
 
     `shape` is of the stage that takes text, `encoders` are those of the stages of one pass, `followers` those of the
-    autoregressive stages behind it, as far as they are not on devices `beside` it;
-    `folders` are the bytes of weights in folders beside the checkpoint's.
+    autoregressive stages behind it, as far as they are not on devices `beside` it; `more` is what else is needed.
     `concurrency` asks for memory for that many requests of the full context instead of all there is; `activations` is
     a measurement that replaces the estimate. The plan says in `fits` whether the sum holds; see `require`.
     """
     item = ITEM_BYTES[dtype]
     chunk = options.max_num_batched_tokens or default_token_budget(device)
     fixed = _fixed_rows(checkpoint, shape, options, device, dtype, activations, beside)
-    fixed += _encoder_rows(encoders, options, item, 1 - sum(one.cached for one in beside))
-    if folders:
-        fixed.append(Row("more weights", folders, "in folders beside the others"))
+    fixed += [*_encoder_rows(encoders, options, item, 1 - sum(one.cached for one in beside)), *more]
     sharing = {one: _beside_rows(checkpoint, one, options) for one in beside if one.available is None}
     standing = sum(row.bytes for rows in (fixed, *sharing.values()) for row in rows)
     budget = _budget(options, device, available)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from tutti.engine.machine import available_memory, usable_cores
-from tutti.engine.picture_plan import make_picture_plan
-from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, of_kind
-from tutti.engine.plan import Beside, MemoryPlan, compute_dtype, make_plan, require
+from tutti.engine.picture_plan import make_picture_plan, room_beside
+from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, of_kind, painter_of
+from tutti.engine.plan import Beside, MemoryPlan, Row, compute_dtype, make_plan, require
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.graph import Graph, Kind, resolve
@@ -69,11 +71,13 @@ def sketch_plan(
             param="max_model_len",
         )
     folders = sum(open_checkpoint(checkpoint.path / folder).nbytes for folder in graph.folders)
+    more = [Row("more weights", folders, "in folders beside the others")] if folders else []
     if available is None:
         available = available_bytes(device)
     if beside is None:
         beside = devices_beside(checkpoint, graph, options, device)
-    return make_plan(
+    make = partial(
+        make_plan,
         checkpoint,
         shape,
         options,
@@ -83,9 +87,16 @@ def sketch_plan(
         encoders=encoders,
         followers=followers,
         beside=beside,
-        folders=folders,
         **wishes,
     )
+    plan = make(more=more)
+    painter = painter_of(graph)
+    if painter is None:
+        return plan
+    draws = resolve(painter.describe)(checkpoint.config)
+    left = plan.budget - plan.fixed
+    room, rows = room_beside(draws, options, left, device=device.type, dtype=plan.dtype)
+    return replace(make(more=[*more, *rows]), drawing=room)
 
 
 def _sketch_drawing(

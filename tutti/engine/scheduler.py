@@ -34,8 +34,9 @@ class Scheduled:
 
     @property
     def samples(self) -> bool:
-        """Whether the sequence has caught up after this, so that a token is sampled, unless its output was given."""
-        return self.count == self.sequence.behind and not self.sequence.given
+        """Whether the sequence has caught up after this, so that a token is sampled, if one is wanted."""
+        sequence = self.sequence
+        return self.count == sequence.behind and not sequence.given and sequence.gathered is None
 
 
 class Scheduler:

@@ -7,6 +7,7 @@ same catching up.
 
 from __future__ import annotations
 
+import time
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from enum import Enum
@@ -17,7 +18,9 @@ import numpy as np
 from tutti.engine.kv.cache import Held
 from tutti.engine.kv.hashing import HashChain
 from tutti.engine.rows import TokenRows
+from tutti.engine.stage import Ending
 from tutti.events import TokenLogprob
+from tutti.models.encoders.pooling import Gathered
 from tutti.request import Request, SamplingParams
 
 
@@ -60,8 +63,10 @@ class Sequence:
     compiling: Future[Any] | None = None  # the grammar, while a thread compiles it
     codes: list[tuple[int, ...]] = field(default_factory=list)  # that go with each token of the output
     rows: TokenRows | None = None  # what other stages computed for its tokens
+    gathered: Gathered | None = None  # of a prompt that becomes a vector: none of its tokens is sampled
     emits: bool = False  # whether other stages want rows of its tokens
-    emitted: int = 0  # tokens whose rows they have
+    emits_prompt: bool = False  # and whether of those of its prompt, too
+    emitted: int = 0  # tokens whose rows they have, or do not want
     wholes: tuple[tuple[int, int], ...] = ()  # (start, stop) of tokens that are computed in one step
     places: np.ndarray | None = None  # [axes, prompt] positions, where they are not just 0, 1, 2, ...
     rests: bool = False  # while other stages have enough to do with what it emitted
@@ -122,7 +127,9 @@ class Sequence:
     @property
     def needs_all(self) -> bool:
         """Whether every token must be computed, cached or not: something is wanted of each."""
-        return self.emits or (self.sampling.prompt_logprobs is not None and not self.outputs)
+        pools = self.gathered is not None and self.gathered.kind != "lasttoken"
+        logged = self.sampling.prompt_logprobs is not None and not self.outputs
+        return self.emits_prompt or pools or logged
 
     @property
     def outputs(self) -> int:
@@ -140,6 +147,22 @@ class Sequence:
     def rank(self) -> tuple[int, float, int]:
         """The order of service: priority, then arrival."""
         return (self.request.priority, self.request.arrival, self.order)
+
+    def account(self, reason: str, stop: int | None) -> Ending:
+        """How it ended and what it cost; times that were never reached count as nothing."""
+        timing = self.timing
+        first_step = timing.first_step or time.monotonic()
+        first_token = timing.first_token or first_step
+        return Ending(
+            reason,
+            stop,
+            self.prompt_length,
+            self.cached,
+            self.outputs,
+            first_step - timing.arrival,
+            first_token - first_step,
+            max(0.0, timing.last_token - first_token),
+        )
 
     def placed(self, count: int) -> np.ndarray:
         """Positions int64 [axes, count] of the next `count` tokens: the prompt's own, then one after the other."""

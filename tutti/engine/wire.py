@@ -67,6 +67,7 @@ class EngineInfo(msgspec.Struct, frozen=True, tag="info"):
     memory: int = 0  # bytes of the whole plan
     quantization: str = ""  # of the weights in memory
     fingerprint: str = ""  # 64 hexadecimal digits that tell checkpoints apart
+    embeds: bool = False  # whether it makes vectors of prompts beside what it is for
 
 
 class StageStats(msgspec.Struct, frozen=True):

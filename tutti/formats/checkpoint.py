@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+DRAWING = "drawing"  # the key of config.json where the folder has components that draw, too
 PIPELINE = "model_index.json"  # of a folder in diffusers' format, whose components have folders of their own
 
 
@@ -114,7 +115,8 @@ class Checkpoint:
 def open_checkpoint(path: str | Path) -> Checkpoint:
     """Opens the checkpoint `path`: a directory with safetensors, in one file or sharded by an index, or a GGUF file.
 
-    A directory in diffusers' format is one checkpoint, too (`formats.pipeline`).
+    A directory in diffusers' format is one checkpoint, too, and components in that format may stand in folders beside
+    the safetensors (`formats.pipeline`).
 
     Raises ModelNotFound when there is no such directory and CheckpointError when something in it is missing, cut short
     or not what it says it is.
@@ -132,7 +134,13 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
         from tutti.formats.pipeline import open_pipeline  # it makes a `Checkpoint` of several
 
         return open_pipeline(path)
-    return Checkpoint(path, read_json(path / CONFIG), _tensors(path))
+    config = read_json(path / CONFIG)
+    if DRAWING not in config:
+        return Checkpoint(path, config, _tensors(path))
+    from tutti.formats.pipeline import beside
+
+    components, tensors = beside(path)
+    return Checkpoint(path, {**config, "components": components}, _tensors(path) | tensors)
 
 
 def open_weights(path: Path) -> Checkpoint:

@@ -2,6 +2,9 @@
 
 The checkpoint's `config` has the pipeline's class as its architecture, and under "components" each component's
 library, class and configuration; the names of its tensors begin with the component's. No torch, no diffusers.
+
+A model that writes and draws has a config.json and safetensors of its own, and diffusers' components in folders beside
+these, whose own configurations name their classes.
 """
 
 from __future__ import annotations
@@ -51,6 +54,22 @@ def open_pipeline(path: Path) -> Checkpoint:
         "dtype": _dtype(tensors),
     }
     return Checkpoint(path, config, tensors)
+
+
+def beside(path: Path) -> tuple[dict[str, dict[str, Any]], dict[str, TensorInfo]]:
+    """The components in folders of `path`, as a pipeline's checkpoint has them, and their tensors.
+
+    Raises CheckpointError.
+    """
+    components: dict[str, dict[str, Any]] = {}
+    tensors: dict[str, TensorInfo] = {}
+    for folder in sorted(one for one in path.iterdir() if one.is_dir()):
+        config = _config(folder)
+        kind = config.get("_class_name")
+        if isinstance(kind, str):
+            components[folder.name] = {"library": "diffusers", "class": kind, "config": config}
+            tensors |= {f"{folder.name}.{tensor}": info for tensor, info in _weights(folder).items()}
+    return components, tensors
 
 
 def _config(folder: Path) -> dict[str, Any]:

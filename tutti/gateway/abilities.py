@@ -15,9 +15,10 @@ _SENSES = {"image": VISION, "video": VISION, "audio": AUDIO}
 def capabilities(backend: Backend, model: BackendModel) -> list[str]:
     """What `model` can do here: its own template presents tools, its own syntax tells thoughts."""
     processor = backend.processor
-    found = [word for word in (EMBEDDING, IMAGE, VIDEO) if word in model.outputs]
+    found = []
     if "text" in model.outputs and (processor.converses or processor.transcriber is None):
         found.append(COMPLETION)
+    found += [word for word in (EMBEDDING, IMAGE, VIDEO) if word in model.outputs]
     found += [sense for sense in (VISION, AUDIO) if sense in map(_SENSES.get, processor.modalities)]
     if COMPLETION in found and processor.inserts:
         found.append(INSERT)

@@ -29,7 +29,8 @@ class BackendModel:
 
     `root` is the checkpoint (a path or a name) behind it; `context` the longest sequence in tokens, prompt and output
     together; `created` is in seconds since the epoch. `outputs` are the modalities it gives, `voices` those it speaks
-    with, the first one mainly; `preset` is what it was made with.
+    with, the first one mainly; `preset` is what it was made with. `embeds`: it makes vectors of prompts, too, although
+    it answers them.
     """
 
     name: str
@@ -39,10 +40,15 @@ class BackendModel:
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
     preset: Preset = BARE
+    embeds: bool = False
+
+    def gives(self, modality: str) -> bool:
+        """Whether the model gives `modality`."""
+        return modality in self.outputs or (modality == "embedding" and self.embeds)
 
     def require(self, modality: str) -> None:
         """Raises InvalidRequest where the model does not give `modality`."""
-        if modality not in self.outputs:
+        if not self.gives(modality):
             given = " and ".join(_SAID.get(output, output) for output in self.outputs)
             raise InvalidRequest(
                 f"The model {self.name!r} gives {given}, not {_SAID.get(modality, modality)}.", param="model"

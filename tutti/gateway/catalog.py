@@ -51,7 +51,8 @@ class _Folder:
         gives = tuple(word for word in (EMBEDDING, IMAGE, VIDEO) if word in outputs)
         if "text" not in outputs and gives:
             return gives
-        return capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
+        found = capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
+        return (*found, *gives)
 
     @property
     def context(self) -> int:
@@ -184,8 +185,8 @@ class Catalog:
         bare = replace(bare, preset=model.preset)
         if model.model is not None:
             return _of_file(bare, model, read_header(model.model))
-        card = _of_folder(bare, _folder(checkpoint_of(self.store, entry)))
-        return card if not model.template else replace(card, capabilities=capabilities(model, {}))
+        folder = _folder(checkpoint_of(self.store, entry))
+        return _of_folder(bare, replace(folder, template=model.template or folder.template))
 
     def _keep(self, card: Card) -> None:
         while len(self._cards) >= _KEPT:

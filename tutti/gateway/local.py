@@ -56,7 +56,14 @@ class LocalBackend:
         self._processor = processor
         self._models = tuple(
             BackendModel(
-                name, root or info.model, info.context, int(time.time()), info.outputs, info.voices, preset
+                name,
+                root or info.model,
+                info.context,
+                int(time.time()),
+                info.outputs,
+                info.voices,
+                preset,
+                info.embeds,
             )
             for name in names or (info.model,)
         )
@@ -181,8 +188,8 @@ class LocalBackend:
 
     def _fit(self, request: Request) -> Request:
         """`request` with `max_tokens` filled in. Raises ContextOverflow, stating both numbers, and InvalidRequest."""
-        if request.drawing is not None:
-            return request  # its prompt is text
+        if any(isinstance(part, Text) for part in request.parts):
+            return request  # its prompt stays text, for a model that draws
         context = self._context(request)
         prompt = sum(len(part.ids) for part in request.parts if isinstance(part, Tokens)) + len(request.reply)
         wanted = request.sampling.max_tokens

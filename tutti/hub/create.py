@@ -9,16 +9,16 @@ quantizer, both of which the caller brings: this room reads no formats.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from tutti.errors import InvalidRequest, ModelfileError, ModelNotFound, StoreError
-from tutti.hub.gguf import is_gguf
+from tutti.hub.gguf import is_gguf, shard_names, shard_of
 from tutti.hub.huggingface import PIPELINE, checkpoint_files
 from tutti.hub.locks import Lease
 from tutti.hub.manifest import (
@@ -37,8 +37,11 @@ from tutti.hub.names import ModelName, parse_name
 from tutti.hub.progress import Progress
 from tutti.hub.pull import fetch_file, pull
 from tutti.hub.registry import Options
+from tutti.hub.shards import as_shards, shard_addresses
 from tutti.hub.store import Store
 from tutti.hub.views import show_files
+
+T = TypeVar("T")
 
 _NO_DIGEST = "0000000000000000000"  # what is not known yet, in Ollama's words
 
@@ -135,17 +138,24 @@ async def create(
 async def pull_gguf(
     store: Store, name: ModelName, url: str, describe: Describe, options: Options | None = None
 ) -> AsyncGenerator[Progress, None]:
-    """Make the model `name` of the GGUF file at `url`. Raises as `pull` and `create` do."""
+    """Make the model `name` of the GGUF file at `url`, the first of several where its name says so.
+
+    Raises as `pull` and `create` do.
+    """
     yield Progress("pulling manifest")
     lease = store.lease()
     try:
-        async with aclosing(fetch_file(store, url, lease, options)) as told:
-            async for progress in told:
-                if isinstance(progress, Progress):
-                    yield progress
-                else:
-                    source = Modelfile((Command("from", f"@{progress.digest}"),))
-        async with aclosing(create(store, name, source, describe)) as making:
+        digests: list[str] = []
+        for place in shard_addresses(url):
+            async with aclosing(fetch_file(store, place, lease, options)) as told:
+                async for progress in told:
+                    if isinstance(progress, Progress):
+                        yield progress
+                    else:
+                        digests.append(progress.digest)
+        names = shard_names("model", len(digests)) if len(digests) > 1 else ["model.gguf"]
+        files = dict(zip(names, digests, strict=True))
+        async with aclosing(create(store, name, Modelfile(()), describe, files=files)) as making:
             async for made in making:
                 if made.status in ("writing manifest", "success"):
                     yield made
@@ -188,13 +198,16 @@ class _Maker:
     def add_source(self, command: Command, source: Path | None) -> None:
         """What a FROM brings."""
         if source is not None and source.is_dir():
-            files = sorted(source.glob("*.gguf"))
-            for file in files:
-                self._add_gguf(command, self._file(file))
+            files = {path.name: path for path in sorted(source.glob("*.gguf"))}
+            self._add_files(command, files, self._file)
             if not files:
                 self._add_directory(command, source)
         elif source is not None:
-            self._add_gguf(command, self._file(source))
+            files = {source.name: source}
+            if shard := shard_of(source.name):
+                beside = ((name, source.with_name(name)) for name in shard.names)
+                files |= {name: path for name, path in beside if path.is_file()}
+            self._add_files(command, files, self._file)
         elif command.value.startswith("@"):
             self._add_gguf(command, self._adopted(command))
         else:
@@ -223,8 +236,7 @@ class _Maker:
         if not self.is_gguf(uploaded):
             self._add_checkpoint(uploaded, "the files")
             return
-        for name, layer in uploaded.items():
-            self._add_gguf(Command("from", name), layer)
+        self._add_files(Command("from", "the files"), uploaded, lambda layer: layer)
 
     async def quantize(self, quantizer: Quantizer) -> AsyncGenerator[Progress, None]:
         """Put the model in fewer bits in the place of the one that is there, if it has not those already."""
@@ -238,9 +250,11 @@ class _Maker:
             return
         status = f"quantizing {before or 'a'} model to {quantizer.kind}"
         with self._store.workshop() as folder:
-            source = self._store.blob(models[0]) if models else folder / "source"
-            if not models:
+            source = folder / "source"
+            if named:
                 show_files(self._store, named, source)
+            if models:
+                source = source / models[0].name if named else self._store.blob(models[0])
             target = folder / "model.gguf"
             async with aclosing(quantizer(source, target)) as steps:
                 async for written, total in steps:
@@ -304,6 +318,30 @@ class _Maker:
         for layer in manifest.of_kind("params"):
             self._draft.parameters |= _object(self._store.read(layer), name)
 
+    def _add_files(self, command: Command, files: Mapping[str, T], layer_of: Callable[[T], Layer]) -> None:
+        """GGUF files by their names, of which some may be shards of one model."""
+        for name, file in files.items():
+            shard = shard_of(name)
+            if shard is None or shard.count == 1:
+                self._add_gguf(command, layer_of(file))
+                continue
+            absent = [one for one in shard.names if one not in files]
+            if absent:
+                raise _wrong(
+                    command, f"{len(absent)} of the {shard.count} files of {name} are missing: {absent[0]}"
+                )
+            if shard.number == 1:
+                self._add_shards(command, [layer_of(files[one]) for one in shard.names])
+
+    def _add_shards(self, command: Command, layers: Sequence[Layer]) -> None:
+        """A model in several files."""
+        shards = as_shards(layers)
+        with self._store.workshop() as folder:
+            show_files(self._store, shards, folder)
+            facts = self._describe(folder / shards[0].name)
+        self._draft.layers += shards
+        self._tell(facts)
+
     def _add_gguf(self, command: Command, layer: Layer) -> None:
         facts = self._facts(command, layer)
         if facts.kind == "adapter":
@@ -312,10 +350,14 @@ class _Maker:
             )
         kind = "projector" if facts.kind == "projector" else "model"
         self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size))
+        self._tell(facts)
+
+    def _tell(self, facts: Facts) -> None:
+        """What the config says of a file."""
         config = self._draft.config
         families = [*config.get("model_families", []), facts.architecture]
         config["model_families"] = list(dict.fromkeys(families))
-        if kind == "model" and "model_format" not in config:
+        if facts.kind == "model" and "model_format" not in config:
             config |= _model_config(facts)
 
     def _add_adapter(self, command: Command) -> None:

@@ -28,10 +28,14 @@ WANTED = (
     "*.tiktoken",
     "spk_dict.pt",
 )
-# Folders hold other forms of the same weights, all but speech_tokenizer and those of sentence-transformers' modules,
-# such as 1_Pooling (the first three patterns; there is no "but" in patterns); `consolidated` files repeat the sharded
-# ones.
-UNWANTED = ("[!s0-9]*/*", "s[!p]*/*", "[0-9][!_]*/*", "consolidated*", "*.gguf", "*.onnx")
+# Folders hold other forms of the same weights, all but speech_tokenizer, those of what a unified model draws with
+# (transformer, vae, scheduler) and those of sentence-transformers' modules, such as 1_Pooling; there is no "but" in
+# patterns, so these spell it out. `consolidated` files repeat the sharded ones.
+_OTHER_FOLDERS = (
+    *("[!stv0-9]*/*", "[0-9][!_]*/*"),
+    *("s[!pc]*/*", "sc[!h]*/*", "t[!r]*/*", "tr[!a]*/*", "tra[!n]*/*", "v[!a]*/*", "va[!e]*/*"),
+)
+UNWANTED = (*_OTHER_FOLDERS, "consolidated*", "*.gguf", "*.onnx")
 # The same of a repository in diffusers' format: the folders of its components, without other forms of their weights.
 # What lies beside model_index.json is a single file for other programs.
 PIPELINE = "model_index.json"

@@ -13,7 +13,7 @@ from tutti.errors import StoreError
 from tutti.hub.manifest import Layer
 from tutti.hub.modelfile import Command, Modelfile
 from tutti.hub.store import Entry, Store
-from tutti.hub.views import adapters_of
+from tutti.hub.views import adapters_of, checkpoint_of
 from tutti.settings import Preset
 
 PIPELINE_FORMAT = "diffusers"  # the `model_format` of a folder whose components have folders of their own
@@ -103,7 +103,8 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
     def paths(kind: str) -> tuple[Path, ...]:
         return tuple(store.blob(layer) for layer in manifest.of_kind(kind))
 
-    models = paths("model")
+    models = manifest.of_kind("model")
+    spare = [layer for layer in models if not layer.name][0 if models and models[0].name else 1 :]
     messages: list[Message] = []
     for layer in manifest.of_kind("messages"):
         messages += _decoded(store, layer, list[Message])
@@ -113,8 +114,8 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
     return StoredModel(
         entry,
         Config() if manifest.config is None else _decoded(store, manifest.config, Config),
-        models[0] if models else None,
-        models[1:] + paths("projector"),
+        _weights(store, entry),
+        tuple(map(store.blob, spare)) + paths("projector"),
         adapters_of(store, entry),
         "".join((texts("template") + texts("prompt"))[-1:]),
         "".join(texts("system")[-1:]),
@@ -122,6 +123,14 @@ def read_model(store: Store, entry: Entry) -> StoredModel:
         tuple(messages),
         tuple(texts("license")),
     )
+
+
+def _weights(store: Store, entry: Entry) -> Path | None:
+    """The GGUF file of a model, or the first of several. Raises StoreError."""
+    models = entry.manifest.of_kind("model")
+    if not models:
+        return None
+    return checkpoint_of(store, entry) if models[0].name else store.blob(models[0])
 
 
 def parameter_lines(parameters: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -100,7 +100,7 @@ def name_of_path(path: PurePosixPath) -> ModelName | None:
 
 def name_for_file(file_name: str) -> ModelName:
     """A name for a model that comes as a file: the file's own, without its ending and what a name cannot have."""
-    stem = file_name.rsplit("/", 1)[-1].removesuffix(".gguf")
+    stem = re.sub(r"(-0*1-of-\d+)?\.gguf$", "", file_name.rsplit("/", 1)[-1])  # the first of several
     stem = re.sub(r"[^\w.-]+", "-", stem, flags=re.ASCII).strip(".-").lower()[:80]
     return _checked(ModelName(stem))
 

@@ -8,22 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
+
 from tutti.errors import ModelNotFound, TransferError
 from tutti.hub.download import Downloader, Transfer, together
 from tutti.hub.locks import Lease, held
-from tutti.hub.manifest import MANIFEST_TYPE, MAX_MANIFEST, Layer, Manifest, read_manifest
+from tutti.hub.manifest import (
+    CONFIG_TYPE,
+    MANIFEST_TYPE,
+    MAX_MANIFEST,
+    Layer,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from tutti.hub.names import ModelName, parse_name
 from tutti.hub.partial import completed_of, remove_partial
 from tutti.hub.progress import Progress
 from tutti.hub.registry import Client, Options, Repository, check_secure, connected, read_body, refusal
+from tutti.hub.shards import find_shards, is_hub
 from tutti.hub.store import Store
 
 _TICK = 0.06  # seconds between two looks at how far the blobs are
+_SHARDED = {
+    "model_format": "gguf",
+    "architecture": "amd64",
+    "os": "linux",
+}  # a config; the file says the rest
 AT_ONCE = 4  # blobs that are on their way
 
 
@@ -40,14 +56,11 @@ async def pull(
     async with connected(name, options or Options()) as repository:
         lease = store.lease()
         try:
-            manifest = await _manifest(repository)
-            transfers = [Transfer(layer) for layer in manifest.blobs()]
-            store.keep(lease, *(transfer.layer.digest for transfer in transfers))
+            manifest, places = await _sought(repository, store, lease)
+            transfers = [Transfer(layer) for layer in manifest.blobs() if layer.digest in places]
+            store.keep(lease, *places)
             downloader = Downloader(repository.client, store)
-            downloads = (
-                downloader.blob(repository.url("blobs", transfer.layer.digest), transfer)
-                for transfer in transfers
-            )
+            downloads = (downloader.blob(places[one.layer.digest], one) for one in transfers)
             async with aclosing(followed(together(downloads, AT_ONCE), transfers, "pulling")) as told:
                 async for progress in told:
                     yield progress
@@ -119,16 +132,30 @@ async def followed(
             await asyncio.wait((task,))
 
 
-async def _manifest(repository: Repository) -> Manifest:
+async def _sought(repository: Repository, store: Store, lease: Lease) -> tuple[Manifest, Mapping[str, str]]:
+    """The manifest of the model, and the addresses of its blobs by their digests."""
     url = repository.url("manifests", repository.name.tag)
 
-    async def get() -> bytes:
+    async def get() -> bytes | None:
         async with repository.client.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
+            if response.status_code == 400 and is_hub(repository):
+                return None  # what is in several files has no manifest there
             if response.status_code != 200:
                 raise await refusal(response, "pull model manifest: file does not exist")
             return await read_body(response, MAX_MANIFEST)
 
-    return read_manifest(await repository.client.retried(get))
+    raw = await repository.client.retried(get)
+    if raw is not None:
+        manifest = read_manifest(raw)
+        return manifest, {one.digest: repository.url("blobs", one.digest) for one in manifest.blobs()}
+    shards = await repository.client.retried(lambda: find_shards(repository))
+    layers = [layer for layer, _ in shards]
+    config = {
+        **_SHARDED,
+        "rootfs": {"type": "layers", "diff_ids": [layer.digest for layer in layers]},
+    }
+    described = await asyncio.to_thread(store.put, msgspec.json.encode(config), CONFIG_TYPE, lease)
+    return write_manifest(described, layers), {layer.digest: place for layer, place in shards}
 
 
 async def _head(client: Client, url: str) -> tuple[int, str]:

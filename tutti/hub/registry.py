@@ -1,7 +1,8 @@
 """HTTP with a registry: where it is, who we are to it, and what its answers mean.
 
-A registry asks for a token by a 401 whose `WWW-Authenticate` says where to get one. It sends blobs from other hosts,
-by redirects; our token goes to the registry's own host only. What fails for the moment (a connection, a 5xx, a 429) is
+A registry asks who we are by a 401 whose `WWW-Authenticate` says how: by a token, and where to get one, or by a name
+and a password at once (Basic). It sends blobs from other hosts, by redirects. Who we are to a host is told to that
+host only, and to the token service that it names. What fails for the moment (a connection, a 5xx, a 429) is
 tried again with growing pauses; what fails for good is a typed error.
 """
 
@@ -20,11 +21,15 @@ import msgspec
 
 import tutti
 from tutti.errors import InvalidRequest, ModelNotFound, TransferError, TuttiError, Unauthorized
+from tutti.hub.credentials import Credential, find_credential
 from tutti.hub.names import ModelName
+from tutti.settings import read_settings
 
 T = TypeVar("T")
 
-_CHALLENGE = re.compile(r'(\w+)="([^"]*)"')
+_CHALLENGE = re.compile(r'(?:(?P<scheme>\w+) +)?(?P<name>\w+)=(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s,]*))')
+_LOGIN = ": give it by docker login {}, or in TUTTI_REGISTRY_AUTH"
+_OURS = " the password that is written down for it"
 _MAX_REDIRECTS = 5
 _MAX_ANSWER = 1 << 20  # bytes of an answer that is no blob and no manifest
 
@@ -48,10 +53,10 @@ class Temporary(Exception):
 
 @dataclass(slots=True)
 class Client:
-    """Connections to web servers, with one registry's token. Close it when done."""
+    """Connections to web servers, and who we are to each of them. Close it when done."""
 
     options: Options = field(default_factory=Options)
-    _tokens: dict[str, str] = field(default_factory=dict)  # by host
+    _authorizations: dict[str, str] = field(default_factory=dict, repr=False)  # by host: the header's value
     _http: httpx.AsyncClient | None = None
 
     async def __aenter__(self) -> Client:
@@ -76,17 +81,17 @@ class Client:
         headers: Mapping[str, str] | None = None,
         content: Callable[[], AsyncGenerator[bytes, None]] | bytes | None = None,
     ) -> AsyncGenerator[httpx.Response, None]:
-        """The answer, its body not read yet; redirects of GET and HEAD followed, a token fetched if asked for.
+        """The answer, its body not read yet; redirects of GET and HEAD followed; who asks who we are is told.
 
         Raises Temporary, TransferError, Unauthorized. A status from 400 on is an answer like others, but 401, 403, 429
         and 5xx are raised.
         """
-        asked_for_token = False
+        told: set[str] = set()  # the hosts that asked who we are
         for _ in range(_MAX_REDIRECTS + 2):
             response = await self._send(method, url, headers or {}, content)
             try:
-                if response.status_code == 401 and not asked_for_token:
-                    asked_for_token = True
+                if response.status_code == 401 and (host := urlsplit(url).netloc) not in told:
+                    told.add(host)
                     await self._authorize(url, response.headers.get("WWW-Authenticate", ""))
                     continue
                 location = response.headers.get("Location")
@@ -128,8 +133,8 @@ class Client:
         content: Callable[[], AsyncGenerator[bytes, None]] | bytes | None,
     ) -> httpx.Response:
         assert self._http is not None
-        token = self._tokens.get(urlsplit(url).netloc)
-        sent = {**headers, **({"Authorization": f"Bearer {token}"} if token else {})}
+        authorization = self._authorizations.get(urlsplit(url).netloc)
+        sent = {**headers, **({"Authorization": authorization} if authorization else {})}
         body = content() if callable(content) else content
         try:
             request = self._http.build_request(method, url, headers=sent, content=body)
@@ -149,30 +154,69 @@ class Client:
         return target
 
     async def _authorize(self, url: str, challenge: str) -> None:
-        """Get the token that a 401 asks for. Raises Unauthorized, Temporary."""
+        """Become who a 401 asks for. Raises Unauthorized, Temporary, and ConfigError as `find_credential` does."""
+        host = urlsplit(url).netloc
+        asked = _challenges(challenge)
+        credential = await find_credential(read_settings(), host)
+        if "realm" in asked.get("bearer", {}):
+            token = await self._token(url, asked["bearer"], credential)
+            self._authorizations[host] = f"Bearer {token}"
+        elif "basic" not in asked:
+            raise Unauthorized(f"unauthorized: {host} wants credentials of a kind that Tutti does not have")
+        elif credential is None or credential.identity:
+            raise Unauthorized(f"unauthorized: {host} wants a password{_LOGIN.format(host)}")
+        else:
+            self._authorizations[host] = credential.basic
+
+    async def _token(self, url: str, asked: Mapping[str, str], credential: Credential | None) -> str:
+        """The token that the service of a challenge gives to `credential`, or to anybody."""
         assert self._http is not None
         host = urlsplit(url).netloc
-        scheme, _, rest = challenge.partition(" ")
-        asked = dict(_CHALLENGE.findall(rest))
-        realm = urljoin(url, asked.get("realm", ""))
-        if scheme.lower() != "bearer" or "realm" not in asked:
-            raise Unauthorized(f"unauthorized: {host} wants credentials of a kind that Tutti does not have")
-        if urlsplit(realm).scheme != "https" and not self.options.insecure:
+        realm = urljoin(url, asked["realm"])
+        service, plain = urlsplit(realm).netloc, urlsplit(realm).scheme != "https"
+        if plain and (not self.options.insecure or (credential and urlsplit(url).scheme == "https")):
             raise Unauthorized(f"unauthorized: {host} wants to be asked for a token over plain http")
         query = {name: asked[name] for name in ("service", "scope") if asked.get(name)}
         try:
-            response = await self._http.get(realm, params=query, follow_redirects=False)
+            if credential is not None and credential.identity:
+                form = {
+                    "grant_type": "refresh_token",
+                    "refresh_token": credential.secret,
+                    "client_id": "tutti",
+                }
+                response = await self._http.post(realm, data=form | query, follow_redirects=False)
+            else:
+                headers = {} if credential is None else {"Authorization": credential.basic}
+                response = await self._http.get(realm, params=query, headers=headers, follow_redirects=False)
+        except httpx.InvalidURL as error:
+            raise Unauthorized(f"unauthorized: {host} names a token service that is no address") from error
         except httpx.HTTPError as error:
-            raise Temporary(f"{urlsplit(realm).netloc}: {said(error)}") from error
+            raise Temporary(f"{service}: {said(error)}") from error
+        if response.status_code in (400, 401, 403):
+            why = f"wants a password{_LOGIN.format(host)}" if credential is None else f"does not take{_OURS}"
+            raise Unauthorized(f"unauthorized: {host} {why}")
         await _judge(response)
         try:
             answer = msgspec.json.decode(response.content, type=dict[str, object])
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise Unauthorized(f"unauthorized: {realm} gives no token") from error
+            raise Unauthorized(f"unauthorized: {service} gives no token") from error
         token = answer.get("token") or answer.get("access_token")
         if response.status_code != 200 or not isinstance(token, str) or not token.isprintable():
-            raise Unauthorized(f"unauthorized: {urlsplit(realm).netloc} gives no token")
-        self._tokens[host] = token
+            raise Unauthorized(f"unauthorized: {service} gives no token")
+        return token
+
+
+def _challenges(header: str) -> dict[str, dict[str, str]]:
+    """What a `WWW-Authenticate` says, by the schemes in small letters."""
+    found: dict[str, dict[str, str]] = {}
+    scheme = header.strip().lower()
+    if scheme.isalpha():  # a scheme that says nothing more
+        return {scheme: {}}
+    for match in _CHALLENGE.finditer(header):
+        scheme = (match["scheme"] or scheme).lower()
+        value = match["plain"] if match["quoted"] is None else match["quoted"]
+        found.setdefault(scheme, {})[match["name"].lower()] = value
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from tutti.kernels import reference, reference_attention
 from tutti.kernels.cpu import native, onednn
+from tutti.kernels.cpu.fused import NativeBlock, NativeExperts, Unjoinable
 from tutti.kernels.cpu.linear import NativePacker, is_grouped
 from tutti.kernels.cpu.ops import TYPES, NativeOperations
+from tutti.kernels.fused import BlockParts, FeedForwardParts, FusedBlock, FusedExperts
 from tutti.kernels.linear import PackedLinear, StackedLinear, plain_linear, quantized_linear
 from tutti.kernels.weights import Quantized, Stacked, Weight
 from tutti.settings import read_settings
@@ -97,6 +99,26 @@ def _stacked(weight: Weight, bias: Tensor | None, device: torch.device, dtype: t
             for part, own in zip(weight.parts, biases, strict=True)
         ]
     )
+
+
+def fuse_block(parts: BlockParts) -> FusedBlock | None:
+    """The block in one call, or None where its parts are served one by one."""
+    if _native.module is None:
+        return None
+    try:
+        return NativeBlock(_native.module, parts)
+    except Unjoinable:
+        return None
+
+
+def fuse_experts(experts: list[FeedForwardParts]) -> FusedExperts | None:
+    """The experts in one call, or None where they are served one by one."""
+    if _native.module is None:
+        return None
+    try:
+        return NativeExperts(_native.module, experts)
+    except Unjoinable:
+        return None
 
 
 def is_w8a8(weight: Quantized) -> bool:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from tutti.kernels import apply_rope, paged_attention
+from tutti.kernels.fused import AttentionParts
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.layers.config import AttentionConfig
 from tutti.layers.linear import Linear
-from tutti.layers.norm import Norm, make_norm
+from tutti.layers.norm import LayerNorm, Norm, RMSNorm, make_norm
 from tutti.layers.parameters import Named, Vector
 from tutti.layers.rope import Rotation
 
@@ -46,6 +47,26 @@ class Attention:
             yield "k_norm", self.k_norm
         if self.sinks is not None:
             yield "sinks", self.sinks
+
+    def parts(self) -> AttentionParts | None:
+        """For a kernel that does more than this; None where an adapter or another kind of norm takes part."""
+        qkv, out = self.qkv.alone, self.out.alone
+        norms = self.q_norm, self.k_norm
+        if qkv is None or out is None or any(isinstance(norm, LayerNorm) for norm in norms):
+            return None
+        heads, kv_heads, _ = self.split
+        return AttentionParts(
+            qkv,
+            out,
+            heads,
+            kv_heads,
+            self.head_dim,
+            self.scale,
+            self.window,
+            self.softcap,
+            None if self.sinks is None else self.sinks.tensor,
+            *(norm.parts() if isinstance(norm, RMSNorm) else None for norm in norms),
+        )
 
     def __call__(self, x: Tensor, rotation: Rotation | None, batch: PagedBatch, cache: LayerCache) -> Tensor:
         """`x` [tokens, hidden] -> [tokens, hidden]; writes this step's keys and values to the cache."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from tutti.kernels import activate, gated
+from tutti.kernels.fused import FeedForwardParts
 from tutti.layers.config import FeedForwardConfig
 from tutti.layers.linear import Linear
 from tutti.layers.parameters import Named
@@ -24,6 +25,13 @@ class FeedForward:
         """`up` (slots gate, up when gated) and `down`."""
         yield "up", self.up
         yield "down", self.down
+
+    def parts(self) -> FeedForwardParts | None:
+        """For a kernel that does more than this; None where an adapter takes part."""
+        up, down = self.up.alone, self.down.alone
+        if up is None or down is None:
+            return None
+        return FeedForwardParts(up, down, self.activation, self.apply is gated)
 
     def __call__(self, x: Tensor) -> Tensor:
         """`x` [tokens, hidden] -> [tokens, hidden]."""

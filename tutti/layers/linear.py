@@ -39,6 +39,11 @@ class Linear:
         packed = 0 if self.packed is None else self.packed.bytes
         return packed + sum(addition.bytes for addition in self.additions)
 
+    @property
+    def alone(self) -> PackedLinear | None:
+        """The packed weight, where it is all there is: no adapter adds to it."""
+        return None if self.additions else self.packed
+
     def load(self, tensors: Mapping[str, Weight], options: LoadOptions) -> None:
         """Packs `weight` [out, in] and, if there is one, `bias` [out]."""
         weight = tensors["weight"]

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tutti.kernels import fuse_experts
+from tutti.kernels.fused import FusedExperts
 from tutti.kernels.weights import Weight, dequantize
 from tutti.layers.config import MixtureConfig, RouterConfig
 from tutti.layers.feed_forward import FeedForward
@@ -66,6 +68,7 @@ class Mixture:
         self.experts = [FeedForward(hidden, config.expert) for _ in range(config.router.experts)]
         self.shared = None if config.shared is None else FeedForward(hidden, config.shared)
         self.shared_gate = Linear(hidden, 1, quantize=False) if config.shared_gate else None
+        self.fused: FusedExperts | None = None
 
     def parameters(self) -> Named:
         """`router`, `experts.N.up`, `experts.N.down` and, where they are, `shared.up`, `shared.down`, `shared_gate`."""
@@ -80,15 +83,24 @@ class Mixture:
     def __call__(self, x: Tensor) -> Tensor:
         """`x` [tokens, hidden] -> [tokens, hidden]."""
         experts, weights = self.router(x)
-        results = self._expert_results(x, experts)
-        total = results[:, 0].float() * weights[:, :1]
-        for place in range(1, experts.shape[1]):
-            total.addcmul_(results[:, place].float(), weights[:, place : place + 1])
-        mixed = total.to(x.dtype)
+        mixed = self._mix(x, experts, weights) if self.fused is None else self.fused(x, experts, weights)
         if self.shared is None:
             return mixed
         shared = self.shared(x)
         return mixed + (shared if self.shared_gate is None else self.shared_gate(x).sigmoid() * shared)
+
+    def fuse(self) -> None:
+        """Joins the experts where the device has a kernel for all of them at once."""
+        parts = [expert.parts() for expert in self.experts]
+        known = [one for one in parts if one is not None]
+        self.fused = fuse_experts(known) if len(known) == len(parts) else None
+
+    def _mix(self, x: Tensor, experts: Tensor, weights: Tensor) -> Tensor:
+        results = self._expert_results(x, experts)
+        total = results[:, 0].float() * weights[:, :1]
+        for place in range(1, experts.shape[1]):
+            total.addcmul_(results[:, place].float(), weights[:, place : place + 1])
+        return total.to(x.dtype)
 
     def _expert_results(self, x: Tensor, experts: Tensor) -> Tensor:
         """What each of its `experts` [tokens, active] makes of a token: [tokens, active, hidden].

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tutti.kernels import add_rms_norm, layer_norm, rms_norm
+from tutti.kernels.fused import NormParts
 from tutti.kernels.weights import Weight
 from tutti.layers.config import NormConfig
 from tutti.layers.parameters import LoadOptions, TensorSpec, owned
@@ -40,6 +41,10 @@ class RMSNorm:
         if residual is None:
             return rms_norm(x, self.weight, self.eps, offset=self.offset), x
         return add_rms_norm(x, residual, self.weight, self.eps, offset=self.offset)
+
+    def parts(self) -> NormParts:
+        """For a kernel that does more than this."""
+        return NormParts(self.weight, self.eps, self.offset)
 
 
 class LayerNorm:

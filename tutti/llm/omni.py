@@ -6,6 +6,7 @@
     Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
     Omni("a-model-that-draws").generate(text="make it blue", images=["circle.png"]).images[0].save("blue.png")
     Omni("a-model-that-films").generate(text="a cat walks", frames=17, fps=8, seed=1).videos[0].save("cat.mp4")
+    Omni("pico").generate(text="draw a red circle", modalities=["text", "image"], seed=1).images[0].show()
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
 The engine runs in the caller's own thread, as `LLM`'s does; the models of a graph by file (`Omni("assistant.yaml")`)
@@ -22,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from tutti.errors import InvalidRequest
@@ -197,23 +199,30 @@ class Omni:
 
         `images`, `audio` (one or a list) and `videos` are what `prompts.media_of` takes, shown before `text`;
         `use_audio_in_video` hears the videos' sound with them. `messages` are earlier turns. `live`: sound comes in
-        pieces, the first as soon as may be. A model that draws takes `text`, `images` and what `_drawing` has. Leaving
-        the iteration cancels the request. Raises the request's error.
+        pieces, the first as soon as may be. A model that draws takes `text`, `images` and what `_drawing` has; one that
+        also writes draws where `modalities` have "image", and takes what `_sheet` has and a `seed`. Leaving the
+        iteration cancels the request. Raises the request's error.
         """
         if isinstance(self.processor, DrawingProcessor):
             return self._answerer.events(self._drawing(text, images, **drawing))
-        if drawing:
-            raise InvalidRequest(f"{', '.join(drawing)}: this model does not draw")
+        illustrated = "image" in modalities
+        if (drawing or illustrated) and self.processor.drawer is None:
+            raise InvalidRequest(f"{', '.join(drawing) or 'modalities'}: this model does not draw")
+        if drawing and not illustrated:
+            raise InvalidRequest(f'{", ".join(drawing)}: ask for a picture with modalities=["text", "image"]')
         recordings = audio if isinstance(audio, list) else [] if audio is None else [audio]
         media = media_of(
             {"image": list(images), "audio": recordings, "video": list(videos)},
             soundtracks=use_audio_in_video,
         )
         sampling = sampling or SamplingParams(**{"max_tokens": None, **self.processor.generation_defaults})
+        if (seed := drawing.pop("seed", None)) is not None:
+            sampling = msgspec.structs.replace(sampling, seed=seed)
+        drawn = (self._sheet(**drawing),) if illustrated else ()
         return self._answerer.events(
             Request(
                 id=f"omni-{next(self._numbers)}",
-                parts=(self._prompt(text, media, messages or (), system), *media),
+                parts=(self._prompt(text, media, messages or (), system), *media, *drawn),
                 sampling=_bounded(sampling),
                 stage_sampling=dict(stage_sampling or {}),
                 modalities=tuple(modalities),
@@ -229,13 +238,29 @@ class Omni:
         images: Sequence[Any],
         *,
         mask: Any = None,
+        negative: str | None = None,
+        seed: int | None = None,
+        **sheet: Any,
+    ) -> Request:
+        """The request for a picture or a film of `text`, drawn from `images` if there are any; `sheet` as for `_sheet`.
+
+        What is transparent in the `mask`, or white, is drawn anew.
+        """
+        media = media_of({"image": list(images)})
+        if mask is not None:
+            media.append(mask_of(mask))
+        return drawing_request(
+            text, negative, self._sheet(**sheet), id=f"image-{next(self._numbers)}", seed=seed, media=media
+        )
+
+    def _sheet(
+        self,
+        *,
         strength: float | None = None,
         size: str | None = None,
         steps: int | None = None,
         guidance: float | None = None,
         true_guidance: float | None = None,
-        negative: str | None = None,
-        seed: int | None = None,
         previews: int = 0,
         frames: int | None = None,
         fps: float | None = None,
@@ -244,14 +269,10 @@ class Omni:
         cache_threshold: float | None = None,
         lora: str | None = None,
         lora_scale: float = 1.0,
-    ) -> Request:
-        """The request for a picture or a film of `text`, drawn from `images` if there are any.
-
-        None is the model's own habit. What is transparent in the `mask`, or white, is drawn anew; `strength` is how
-        much of a picture is changed.
-        """
+    ) -> Drawing:
+        """How a picture is drawn. None is the model's own habit; `strength` is how much of a picture is changed."""
         width, height = parse_sides(size)
-        sheet = Drawing(
+        return Drawing(
             width=width,
             height=height,
             steps=steps,
@@ -266,12 +287,6 @@ class Omni:
             cache_threshold=cache_threshold,
             lora=lora,
             lora_scale=lora_scale,
-        )
-        media = media_of({"image": list(images)})
-        if mask is not None:
-            media.append(mask_of(mask))
-        return drawing_request(
-            text, negative, sheet, id=f"image-{next(self._numbers)}", seed=seed, media=media
         )
 
     def _prompt(

@@ -10,13 +10,15 @@ from typing import Protocol
 
 from torch import Tensor
 
+from tutti.kernels import fuse_block
+from tutti.kernels.fused import BlockParts, FusedBlock
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.layers.attention import Attention
 from tutti.layers.config import AttentionConfig, FeedForwardConfig, LatentAttentionConfig, MixtureConfig
 from tutti.layers.feed_forward import FeedForward
 from tutti.layers.latent_attention import LatentAttention
 from tutti.layers.moe import Mixture
-from tutti.layers.norm import Norm, make_norm
+from tutti.layers.norm import LayerNorm, Norm, make_norm
 from tutti.layers.parameters import Named, prefixed
 from tutti.layers.rope import Rotation
 from tutti.models.config import DecoderConfig, LayerConfig
@@ -71,6 +73,10 @@ class Block(Protocol):
         """Its parameters, by name."""
         ...
 
+    def fuse(self) -> None:
+        """Joins its parts, now that they are loaded, where the device has a kernel for all of it at once."""
+        ...
+
     def __call__(
         self,
         x: Tensor,
@@ -96,6 +102,8 @@ class SequentialBlock:
 
         self.attention_norm, self.attention_out_norm = norm(before), norm(after)
         self.feed_forward_norm, self.feed_forward_out_norm = norm(before), norm(after)
+        self.fused: FusedBlock | None = None
+        self._is_whole = False  # what is joined ends behind the feed-forward layer, not before it
 
     def parameters(self) -> Named:
         """`attention.*`, `feed_forward.*` and their norms: `attention_norm`, `attention_out_norm`, ..."""
@@ -110,6 +118,33 @@ class SequentialBlock:
         yield from prefixed("attention", self.attention.parameters())
         yield from prefixed("feed_forward", self.feed_forward.parameters())
 
+    def fuse(self) -> None:
+        """See `Block.fuse`."""
+        parts = self._parts()
+        self.fused = None if parts is None else fuse_block(parts)
+        self._is_whole = parts is not None and parts.feed_forward is not None
+        if isinstance(self.feed_forward, Mixture):
+            self.feed_forward.fuse()
+
+    def _parts(self) -> BlockParts | None:
+        feed, dense = None, isinstance(self.feed_forward, FeedForward)
+        if isinstance(self.feed_forward, FeedForward):
+            feed = self.feed_forward.parts()
+        attention = self.attention.parts() if isinstance(self.attention, Attention) else None
+        if attention is None or (dense and feed is None):
+            return None
+        norms = []
+        for norm in (
+            self.attention_norm,
+            self.attention_out_norm,
+            self.feed_forward_norm,
+            self.feed_forward_out_norm,
+        ):
+            if isinstance(norm, LayerNorm):
+                return None
+            norms.append(None if norm is None else norm.parts())
+        return BlockParts(attention, feed, *norms)
+
     def __call__(
         self,
         x: Tensor,
@@ -119,11 +154,19 @@ class SequentialBlock:
         cache: LayerCache,
     ) -> tuple[Tensor, Tensor]:
         """See `Block`."""
-        h, residual = add_norm(self.attention_norm, x, residual)
-        h = self.attention(h, rotation, batch, cache)
-        if self.attention_out_norm is not None:
-            h = self.attention_out_norm(h)
-        h, residual = add_norm(self.feed_forward_norm, h, residual)
+        if self.fused is not None and self.fused.takes(x, batch, cache):
+            cos, sin, interleaved = None, None, False
+            if rotation is not None:
+                cos, sin, interleaved = rotation.cos, rotation.sin, rotation.interleaved
+            h, residual = self.fused(x, residual, cos, sin, interleaved, batch, cache)
+            if self._is_whole:
+                return h, residual
+        else:
+            h, residual = add_norm(self.attention_norm, x, residual)
+            h = self.attention(h, rotation, batch, cache)
+            if self.attention_out_norm is not None:
+                h = self.attention_out_norm(h)
+            h, residual = add_norm(self.feed_forward_norm, h, residual)
         h = self.feed_forward(h)
         if self.feed_forward_out_norm is not None:
             h = self.feed_forward_out_norm(h)
@@ -148,6 +191,9 @@ class ParallelBlock:
             yield "feed_forward_norm", self.feed_forward_norm
         yield from prefixed("attention", self.attention.parameters())
         yield from prefixed("feed_forward", self.feed_forward.parameters())
+
+    def fuse(self) -> None:
+        """See `Block.fuse`: there is no kernel for two layers side by side."""
 
     def __call__(
         self,

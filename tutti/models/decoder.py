@@ -66,6 +66,12 @@ class Decoder:
     def adapt(self, adapter: Adapter, dtype: torch.dtype) -> None:
         """See `models.protocols.TakesAdapters`."""
         adapt(self.parameters(), self.table, adapter, self.device, dtype)
+        self.fuse()
+
+    def fuse(self) -> None:
+        """See `Block.fuse`."""
+        for block in self.blocks:
+            block.fuse()
 
     @torch.inference_mode()
     def forward(self, inputs: ForwardInputs, caches: Sequence[LayerCache]) -> Tensor:
@@ -149,4 +155,5 @@ def build(
     loading = LoadOptions(device, dtype, options.quantization)
     decoder.table = table
     load(decoder.parameters(), table, source or PlainSource(checkpoint), loading, ignored)
+    decoder.fuse()
     return decoder

@@ -45,7 +45,8 @@ class WeightSource(Protocol):
 class PlainSource:
     """The tensors of a checkpoint, one for each weight.
 
-    Raises CheckpointError for one whose weights are in several tensors: codes would be taken for weights.
+    Those of components in diffusers' format are not among them: they are loaded by other means. Raises CheckpointError
+    for a checkpoint whose weights are in several tensors: codes would be taken for weights.
     """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
@@ -56,7 +57,10 @@ class PlainSource:
                 "take the checkpoint in bfloat16, and --quantization int8 to quantize it while loading"
             )
         self.checkpoint = checkpoint
-        self.shapes = {name: info.shape for name, info in checkpoint.tensors.items()}
+        others = tuple(f"{component}." for component in checkpoint.config.get("components", ()))
+        self.shapes = {
+            name: info.shape for name, info in checkpoint.tensors.items() if not name.startswith(others)
+        }
 
     def weight(self, name: str) -> Weight:
         """See `WeightSource.weight`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
@@ -12,7 +13,7 @@ from msgspec import UNSET
 
 from tutti.api.ollama.answers import FunctionCall, TokenLogprob, ToolCall, TopLogprob
 from tutti.api.openai.logprobs import LogprobEncoder
-from tutti.events import Done, Event, Failed, TextDelta, Usage
+from tutti.events import Done, Event, Failed, ImageDone, Progress, TextDelta, Usage
 from tutti.events import TokenLogprob as Likelihood
 from tutti.models.parsers.base import ContentDelta, Delta, OutputParser, ReasoningDelta, ToolCallDelta
 
@@ -27,9 +28,13 @@ class Piece:
     thinking: str = ""
     calls: list[ToolCall] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)  # base64
+    step: tuple[int, int] = (0, 0)  # done and in all, of a picture
 
     def __bool__(self) -> bool:
-        return bool(self.content or self.thinking or self.calls or self.logprobs)
+        return bool(
+            self.content or self.thinking or self.calls or self.logprobs or self.images or self.step[1]
+        )
 
     def add(self, other: Piece) -> None:
         """Take what follows in."""
@@ -37,6 +42,7 @@ class Piece:
         self.thinking += other.thinking
         self.calls += other.calls
         self.logprobs += other.logprobs
+        self.images += other.images
 
 
 class Answering:
@@ -71,6 +77,10 @@ class Answering:
                 if isinstance(event, TextDelta):
                     self.tokens += event.tokens
                     piece = self._piece(event.text, event.logprobs or ())
+                elif isinstance(event, Progress):
+                    piece = Piece(step=(event.done, event.total))
+                elif isinstance(event, ImageDone) and not event.preview:
+                    piece = Piece(images=[base64.b64encode(event.png).decode()])
                 elif isinstance(event, Done):
                     self.reason = "length" if event.reason == "length" else "stop"
                     piece = self._last()

@@ -30,6 +30,7 @@ class Message(Struct, omit_defaults=True):
     content: str
     thinking: str = ""
     tool_calls: list[ToolCall] | UnsetType = UNSET
+    images: list[str] | UnsetType = UNSET  # base64, as in messages to the model
 
 
 class TopLogprob(Struct):
@@ -68,6 +69,8 @@ class ChatResponse(Account, kw_only=True):
     created_at: str
     message: Message
     done: bool
+    completed: int = 0  # ours: of `total` steps of a picture
+    total: int = 0
     logprobs: list[TokenLogprob] | UnsetType = UNSET
 
 

@@ -20,10 +20,11 @@ from tutti.api.ollama.fields import ChatFields, read
 from tutti.api.ollama.history import Conversation, conversation
 from tutti.api.ollama.job import Job, idle, respond
 from tutti.api.ollama.names import full
+from tutti.api.openai.drawn import drawing
 from tutti.errors import ContextOverflow, InvalidRequest
 from tutti.events import Event
-from tutti.gateway.abilities import TOOLS
-from tutti.request import Chat, Request
+from tutti.gateway.abilities import IMAGE, TOOLS, lacking
+from tutti.request import Chat, Drawing, Request
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +46,7 @@ async def chat(call: Call) -> ASGIApp:
     said = await job.gather(conversation(fields.messages))
     turn = _chat(job, fields, said)
     request, answering = job.request((turn, *said.media), turn)
+    request = _drawn(job, fields, request)
     return await respond(job, answering, _events(job, fields, said, request), shape)
 
 
@@ -55,6 +57,16 @@ def _chat(job: Job, fields: ChatFields, said: Conversation) -> Chat:
         tool_choice="auto" if fields.tools else "none",
         template_kwargs=job.template_kwargs,
     )
+
+
+def _drawn(job: Job, fields: ChatFields, request: Request) -> Request:
+    """`request`, whose answer may have a picture if that is asked for. Raises InvalidRequest."""
+    if "image" not in (fields.modalities or ()):
+        return request
+    if IMAGE not in job.able:
+        raise lacking(fields.name, "image output")
+    parts = (*request.parts, drawing(fields.image))
+    return msgspec.structs.replace(request, parts=parts, modalities=("text", "image"))
 
 
 async def _events(
@@ -84,7 +96,8 @@ async def _shortened(job: Job, fields: ChatFields, said: Conversation, request: 
 
     def without(turns: int) -> Request:
         kept = said.without(turns)
-        return msgspec.structs.replace(request, parts=(_chat(job, fields, kept), *kept.media))
+        drawn = [part for part in request.parts if isinstance(part, Drawing)]
+        return msgspec.structs.replace(request, parts=(_chat(job, fields, kept), *kept.media, *drawn))
 
     async def fits(turns: int) -> bool:
         tried = msgspec.structs.replace(without(turns), context=context - room)
@@ -109,8 +122,12 @@ def _shape(name: str, piece: Piece, account: dict[str, Any] | None) -> ChatRespo
     return ChatResponse(
         model=name,
         created_at=timestamp(time.time()),
-        message=Message("assistant", piece.content, piece.thinking, piece.calls or UNSET),
+        message=Message(
+            "assistant", piece.content, piece.thinking, piece.calls or UNSET, piece.images or UNSET
+        ),
         done=account is not None,
+        completed=piece.step[0],
+        total=piece.step[1],
         logprobs=piece.logprobs or UNSET,
         **(account or {}),
     )

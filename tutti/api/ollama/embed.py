@@ -17,7 +17,7 @@ from tutti.api.ollama.options import Options
 from tutti.api.openai.job import json_response
 from tutti.api.pooled import Pooled, pool
 from tutti.errors import ContextOverflow, InvalidRequest, ModelNotFound
-from tutti.gateway.abilities import EMBEDDING, capabilities, lacking
+from tutti.gateway.abilities import lacking
 from tutti.gateway.lease import Lease, Wants
 from tutti.request import PoolingParams, Text
 
@@ -99,6 +99,6 @@ async def _lease(call: Call, fields: ModelFields) -> Lease:
     except ModelNotFound as error:
         words = f'model "{name}" not found, try pulling it first' if name else error.message
         raise ModelNotFound(words, param="model") from error
-    if EMBEDDING not in capabilities(leased.backend, leased.model):
+    if not leased.model.gives("embedding"):
         raise lacking(name, "embeddings")
     return leased

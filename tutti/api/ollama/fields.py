@@ -11,6 +11,7 @@ import msgspec
 
 from tutti.api.ollama.duration import FOREVER, seconds
 from tutti.api.ollama.options import MAX_LOGPROBS
+from tutti.api.openai.fields import PictureFields
 from tutti.api.openai.parse import parse
 from tutti.errors import InvalidRequest
 from tutti.request import StructuredOutputs
@@ -108,6 +109,8 @@ class ChatFields(AnswerFields, kw_only=True):
 
     messages: list[MessageFields] | None = None
     tools: list[dict[str, Any]] | None = None
+    modalities: list[str] | None = None  # ours: "image" has a model that draws show what it draws
+    image: PictureFields | None = None  # ours: how
 
 
 class GenerateFields(AnswerFields, kw_only=True):

@@ -44,6 +44,7 @@ _DEFAULTS = {"temperature": 0.8, "top_k": 40, "top_p": 0.9}
 _WINDOW = 64  # `repeat_last_n` where it is not said; 0 turns the penalties off, -1 looks at everything
 _EVERYTHING = 2**31 - 1
 _KEEP = 4  # `num_keep` where it is not said
+_PENALTIES = ("repeat_last_n", "repeat_penalty", "presence_penalty", "frequency_penalty")
 _SAME_NAME = ("temperature", "min_p", "presence_penalty", "frequency_penalty")
 
 
@@ -84,6 +85,23 @@ class Options:
         count: int = self.given.get("num_keep", _KEEP)
         return count if count >= 0 else None
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """What is said of sampling, by the names of `SamplingParams`; the answer's length is `answer`."""
+        found: dict[str, Any] = {name: self.given[name] for name in _SAME_NAME if name in self.given}
+        found |= self._filters()
+        if "repeat_penalty" in self.given:
+            found["repetition_penalty"] = self.given["repeat_penalty"]
+        if not self.given.keys().isdisjoint(_PENALTIES):
+            window: int = self.given.get("repeat_last_n", _WINDOW)
+            found["penalty_window"] = window if window > 0 else _EVERYTHING
+            if window == 0:
+                found |= {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
+        if self.given.get("seed", -1) != -1:
+            found["seed"] = self.given["seed"]
+        stop = tuple(one for one in self.given.get("stop", ()) if one)
+        return found | ({"stop": stop} if stop else {})
+
     def sampling(
         self,
         recommended: Mapping[str, Any],
@@ -93,21 +111,9 @@ class Options:
         skip_special_tokens: bool,
     ) -> SamplingParams:
         """The parameters; `recommended` are the checkpoint's. Raises InvalidRequest."""
-        values = _DEFAULTS | {name: value for name, value in recommended.items() if name != "max_tokens"}
-        values |= {name: self.given[name] for name in _SAME_NAME if name in self.given}
-        values |= self._filters()
-        if "repeat_penalty" in self.given:
-            values["repetition_penalty"] = self.given["repeat_penalty"]
-        window: int = self.given.get("repeat_last_n", _WINDOW)
-        values["penalty_window"] = window if window > 0 else _EVERYTHING
-        if window == 0:
-            values |= {"repetition_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0}
-        if self.given.get("seed", -1) != -1:
-            values["seed"] = self.given["seed"]
+        values = _DEFAULTS | {"penalty_window": _WINDOW} | dict(recommended) | self.values
         return SamplingParams(
-            **values,
-            stop=tuple(stop for stop in self.given.get("stop", ()) if stop),
-            max_tokens=self.answer,
+            **values | {"max_tokens": self.answer},
             logprobs=logprobs,
             structured_outputs=form,
             skip_special_tokens=skip_special_tokens,

@@ -47,6 +47,19 @@ class Audio(Struct):
     transcript: str | UnsetType = UNSET
 
 
+class ImageUrl(Struct):
+    """Where a picture is: a data URI."""
+
+    url: str
+
+
+class Image(Struct):
+    """A picture in an answer."""
+
+    image_url: ImageUrl
+    type: str = "image_url"
+
+
 class Delta(Struct):
     """What a chunk adds to a message. Reasoning goes by both of the names that clients read."""
 
@@ -56,6 +69,7 @@ class Delta(Struct):
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
     audio: Audio | UnsetType = UNSET
+    images: list[Image] | UnsetType = UNSET
 
 
 class Message(Struct):
@@ -68,6 +82,7 @@ class Message(Struct):
     reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
     audio: Audio | UnsetType = UNSET
+    images: list[Image] | UnsetType = UNSET
 
 
 class TopLogprob(Struct):

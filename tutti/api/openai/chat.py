@@ -12,8 +12,9 @@ import msgspec
 from msgspec import UNSET, UnsetType
 from starlette.types import ASGIApp
 
+from tutti.api.defaults import answer_length
 from tutti.api.endpoint import Call
-from tutti.api.openai import answers
+from tutti.api.openai import answers, drawn
 from tutti.api.openai.attachments import gather
 from tutti.api.openai.fields import ChatFields
 from tutti.api.openai.job import Job, Tally, json_response
@@ -25,7 +26,7 @@ from tutti.api.openai.spoken import SpokenStream, whole
 from tutti.api.openai.tools import read_tools
 from tutti.api.reading import reading, thinking
 from tutti.api.stream import DONE, EventStream, sse
-from tutti.events import AudioDelta, Done, Failed, PromptLogprobs, TextDelta, Usage
+from tutti.events import AudioDelta, Done, Failed, ImageDone, Progress, PromptLogprobs, TextDelta, Usage
 from tutti.request import Chat, Request, Tokens
 
 
@@ -65,28 +66,31 @@ class ChatJob:
             parallel=fields.parallel_tool_calls is not False,
             outputs=fields.n or 1,
         )
-        max_tokens = (
-            fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens
+        max_tokens, context = answer_length(
+            job.model,
+            fields.max_tokens if fields.max_completion_tokens is None else fields.max_completion_tokens,
         )
         sampling = sampling_params(
             fields,
-            job.processor.generation_defaults,
+            job.defaults,
             max_tokens=max_tokens,
             logprobs=(fields.top_logprobs or 0) if fields.logprobs else None,
             structured_outputs=read.form,
             **read.changes,
         )
+        modalities = drawn.modalities(fields.modalities, job.model)
         request = Request(
             id=job.request_id(),
-            parts=(chat,),
+            parts=(chat, drawn.drawing(fields.image)) if "image" in modalities else (chat,),
             sampling=sampling,
             stage_sampling=fields.stage_sampling or {},
-            modalities=("text",) if fields.spoken is None else ("text", "audio"),
+            modalities=modalities,
             live=bool(fields.stream),
             voice=None if fields.spoken is None else fields.spoken.voice,
             model=job.model.name,
             cache_salt=fields.cache_salt,
             priority=fields.priority or 0,
+            context=context,
             arrival=time.time(),
         )
         encoder = LogprobEncoder(
@@ -124,6 +128,12 @@ class ChatJob:
                 elif isinstance(event, AudioDelta):
                     for delta in self.spoken[event.index].sound(event):
                         yield self._chunk(answers.ChunkChoice(event.index, delta))
+                elif isinstance(event, Progress):
+                    yield f": step {event.done} of {event.total}\n\n".encode()
+                elif isinstance(event, ImageDone) and not event.preview:
+                    yield self._chunk(
+                        answers.ChunkChoice(event.index, answers.Delta(images=[drawn.image(event)]))
+                    )
                 elif isinstance(event, Usage):
                     self.tally.add(0, event.index, event)
                 elif isinstance(event, Done):
@@ -155,6 +165,8 @@ class ChatJob:
                     choices[event.index].take(event)
                 elif isinstance(event, AudioDelta):
                     choices[event.index].sounds.append(event)
+                elif isinstance(event, ImageDone) and not event.preview:
+                    choices[event.index].images.append(drawn.image(event))
                 elif isinstance(event, PromptLogprobs):
                     prompt_logprobs = self.logprobs.prompt(event.logprobs)
                 elif isinstance(event, Usage):
@@ -183,7 +195,9 @@ class ChatJob:
         )
         if media:
             chat = msgspec.structs.replace(self.chat, messages=tuple(messages))
-            self.request = msgspec.structs.replace(self.request, parts=(chat, *media))
+            self.request = msgspec.structs.replace(
+                self.request, parts=(chat, *self.request.parts[1:], *media)
+            )
         if self.fields.continuous_usage or self.fields.return_token_ids:
             self.request = await job.lease.prepare(self.request)
             ids = [token for part in self.request.parts if isinstance(part, Tokens) for token in part.ids]
@@ -244,6 +258,7 @@ class ChatJob:
 
     def _choice(self, index: int, choice: _Choice) -> answers.Choice:
         message = choice.builder.message(self._role)
+        message.images = choice.images or UNSET
         if self._echo:
             message.content = self._echo + (message.content or "")
         if self.fields.spoken is not None:
@@ -268,6 +283,7 @@ class _Choice:
         self.logprobs: list[Any] = []
         self.tokens: list[int] = []
         self.sounds: list[AudioDelta] = []
+        self.images: list[answers.Image] = []
         self.reason = "stop"
         self.stop: int | str | None = None
 

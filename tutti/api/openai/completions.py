@@ -11,6 +11,7 @@ import msgspec
 from msgspec import UNSET
 from starlette.types import ASGIApp
 
+from tutti.api.defaults import answer_length
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers
 from tutti.api.openai.fields import MAX_PROMPTS, CompletionFields
@@ -80,7 +81,8 @@ class CompletionJob:
         silent = bool(fields.echo) and fields.max_tokens == 0
         n = 1 if fields.n is None else fields.n
         arrival = time.time()
-        sampling = _sampling(job, fields, silent)
+        max_tokens, context = answer_length(job.model, fields.max_tokens)
+        sampling = _sampling(job, fields, DEFAULT_MAX_TOKENS if max_tokens is None else max_tokens, silent)
         requests = [
             Request(
                 id=job.request_id(),
@@ -89,6 +91,7 @@ class CompletionJob:
                 model=job.model.name,
                 cache_salt=fields.cache_salt,
                 priority=fields.priority or 0,
+                context=context,
                 arrival=arrival,
             )
             for part in _insertions(_parts(fields), fields.suffix)
@@ -232,8 +235,7 @@ def _best(outputs: list[Output], n: int) -> list[Output]:
     return sorted(outputs, key=lambda output: output.mean_logprob, reverse=True)[:n]
 
 
-def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParams:
-    max_tokens = DEFAULT_MAX_TOKENS if fields.max_tokens is None else fields.max_tokens
+def _sampling(job: Job, fields: CompletionFields, max_tokens: int, silent: bool) -> SamplingParams:
     changes: dict[str, int] = {}
     logprobs = fields.logprobs
     if fields.best_of is not None and fields.best_of > (fields.n or 1):
@@ -243,7 +245,7 @@ def _sampling(job: Job, fields: CompletionFields, silent: bool) -> SamplingParam
         changes["prompt_logprobs"] = fields.logprobs
     return sampling_params(
         fields,
-        job.processor.generation_defaults,
+        job.defaults,
         max_tokens=1 if silent else max_tokens,
         logprobs=logprobs,
         structured_outputs=structured_outputs(fields),

@@ -131,6 +131,24 @@ class AudioFields(msgspec.Struct, kw_only=True):
         return "pcm" if self.format == "pcm16" else self.format
 
 
+class LoraFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """An adapter that the server was started with, and how much of it."""
+
+    name: str
+    scale: float = 1.0
+
+
+class PictureFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """How an answer's picture is drawn (ours), as `/v1/images/generations` names it. The seed is the call's."""
+
+    size: str | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: LoraFields | None = None
+
+
 class MediaFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """How media are taken, vLLM's `mm_processor_kwargs`: `use_audio_in_video` hears a video's sound with it."""
 
@@ -149,8 +167,9 @@ class ChatFields(SamplingFields, kw_only=True):
     parallel_tool_calls: bool | None = None
     reasoning_effort: str | None = None
     include_reasoning: bool | None = None
-    modalities: list[Literal["text", "audio"]] | None = None
+    modalities: list[Literal["text", "audio", "image"]] | None = None
     audio: AudioFields | None = None
+    image: PictureFields | None = None
     mm_processor_kwargs: MediaFields | None = None
     stage_sampling: dict[str, SamplingParams] | None = (
         None  # ours: by the name of a stage of the model's graph

@@ -1,6 +1,7 @@
 """`POST /v1/images/generations`: a picture of a text, whole or with previews while it comes.
 
-What is drawn from pictures (`edits`) is the same job, with media.
+What is drawn from pictures (`edits`) is the same job, with media. A unified model is told what to draw, and what it
+says to that is heard by nobody unless it says no more.
 """
 
 from __future__ import annotations
@@ -18,23 +19,17 @@ import msgspec
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
+from tutti.api.openai.fields import LoraFields
 from tutti.api.openai.job import json_response
 from tutti.api.openai.parse import parse
 from tutti.api.stream import EventStream, named_sse
-from tutti.errors import InvalidRequest
-from tutti.events import Event, Failed, ImageDone, Progress
+from tutti.errors import InvalidRequest, NotDrawn
+from tutti.events import Event, Failed, ImageDone, Progress, TextDelta
 from tutti.gateway.lease import Lease
 from tutti.request import Drawing, Media, Request
 
 _MOST = 10  # pictures of one request, as OpenAI has it
 Format = Literal["png", "webp", "jpeg"]
-
-
-class LoraFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """An adapter that the server was started with, and how much of it."""
-
-    name: str
-    scale: float = 1.0
 
 
 class ImageFields(msgspec.Struct, kw_only=True):
@@ -170,11 +165,16 @@ class ImageJob:
     async def whole(self) -> dict[str, Any]:
         """All pictures in one answer. Raises what ended one early."""
         data: dict[int, dict[str, Any]] = {}
+        said: dict[int, str] = {}
         async with aclosing(self._events()) as events:
             async for event in events:
-                if isinstance(event, ImageDone) and not event.preview:
+                if isinstance(event, TextDelta):
+                    said[event.index] = said.get(event.index, "") + event.text
+                elif isinstance(event, ImageDone) and not event.preview:
                     seed = (self.request.sampling.seed or 0) + event.index
                     data[event.index] = {"b64_json": await self._encoded(event), "seed": seed}
+        for index, text in said.items():
+            data[index]["revised_prompt"] = text
         return {"created": int(time.time()), "data": [data[k] for k in sorted(data)], **self.about}
 
     async def events(self) -> AsyncGenerator[bytes, None]:
@@ -198,11 +198,20 @@ class ImageJob:
                     yield named_sse(kind, value)
 
     async def _events(self) -> AsyncGenerator[Event, None]:
+        """The events of all pictures. Raises what ended one early, and NotDrawn where one did not come."""
+        said: dict[int, str] = {}
+        drawn: set[int] = set()
         async with aclosing(self.lease.generate(self.request, self.call.caller)) as events:
             async for event in events:
                 if isinstance(event, Failed):
                     raise event.error.error()
+                if isinstance(event, TextDelta):
+                    said[event.index] = said.get(event.index, "") + event.text
+                elif isinstance(event, ImageDone) and not event.preview:
+                    drawn.add(event.index)
                 yield event
+        for text in (text for index, text in said.items() if index not in drawn):
+            raise NotDrawn.instead(text)
 
     async def _encoded(self, event: ImageDone) -> str:
         """The file in the format that was asked for, in base 64."""

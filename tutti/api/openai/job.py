@@ -6,11 +6,12 @@ import time
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.responses import Response
 
+from tutti.api.defaults import sampling_defaults
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers
 from tutti.api.openai.fields import SamplingFields
@@ -53,6 +54,11 @@ class Job:
     def processor(self) -> Processor:
         """Its tokenizer, templates and parsers."""
         return self.lease.backend.processor
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The model's own sampling, for what the caller does not say."""
+        return sampling_defaults(self.model, self.processor)
 
     def request_id(self) -> str:
         """A fresh id for a request of this job."""

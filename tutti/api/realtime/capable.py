@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tutti.api.defaults import answer_length, sampling_defaults
 from tutti.api.openai.parse import convert
 from tutti.api.realtime.config import Modality, SessionConfig, Tool, ToolChoice
 from tutti.errors import InvalidRequest
@@ -46,7 +47,7 @@ async def check(
     if config.type == "realtime":
         _check_output(config, model, within)
         _check_tools(config.tools, config.tool_choice, within)
-    _check_sampling(config, processor, within)
+    _check_sampling(config, model, processor, within)
     if config.audio.input.transcription is not None:
         wanted = config.audio.input.transcription.model
         name = f"{within}.audio.input.transcription.model"
@@ -93,19 +94,19 @@ def _check_tools(tools: tuple[Tool, ...], choice: str | ToolChoice, within: str)
         )
 
 
-def _check_sampling(config: SessionConfig, processor: Processor, within: str) -> None:
+def _check_sampling(config: SessionConfig, model: BackendModel, processor: Processor, within: str) -> None:
     for name in ("n", "max_tokens", "structured_outputs"):
         if name in config.sampling:
             raise _wrong(f"{within}.sampling.{name}", "is not set here")
-    sampling(config, processor, within)
+    sampling(config, model, processor, within)
 
 
 def sampling(
-    config: SessionConfig, processor: Processor, within: str = "session", **changes: Any
+    config: SessionConfig, model: BackendModel, processor: Processor, within: str = "session", **changes: Any
 ) -> SamplingParams:
     """How an answer is sampled: the client's word, else the model's; `changes` override. Raises InvalidRequest."""
-    length = None if config.max_output_tokens == "inf" else config.max_output_tokens
-    values = {**processor.generation_defaults, **config.sampling, "max_tokens": length, **changes}
+    length, _ = answer_length(model, None if config.max_output_tokens == "inf" else config.max_output_tokens)
+    values = {**sampling_defaults(model, processor), **config.sampling, "max_tokens": length, **changes}
     unknown = [name for name in values if name not in SamplingParams.__struct_fields__]
     if unknown:
         raise _wrong(f"{within}.sampling.{unknown[0]}", "is not known")

@@ -126,12 +126,13 @@ async def _fitting(lease: Lease, config: SessionConfig, items: list[Item]) -> Pr
     request = Request(
         id=_new_id(),
         parts=(chat, *media),
-        sampling=sampling(config, processor, **changes),
+        sampling=sampling(config, model, processor, **changes),
         stage_sampling=config.stage_sampling,
         modalities=("text", "audio") if config.speaks and form is None else ("text",),
         live=config.speaks,
         voice=config.audio.output.speaker,
         model=model.name,
+        context=model.context if config.max_output_tokens == "inf" else None,
     )
     prompt = Prompt(await lease.prepare(request), parser)
     if config.max_output_tokens == "inf" and prompt.tokens > model.context - model.context // _ROOM:

@@ -18,6 +18,7 @@ from tutti.formats.gguf.config import read_config
 from tutti.formats.gguf.metadata import file_type
 from tutti.formats.gguf.naming import read_tensors
 from tutti.formats.gguf.parts import read_model
+from tutti.formats.gguf.projector import sees, whole_config, whole_tensors
 from tutti.formats.gguf.reader import GGUFFile, Place, read_gguf
 from tutti.formats.safetensors import TensorInfo
 
@@ -187,13 +188,19 @@ def _item_bytes(path: Path, place: Place) -> int:
 
 
 def open_gguf(path: Path) -> GGUFCheckpoint:
-    """The checkpoint in the GGUF file `path`, or the first of its parts.
+    """The checkpoint in the GGUF file `path`, or the first of its parts, with what sees for it.
 
     Raises as `read_model` does, and CheckpointError for an architecture, or a tensor, that is not served.
     """
     file = read_model(path)
     config = read_config(file)
-    return GGUFCheckpoint(file, config, read_tensors(file, config))
+    made = read_tensors(file, config)
+    projector = sees(file, config)
+    if projector is not None:
+        config = whole_config(file)
+        made, places = whole_tensors(made, projector, config)
+        file.tensors = {**file.tensors, **places}
+    return GGUFCheckpoint(file, config, made)
 
 
 def open_tensors(path: Path) -> GGUFCheckpoint:

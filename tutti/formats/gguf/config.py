@@ -342,14 +342,37 @@ def _bert(keys: Keys) -> Config:
         "layer_norm_eps": keys.number(".attention.layer_norm_epsilon") or 1e-12,
         "type_vocab_size": 1 if kinds is None else kinds.shape[0],
         "hidden_act": "gelu",
-        "pooling": {"kind": _pooling(keys)},
     }
-    if keys.text("tokenizer.ggml.model") == "bert":
-        return config
-    # Their positions begin at 0 in the file: the converter leaves out the rows that a RoBERTa never uses.
-    raise CheckpointError(
-        f"{keys.file.path}: an encoder whose tokenizer is no WordPiece is not supported as GGUF; take its safetensors"
+    if _scores(keys):
+        return config | _reranker(keys)
+    return config | {"pooling": {"kind": _pooling(keys)}}
+
+
+def _scores(keys: Keys) -> bool:
+    """Whether the file is of a reranker: it says so, or has a head that scores."""
+    return keys.whole(".pooling_type") == RANK or any(
+        f"{head}.weight" in keys.file.tensors for head in ("cls", "cls.output")
     )
+
+
+def _reranker(keys: Keys) -> Config:
+    """A RoBERTa with a head. Its positions begin at 0: the converter leaves out the rows that are never used.
+
+    Raises CheckpointError for a BERT's, whose converter leaves out the first layer of its head.
+    """
+    tensors = keys.file.tensors
+    out = tensors.get("cls.output.weight")
+    if out is None or "cls.weight" not in tensors:
+        raise CheckpointError(
+            f"{keys.file.path}: a reranker whose head is not whole (cls.weight and cls.output.weight); take its "
+            "safetensors"
+        )
+    return {
+        "architectures": ["XLMRobertaForSequenceClassification"],
+        "model_type": "xlm-roberta",
+        "num_labels": out.shape[0],
+        "pad_token_id": -1,
+    }
 
 
 def _nomic_bert(keys: Keys) -> Config:
@@ -373,6 +396,7 @@ def _pooling(keys: Keys) -> str:
 
 
 POOLINGS = {None: "mean", 1: "mean", 2: "cls", 3: "lasttoken"}
+RANK = 4
 
 # The names that files give architectures; converters do not agree on all of them.
 ARCHITECTURES: dict[str, Callable[[Keys], Config]] = {

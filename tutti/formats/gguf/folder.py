@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from tutti.errors import CheckpointError
-from tutti.formats.gguf.config import read_config
 from tutti.formats.gguf.keys import Keys
+from tutti.formats.gguf.projector import pictures, whole_config
 from tutti.formats.gguf.reader import GGUFFile, read_gguf
 from tutti.formats.gguf.tokenizer import read_tokenizer
 from tutti.formats.gguf.tokens import named_tokens, read_vocabulary
@@ -78,7 +78,8 @@ def _generation_config(file: GGUFFile) -> dict[str, Any] | None:
 
 
 FILES: dict[str, Callable[[GGUFFile], dict[str, Any] | None]] = {
-    "config.json": read_config,
+    "config.json": whole_config,
+    "preprocessor_config.json": pictures,
     "tokenizer.json": _tokenizer,
     "tokenizer_config.json": _tokenizer_config,
     "generation_config.json": _generation_config,

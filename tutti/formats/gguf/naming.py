@@ -55,7 +55,7 @@ SHARED = {
 # Read with the configuration; buffers; encoders of pictures and sound, which some files have beside the language model.
 UNNEEDED = re.compile(r"rope_(freqs|factors_long|factors_short)\.weight|.*\.attn_rot_embd.*|(v|a|mm)\..*")
 
-_TENSOR = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<base>\w+)(?:\.(?P<suffix>weight|bias))?")
+_TENSOR = re.compile(r"(?:blk\.(?P<layer>\d{1,6})\.)?(?P<base>cls\.output|\w+)(?:\.(?P<suffix>weight|bias))?")
 
 # What becomes of one tensor of the file: the names and what they are made of.
 Rule = Callable[[str, Place], Iterator[tuple[str, Made]]]
@@ -285,6 +285,9 @@ ENCODER_WHOLE = {
 }
 
 
+CLASSIFIER = {"cls": "classifier.dense", "cls.output": "classifier.out_proj"}
+
+
 def _bert(config: Config, file: GGUFFile) -> Scheme:
     names = {
         "attn_q": "attention.self.query",
@@ -296,7 +299,7 @@ def _bert(config: Config, file: GGUFFile) -> Scheme:
         "ffn_down": "output.dense",
         "layer_output_norm": "output.LayerNorm",
     }
-    return Scheme(names, ENCODER_WHOLE, "encoder.layer")
+    return Scheme(names, ENCODER_WHOLE | CLASSIFIER, "encoder.layer")
 
 
 def _nomic_bert(config: Config, file: GGUFFile) -> Scheme:
@@ -326,5 +329,6 @@ SCHEMES: dict[str, Callable[[Config, GGUFFile], Scheme]] = {
     "gpt_oss": _gpt_oss,
     "deepseek_v2": _deepseek,
     "bert": _bert,
+    "xlm-roberta": _bert,
     "nomic_bert": _nomic_bert,
 }

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from tutti.errors import CheckpointError
 from tutti.formats.gguf.keys import Keys
 from tutti.formats.gguf.reader import GGUFFile, Place, read_gguf
-
-MOST = 512  # parts
-_NAME = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
+from tutti.hub.gguf import MOST, shard_of
 
 
 def read_model(path: Path) -> GGUFFile:
@@ -28,15 +25,15 @@ def read_model(path: Path) -> GGUFFile:
 def _collected(first: GGUFFile, count: int) -> dict[str, Place]:
     """The tensors of all parts. Raises CheckpointError."""
     path, number = first.path, Keys(first).whole("split.no") or 0
-    named = _NAME.fullmatch(path.name)
+    named = shard_of(path.name)
     if count > MOST:
         raise CheckpointError(f"{path} says that it is one of {count} parts; {MOST} are possible")
-    if named is None or int(named["count"]) != count:
+    if named is None or named.count != count:
         raise CheckpointError(
             f"{path} is one of {count} parts, which are found by their names: it must be called "
             f"NAME-{number + 1:05}-of-{count:05}.gguf, beside the others"
         )
-    names = [f"{named['stem']}-{part + 1:05}-of-{count:05}.gguf" for part in range(count)]
+    names = named.names
     if number != 0 or path.name != names[0]:
         raise CheckpointError(f"{path} is part {number + 1} of {count}; give the first one, {names[0]}")
     absent = [name for name in names if not (path.parent / name).is_file()]

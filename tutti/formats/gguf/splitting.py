@@ -73,7 +73,9 @@ _DEEPSEEK3 = [_split(r"\p{N}{1,3}"), _split("[一-龥぀-ゟ゠-ヿ]+"), _split(
 WAYS: dict[str, Steps] = {
     "default": _FALCON,
     "falcon": _FALCON,
-    **dict.fromkeys(("gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "dolly", "granite-docling"), _GPT2),
+    **dict.fromkeys(
+        ("gpt-2", "gpt2", "phi-2", "mpt", "olmo", "jais", "dolly", "granite-docling", "roberta-bpe"), _GPT2
+    ),
     **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "falcon3", "smaug-bpe", "dbrx"), _by(LLAMA3)),
     **dict.fromkeys(("glm4", "chatglm-bpe"), _by(LLAMA3)),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "stablelm2", "hunyuan", "megrez"), _by(QWEN2)),

@@ -1,7 +1,7 @@
 """The tokenizer in a GGUF file, as the tokenizer.json that the `tokenizers` library reads. No torch.
 
-Three kinds are known: byte-level BPE ("gpt2"), whose merges the file has, SentencePiece's BPE ("llama"), whose merges
-follow from the tokens' scores, and WordPiece ("bert"; see `wordpiece`).
+Four kinds are known: byte-level BPE ("gpt2"), whose merges the file has, SentencePiece's BPE ("llama"), whose merges
+follow from the tokens' scores, WordPiece ("bert"; see `wordpiece`) and unigrams ("t5"; see `unigram`).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from tutti.formats.gguf.tokens import (
     Vocabulary,
     read_vocabulary,
 )
+from tutti.formats.gguf.unigram import marks, unigram
 from tutti.formats.gguf.wordpiece import word_piece
 
 Json = dict[str, Any]
@@ -39,18 +40,21 @@ def read_tokenizer(keys: Keys) -> Json:
             begins = True
         case "bert":
             return word_piece(keys, vocabulary, _added(vocabulary))
+        case "t5":
+            return unigram(keys, vocabulary, _added(vocabulary))
         case _:
             raise CheckpointError(
                 f"{keys.file.path}: the tokenizer is of the kind {kind!r}, which is not supported; known: gpt2, llama, "
-                "bert. "
-                "Name another with --tokenizer"
+                "bert, t5. Name another with --tokenizer"
             )
     return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
         "added_tokens": _added(vocabulary),
-        "post_processor": _marks(keys, vocabulary, begins),
+        "post_processor": marks(keys, vocabulary)
+        if keys.architecture == "bert"
+        else _marks(keys, vocabulary, begins),
         **made,
     }
 

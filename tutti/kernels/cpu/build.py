@@ -3,6 +3,9 @@
 One source, one extension module per instruction set, beside this file; `native` loads the best one the processor can
 run. Needs a C++20 compiler (GCC 12 or Clang 16) and nanobind's sources; nothing is ever built at run time. Where it
 cannot build it says why and exits with 1: the torch kernels serve instead.
+
+`--sanitize` builds modules that stop at the first access beyond their memory and at undefined behaviour
+(`make sanitize`). They carry another digest, so that nothing but tests loads them, and the next build replaces them.
 """
 
 from __future__ import annotations
@@ -19,6 +22,13 @@ from pathlib import Path
 
 from tutti.kernels.cpu.native import SETS, SOURCES, digest, module_name
 
+SANITIZED = (
+    "-O1",
+    "-g",
+    "-fno-omit-frame-pointer",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)
 COMMON = ("-std=c++20", "-fPIC", "-fvisibility=hidden", "-DNDEBUG")
 _AVX512 = ("-march=x86-64-v4", "-mavx512bf16", "-mavx512vnni")
 FLAGS = {
@@ -41,9 +51,10 @@ def main() -> int:
     parser.add_argument("--compiler", help="the C++ compiler (default: c++, g++ or clang++)")
     parser.add_argument("--jobs", type=int, default=2, help="compilers at a time (default 2)")
     parser.add_argument("--force", action="store_true", help="build even what is up to date")
+    parser.add_argument("--sanitize", action="store_true", help="modules for the tests, with sanitizers")
     options = parser.parse_args()
     try:
-        built = build(options.compiler, options.jobs, options.force)
+        built = build(options.compiler, options.jobs, options.force, options.sanitize)
     except CannotBuild as reason:
         print(f"native kernels: not built: {reason}", file=sys.stderr)
         return 1
@@ -51,12 +62,12 @@ def main() -> int:
     return 0
 
 
-def build(wanted: str | None = None, jobs: int = 2, force: bool = False) -> list[str]:
+def build(wanted: str | None = None, jobs: int = 2, force: bool = False, sanitize: bool = False) -> list[str]:
     """Builds the module of every instruction set that was not built from the sources as they are; gives their names.
 
     `wanted` is the compiler. Raises CannotBuild.
     """
-    sources = digest()
+    sources = digest()[::-1] if sanitize else digest()
     stale = [name for name in SETS if force or not is_built_from(target(name), sources)]
     if not stale:
         return []
@@ -66,12 +77,13 @@ def build(wanted: str | None = None, jobs: int = 2, force: bool = False) -> list
         parts = {}
         for name in stale:
             defined = (f"-DTUTTI_MODULE={module_name(name)}", f'-DTUTTI_SOURCES="{sources}"')
-            flags = ("-O3", "-fopenmp", *FLAGS[name], *defined)
+            flags = (*(SANITIZED if sanitize else ("-O3",)), "-fopenmp", *FLAGS[name], *defined)
             parts[name] = [
                 pool.submit(compiler.compile, source, name, flags) for source in sorted(SOURCES.glob("*.cpp"))
             ]
         for name in stale:
-            compiler.link([part.result() for part in (*parts[name], support)], target(name))
+            extra = SANITIZED if sanitize else ("-s",)
+            compiler.link([part.result() for part in (*parts[name], support)], target(name), extra)
     return stale
 
 
@@ -89,10 +101,10 @@ class Compiler:
         self._run(*COMMON, *flags, *self.includes, "-c", str(source), "-o", str(out))
         return out
 
-    def link(self, parts: list[Path], to: Path) -> None:
+    def link(self, parts: list[Path], to: Path, extra: tuple[str, ...]) -> None:
         """Puts the module at `to`, at once: others may be importing it. Raises CannotBuild."""
         made = to.with_suffix(".new")
-        self._run("-shared", "-fopenmp", "-s", *map(str, parts), "-o", str(made))
+        self._run("-shared", "-fopenmp", *extra, *map(str, parts), "-o", str(made))
         made.replace(to)
 
     def _run(self, *arguments: str) -> None:

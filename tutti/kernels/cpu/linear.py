@@ -30,6 +30,11 @@ class NativeLinear:
         """Bytes of the packed weight, its scales and the bias."""
         return self._matrix.bytes + (0 if self._bias is None else self._bias.nbytes)
 
+    def joined(self) -> Any:
+        """The layer as a part of what the module does in one call; it lives no longer than this."""
+        bias = 0 if self._bias is None else self._bias.data_ptr()
+        return self._matrix.linear(bias, self.out_features)
+
     def __call__(self, x: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """`x` [rows, in_features] -> [rows, out_features] in `dtype` (None: x's)."""
         dtype = dtype or x.dtype
@@ -50,7 +55,7 @@ class NativeLinear:
 
 
 class NativeGrouped(NativeLinear):
-    """A matrix that stays quantized; a tile of it at a time becomes floats of the activations' type."""
+    """A matrix that stays quantized. Its codes multiply bfloat16 rows in int8; with float32 rows they become floats."""
 
     def rows(self, index: Tensor, dtype: torch.dtype) -> Tensor:
         """See `linear.ReadsRows.rows`."""
@@ -121,7 +126,7 @@ class NativePacker:
     def grouped(
         self, weight: Weight, bias: Tensor | None, device: torch.device, dtype: torch.dtype
     ) -> NativeGrouped:
-        """A matrix of codes in groups, for activations of `dtype`, float32 or bfloat16. See `is_grouped`."""
+        """A matrix of codes in groups, for activations of float32 or bfloat16. See `is_grouped`."""
         assert isinstance(weight, Quantized)
         outputs, inputs = weight.shape
         zero = 0.0 if weight.zero is None else float(weight.zero)
@@ -137,14 +142,11 @@ class NativePacker:
             None if one is None else one.contiguous()
             for one in (weight.scale, weight.coarse, weight.shift, weight.coarse_shift)
         ]
-        form = (
-            self.module.Float32GroupedMatrix if dtype == torch.float32 else self.module.BFloat16GroupedMatrix
-        )
         numbers = [
             (0, 0, 0) if one is None else (one.data_ptr(), _NUMBERS.index(one.dtype), one.shape[1])
             for one in scales
         ]
-        matrix = form(
+        matrix = self.module.GroupedMatrix(
             words[0], weight.bits, words[1], weight.high_bits, zero, 0 if table is None else table.data_ptr(),
             *numbers, outputs, inputs, torch.get_num_threads(),
         )  # fmt: skip

@@ -15,7 +15,7 @@ from tutti.kernels import reference, reference_attention
 from tutti.kernels.paged import LayerCache, PagedBatch
 
 TYPES = {torch.float32: 0, torch.bfloat16: 1}  # enum Type of vector.h
-_ACTIVATIONS = {
+ACTIVATIONS = {
     name: index
     for index, name in enumerate(
         (
@@ -104,14 +104,14 @@ class NativeOperations:
         return self._activation(x, activation, x.shape[-1] // 2, True)
 
     def _activation(self, x: Tensor, activation: str, width: int, is_gated: bool) -> Tensor:
-        if activation not in _ACTIVATIONS or (activation == "swiglu_clamped" and not is_gated):
+        if activation not in ACTIVATIONS or (activation == "swiglu_clamped" and not is_gated):
             return reference.activate(x, activation)  # which raises
         x = x.contiguous()
         out = x.new_empty((*x.shape[:-1], width))
         if out.numel():
             self._activate(
                 x.data_ptr(), x.shape[-1], out.data_ptr(), TYPES[x.dtype], out.numel() // width, width,
-                _ACTIVATIONS[activation], is_gated, torch.get_num_threads(),
+                ACTIVATIONS[activation], is_gated, torch.get_num_threads(),
             )  # fmt: skip
         return out
 
@@ -171,7 +171,7 @@ class NativeOperations:
         odd = key_dim % 2 == 1 and q.dtype == torch.bfloat16
         if keys.dtype not in TYPES or odd or batch.visible is not None:
             return reference_attention.paged_attention(q, k, v, cache, batch, scale, window, softcap, sinks)
-        _check_batch(batch)
+        check_batch(batch)
         q, k = _rows(q), _rows(k.to(q.dtype))
         value: tuple[int, ...] = _NOTHING
         if v is not None:
@@ -218,7 +218,7 @@ def _weight(weight: Tensor | None) -> tuple[int, int]:
     return weight.data_ptr(), TYPES[weight.dtype]
 
 
-def _check_batch(batch: PagedBatch) -> None:
+def check_batch(batch: PagedBatch) -> None:
     """Raises TypeError where an index has another form than `PagedBatch` says: a kernel would read nonsense."""
     wanted = torch.int32
     if (

@@ -13,7 +13,8 @@ def note_of(request: Request) -> str:
     """The note of a request's picture or film, with the names that OpenAI's endpoints here have for these."""
     drawing = request.drawing
     assert drawing is not None
-    texts = [part.text for part in request.parts if isinstance(part, Text)]
+    texts: list[str | None] = [part.text for part in request.parts if isinstance(part, Text)]
+    texts = texts or [drawing.prompt]
     fields: dict[str, Any] = {
         "model": _public(request.model) or None,
         "prompt": texts[0],

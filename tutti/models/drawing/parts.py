@@ -16,7 +16,7 @@ def component(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The configuration of the component `name` of a pipeline. Raises CheckpointError."""
     found = config.get("components", {}).get(name)
     if found is None:
-        raise CheckpointError(f"model_index.json names no {name!r}, which {config['architectures'][0]} needs")
+        raise CheckpointError(f"the checkpoint has no {name!r}, which {config['architectures'][0]} needs")
     return dict(found["config"])
 
 

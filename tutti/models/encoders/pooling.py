@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -111,17 +113,44 @@ class Classifier:
         return pooled if wishes.use_activation is False else self.activation(pooled)
 
 
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """What pooling by `kind` (one of `processor.pooling.KINDS`) needs of the first `tokens` of a text.
+
+    `row` [hidden] is their first, their last, their maximum or their sum.
+    """
+
+    kind: str
+    tokens: int = 0
+    row: Tensor | None = None
+
+    def with_rows(self, rows: Tensor) -> Gathered:
+        """The same of more of the text: `rows` [tokens, hidden] follow."""
+        if not len(rows):
+            return self
+        match self.kind:
+            case "cls":
+                row = rows[0] if self.row is None else self.row
+            case "lasttoken":
+                row = rows[-1]
+            case "max":
+                row = rows.amax(0) if self.row is None else torch.maximum(self.row, rows.amax(0))
+            case _:
+                row = rows.sum(0) if self.row is None else self.row + rows.sum(0)
+        return Gathered(self.kind, self.tokens + len(rows), row)
+
+    @property
+    def pooled(self) -> Tensor:
+        """The text's row [hidden]."""
+        assert self.row is not None
+        match self.kind:
+            case "mean":
+                return self.row / self.tokens
+            case "mean_sqrt_len_tokens":
+                return self.row / math.sqrt(self.tokens)
+        return self.row
+
+
 def _pooled(hidden: Tensor, lengths: Sequence[int], kind: str) -> Tensor:
     """One row [texts, hidden] of each text's rows."""
-    counts = torch.tensor(lengths, device=hidden.device)
-    ends = counts.cumsum(0)
-    match kind:
-        case "cls":
-            return hidden[ends - counts]
-        case "lasttoken":
-            return hidden[ends - 1]
-        case "max":
-            return torch.stack([text.amax(0) for text in hidden.split(list(lengths))])
-    sums = torch.stack([text.sum(0) for text in hidden.split(list(lengths))])
-    by = counts.sqrt() if kind == "mean_sqrt_len_tokens" else counts
-    return sums / by[:, None].to(sums.dtype)
+    return torch.stack([Gathered(kind).with_rows(text).pooled for text in hidden.split(list(lengths))])

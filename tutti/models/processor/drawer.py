@@ -3,6 +3,9 @@
 A request for a picture has a `Text` (and a second one, of what is to be avoided), a `Drawing`, and the pictures that it
 begins from, if any. A `Drawer` fills in the model's habits and refuses what makes no sense, before anything is
 computed.
+
+A unified model is told in words what to draw: its pictures are part of conversations, and a request for a picture
+becomes one (`Drawer.converse`).
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +23,7 @@ from tutti.errors import InvalidRequest
 from tutti.models.processor.filming import Filming, refuse_film
 from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
-from tutti.request import Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
+from tutti.request import Chat, Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
 
 MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
@@ -40,7 +43,8 @@ class Drawer:
     second text where none is given; None: there is then no such guidance. `caches` are the feature caches it knows.
     `film` has what more is asked of a model that films; None: it draws pictures. `strength` is how much is changed of a
     picture that is begun from, where no mask says which parts. `variation` is the prompt where a picture comes without
-    one.
+    one. `told` makes of a prompt what a unified model is told so that it draws; None: prompts are read by a stage of
+    their own, and nothing but pictures is made.
     """
 
     multiple: int
@@ -57,6 +61,7 @@ class Drawer:
     film: Filming | None = None
     strength: float = 0.6
     variation: str = ""
+    told: Callable[[str], str] | None = None
 
     @property
     def output(self) -> str:
@@ -78,23 +83,7 @@ class Drawer:
                 raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
             texts[0] = Text(self.variation)
         width, height = (self.width, self.height) if sources is None else self.size_for(sources)
-        whole = Drawing(
-            width=width if drawing.width is None else drawing.width,
-            height=height if drawing.height is None else drawing.height,
-            steps=self.steps if drawing.steps is None else drawing.steps,
-            guidance=self.guidance if drawing.guidance is None else drawing.guidance,
-            true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
-            previews=drawing.previews,
-            strength=drawing.strength,
-            **self._cache(drawing),
-            lora=drawing.lora,
-            lora_scale=drawing.lora_scale,
-        )
-        self._check(whole)
-        if self.film is None:
-            refuse_film(drawing)
-        else:
-            whole = self.film.complete(whole, drawing)
+        whole = self._whole(drawing, width, height)
         seed = secrets.randbits(32) if request.sampling.seed is None else request.sampling.seed
         sampling = msgspec.structs.replace(request.sampling, seed=seed)
         avoided = self._avoided(texts, whole)
@@ -106,6 +95,75 @@ class Drawer:
         if sources is not None:
             parts = self.begin((texts[0], *avoided), whole, sources)
         return msgspec.structs.replace(request, parts=parts, sampling=sampling, modalities=(self.output,))
+
+    # --- conversations ------------------------------------------------------------------------------------------
+
+    def converse(self, request: Request) -> Request:
+        """`request` to a unified model, with everything filled in that a picture in its answer needs.
+
+        A prompt of which a picture is wanted becomes what the model is told; who answers it chooses no words by chance.
+        Raises InvalidRequest.
+        """
+        others = tuple(part for part in request.parts if not isinstance(part, Drawing))
+        if "image" not in request.modalities:
+            return msgspec.structs.replace(request, parts=others)
+        drawing, sampling = request.drawing, request.sampling
+        seed = secrets.randbits(32) if sampling.seed is None else sampling.seed
+        sampling = msgspec.structs.replace(sampling, seed=seed)
+        texts = [part.text for part in others if isinstance(part, Text)]
+        if drawing is not None and texts:
+            assert self.told is not None
+            others = (Chat(({"role": "user", "content": self.told(self._alone(texts, others))},)),)
+            sampling = msgspec.structs.replace(sampling, temperature=0.0, max_tokens=None)
+            drawing = msgspec.structs.replace(drawing, prompt=texts[0])
+            request = msgspec.structs.replace(request, modalities=("text", "image"))
+        whole = self._told(drawing or Drawing())
+        if whole.prompt is None:
+            whole = msgspec.structs.replace(whole, prompt=_last_words(others))
+        return msgspec.structs.replace(request, parts=(*others, whole), sampling=sampling)
+
+    def _alone(self, texts: Sequence[str], parts: Sequence[Part]) -> str:
+        """The one text of a request for a picture. Raises InvalidRequest on what a unified model cannot be told."""
+        if len(texts) > 1:
+            raise InvalidRequest(
+                "this model is told in words what to draw: say in the prompt what is to be avoided",
+                param="negative_prompt",
+            )
+        if any(isinstance(part, Media) for part in parts):
+            raise InvalidRequest("this model draws what it is told: it changes no pictures", param="image")
+        if not texts[0].strip():
+            raise InvalidRequest("the prompt is empty: say what is to be drawn", param="prompt")
+        return texts[0]
+
+    def _told(self, drawing: Drawing) -> Drawing:
+        """`drawing`, which begins from nothing, with everything filled in. Raises InvalidRequest."""
+        if drawing.strength is not None:
+            raise InvalidRequest(
+                "strength is for models that change pictures, and this one draws what it is told",
+                param="strength",
+            )
+        return self._whole(drawing, self.width, self.height)
+
+    def _whole(self, drawing: Drawing, width: int, height: int) -> Drawing:
+        """`drawing` with everything filled in; of this size unless it has one. Raises InvalidRequest."""
+        whole = Drawing(
+            width=width if drawing.width is None else drawing.width,
+            height=height if drawing.height is None else drawing.height,
+            steps=self.steps if drawing.steps is None else drawing.steps,
+            guidance=self.guidance if drawing.guidance is None else drawing.guidance,
+            true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
+            previews=drawing.previews,
+            strength=drawing.strength,
+            **self._cache(drawing),
+            lora=drawing.lora,
+            lora_scale=drawing.lora_scale,
+            prompt=drawing.prompt,
+        )
+        self._check(whole)
+        if self.film is None:
+            refuse_film(drawing)
+            return whole
+        return self.film.complete(whole, drawing)
 
     # --- pictures to begin from ---------------------------------------------------------------------------------
 
@@ -253,6 +311,16 @@ class DrawingProcessor(Processor):
     def readings(self, request: Request, context: int) -> list[Request]:
         """See `Processor.readings`. Raises InvalidRequest."""
         raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
+
+
+def _last_words(parts: Sequence[Part]) -> str | None:
+    """What the user said last in a conversation, if that was text."""
+    said = [message for part in parts if isinstance(part, Chat) for message in part.messages]
+    content = next((one.get("content") for one in reversed(said) if one.get("role") == "user"), None)
+    if isinstance(content, list):
+        texts = (part.get("text") for part in content if isinstance(part, dict))
+        content = " ".join(text for text in texts if isinstance(text, str))
+    return content.strip() or None if isinstance(content, str) else None
 
 
 def parse_sides(text: str | None) -> tuple[int | None, int | None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tutti.errors import InvalidRequest
@@ -19,7 +19,8 @@ Message = dict[str, Any]
 class Accepts:
     """What a template takes: content as a string, as a list of parts, None for no content, the developer's role.
 
-    `media` are the modalities that the model takes.
+    `media` are the modalities that the model takes; `marks` is what stands in a text where one is, by modality, for
+    templates that take text alone.
     """
 
     text: bool
@@ -27,6 +28,7 @@ class Accepts:
     none: bool
     developer: bool
     media: frozenset[str] = frozenset()
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 # The types of content parts, OpenAI's and vLLM's, and what they hold.
@@ -94,11 +96,23 @@ def _content(content: Any, accepts: Accepts, place: str) -> str | list[Message] 
     parts = [_part(part, accepts, f"{place}[{index}]") for index, part in enumerate(content)]
     if accepts.parts:
         return parts
-    if any(part["type"] != "text" for part in parts):
+    if any(part["type"] != "text" and part["type"] not in accepts.marks for part in parts):
         raise InvalidRequest(
             f"{place} holds media, and this model's chat template has no place for them", param=place
         )
-    return "\n".join(part["text"] for part in parts)
+    return flat(parts, accepts.marks)
+
+
+def flat(parts: Sequence[Message], marks: Mapping[str, str]) -> str:
+    """The parts of a content as one text: texts below each other, media as their `marks`."""
+    text, after_text = "", False
+    for part in parts:
+        is_text = part["type"] == "text"
+        if is_text and after_text:
+            text += "\n"
+        text += part["text"] if is_text else marks[part["type"]]
+        after_text = is_text
+    return text
 
 
 def _part(part: Any, accepts: Accepts, place: str) -> Message:

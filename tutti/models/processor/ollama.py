@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from tutti.errors import InvalidRequest
 from tutti.models.parsers.choose import TemplateTraits
 from tutti.models.processor.gotemplate.values import Names, Record, Records
-from tutti.models.processor.messages import Accepts, Message, normalize
+from tutti.models.processor.messages import Accepts, Message, flat, normalize
 from tutti.models.processor.tools import with_tools
 from tutti.request import Chat, Insertion
 
@@ -191,16 +191,7 @@ def _thinking(chat: Chat, able: bool) -> dict[str, Any]:
 
 def _flat(content: Any, placeholders: Mapping[str, str]) -> str:
     """A message's content as one text, media as their placeholders."""
-    if not isinstance(content, list):
-        return content or ""
-    text, after_text = "", False
-    for part in content:
-        is_text = part["type"] == "text"
-        if is_text and after_text:
-            text += "\n"
-        text += part["text"] if is_text else placeholders[part["type"]]
-        after_text = is_text
-    return text
+    return flat(content, placeholders) if isinstance(content, list) else content or ""
 
 
 def _called(messages: Sequence[Message], call_id: Any) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tutti.errors import CheckpointError, ConfigError, InvalidRequest
-from tutti.graph import resolve
+from tutti.graph import Graph, resolve
 from tutti.hub.gguf import is_gguf
 from tutti.models.parsers.base import OutputParser
 from tutti.models.parsers.choose import NONE, ParserChoice, choose_parsers
@@ -21,7 +21,7 @@ from tutti.models.processor.files import read_json
 from tutti.models.processor.insertion import InsertionMarks, find_marks
 from tutti.models.processor.messages import said
 from tutti.models.processor.narrator import Narrator, pieces
-from tutti.models.processor.pooling import Preparer, read_pooling
+from tutti.models.processor.pooling import PoolingConfig, Preparer, read_pooling
 from tutti.models.processor.recent import RecentMedia
 from tutti.models.processor.speech import Transcriber
 from tutti.models.processor.stream import TextStream
@@ -31,6 +31,7 @@ from tutti.models.registry import find_graph
 from tutti.request import (
     POOLED,
     Chat,
+    Drawing,
     Insertion,
     Media,
     MediaInput,
@@ -44,6 +45,7 @@ from tutti.request import (
 )
 
 if TYPE_CHECKING:
+    from tutti.models.processor.drawer import Drawer
     from tutti.models.processor.media import MediaReader  # NumPy: who sends text alone never waits for it
 
 _DEFAULTS = {
@@ -62,6 +64,7 @@ class Processor:
 
     `generation_defaults` are `SamplingParams` fields that the checkpoint recommends; `kind` names the parsers in use;
     `vocab_size` is the number of ids the model knows, which may exceed the tokenizer's; `recent` are media read lately.
+    `pooling` reads the texts of a model that gives nothing but vectors or scores.
     """
 
     tokenizer: Tokenizer
@@ -72,6 +75,7 @@ class Processor:
     media: MediaReader | None = None
     narrator: Narrator | None = None
     pooling: Preparer | None = None
+    drawer: Drawer | None = None
     recent: RecentMedia = field(default_factory=RecentMedia)
 
     @property
@@ -108,13 +112,16 @@ class Processor:
     def prepare(self, request: Request, *, context: int | None = None) -> Request:
         """`request` with its parts turned into one `Tokens` part and a `MediaInput` for each medium.
 
-        A `Script` becomes the prompt that has it read aloud, and the reply where that is the text itself.
+        A `Script` becomes the prompt that has it read aloud, and the reply where that is the text itself. Where the
+        answer may have a picture, a `Drawing` that is complete stays with them.
         Works long on long text and on media: not for an event loop. With `context`, text that cannot fit in so many
         tokens is refused before it is tokenized. Raises InvalidRequest, InvalidMedia, ContextOverflow.
         """
         if request.pooled:
             return self._pooled(request, context)
         request = self._staged(request, context)
+        if self.drawer is not None:
+            request = self.drawer.converse(request)
         ids: list[int] = []
         media = [part for part in request.parts if isinstance(part, Media)]
         self._check_media(media)
@@ -127,19 +134,21 @@ class Processor:
         if media:
             assert self.media is not None
             ids, inputs = self.media.insert(ids, [self.recent.read(self.media, one) for one in media])
-        return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs))
+        drawn = [part for part in request.parts if isinstance(part, Drawing)]
+        return msgspec.structs.replace(request, parts=(Tokens(tuple(ids)), *inputs, *drawn))
 
     def _pooled(self, request: Request, context: int | None) -> Request:
         """`request` with the tokens that a vector or a score is made of."""
         (part,) = request.parts
-        if self.pooling is None or not isinstance(part, Text | Pair | Tokens):
-            raise InvalidRequest("this model does not support embeddings", param="model")
+        pooling = self.pooling or Preparer(self.tokenizer, PoolingConfig())
+        if not isinstance(part, Text | Pair | Tokens):
+            raise InvalidRequest("a vector is made of text or tokens alone", param="input")
         if isinstance(part, Tokens):
             self._tokenize(part, None)
         elif request.pooling.truncate_prompt_tokens is None and context is not None:
             for text in (part.text,) if isinstance(part, Text) else (part.first, part.second):
                 self.tokenizer.check_length(text, context)
-        tokens = self.pooling.prepare(part, request.pooling, context)
+        tokens = pooling.prepare(part, request.pooling, context)
         return msgspec.structs.replace(request, parts=(tokens,))
 
     def _staged(self, request: Request, context: int | None) -> Request:
@@ -285,7 +294,10 @@ def load_processor(
     narrator = None if graph is None or graph.narrator is None else resolve(graph.narrator)(folder, config)
     pools = graph is not None and not graph.outputs.isdisjoint(POOLED)
     modalities = frozenset() if media is None else media.modalities
-    templates = load_templates(tokens_folder, chat_template, loaded.special_tokens, modalities, template)
+    marks = config.get("media_marks") or {}
+    templates = load_templates(
+        tokens_folder, chat_template, loaded.special_tokens, modalities, template, marks
+    )
     sizes = [config.get("vocab_size"), (config.get("text_config") or {}).get("vocab_size"), loaded.vocab_size]
     return Processor(
         tokenizer=loaded,
@@ -302,8 +314,23 @@ def load_processor(
         vocab_size=max(size for size in sizes if isinstance(size, int)),
         media=media,
         narrator=narrator,
+        drawer=_unified_drawer(graph, folder, names),
         pooling=Preparer(loaded, read_pooling(folder, config)) if pools else None,
     )
+
+
+def _unified_drawer(graph: Graph | None, folder: Path, names: Sequence[str]) -> Drawer | None:
+    """What may be asked of a model that draws what it writes; None for one that does not draw."""
+    if graph is None or graph.drawer is None:
+        return None
+    from tutti.formats.checkpoint import open_checkpoint  # which reads the headers of the weights
+
+    drawer: Drawer = resolve(graph.drawer)(_called(folder, names), open_checkpoint(folder).config)
+    return drawer
+
+
+def _called(folder: Path, names: Sequence[str]) -> str:
+    return " ".join((str(folder), *names))
 
 
 def _drawing_processor(folder: Path, names: Sequence[str]) -> Processor:
@@ -323,7 +350,7 @@ def _drawing_processor(folder: Path, names: Sequence[str]) -> Processor:
         parsers=ParserChoice(tool=NONE, reasoning=NONE),
         generation_defaults={},
         vocab_size=0,
-        drawer=resolve(graph.drawer)(" ".join((str(folder), *names)), config),
+        drawer=resolve(graph.drawer)(_called(folder, names), config),
     )
 
 

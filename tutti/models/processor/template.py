@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _PROBE, _BEHIND = "tutti-probe", "tutti-behind"
 _CUT = "TUTTI_CONTINUES_HERE "  # the trailing space tells whether the template trims what it is given
+_NO_MARKS: Mapping[str, str] = {}
 _KEPT = 16  # templates of callers that stay compiled
 
 
@@ -34,13 +35,18 @@ class ChatTemplate:
     inserts = False
 
     def __init__(
-        self, source: str, special_tokens: Mapping[str, str], media: frozenset[str] = frozenset()
+        self,
+        source: str,
+        special_tokens: Mapping[str, str],
+        media: frozenset[str] = frozenset(),
+        marks: Mapping[str, str] = _NO_MARKS,
     ) -> None:
-        """`media` are the modalities that the model takes besides text."""
+        """`media` are the modalities that the model takes besides text, `marks` what stands in a text for them."""
         from tutti.models.processor import sandbox  # imports Jinja: 0.1 s, at the first template
 
         self.source = source
         self._media = media
+        self._marks = marks
         self._special_tokens = special_tokens
         try:
             self._compiled: jinja2.Template = sandbox.environment().from_string(source)
@@ -68,6 +74,7 @@ class ChatTemplate:
             none=self._tests_none,
             developer="developer" in self.source,
             media=self._media,
+            marks=self._marks,
         )
 
     @cached_property
@@ -141,12 +148,17 @@ class ChatTemplates:
         special_tokens: Mapping[str, str],
         media: frozenset[str] = frozenset(),
         ollama: str | None = None,
+        marks: Mapping[str, str] = _NO_MARKS,
     ) -> None:
-        """`ollama`, a Go template, stands in the place of `sources`. Raises InvalidRequest."""
+        """`ollama`, a Go template, stands in the place of `sources`; `marks` stand in texts for media.
+
+        Raises InvalidRequest.
+        """
         self._special_tokens = special_tokens
         self._media = media
-        jinja = {name: ChatTemplate(source, special_tokens, media) for name, source in sources.items()}
-        self._placeholders = partial(_placeholders, jinja.get("default"), media)
+        self._marks = marks
+        jinja = {name: ChatTemplate(source, special_tokens, media, marks) for name, source in sources.items()}
+        self._placeholders = partial(_placeholders, jinja.get("default"), media, marks)
         self.ollama = None if ollama is None else OllamaTemplate(ollama, self._placeholders())
         self.named: Mapping[str, Template] = jinja if self.ollama is None else {"default": self.ollama}
         self._given: dict[tuple[bool, str], Template] = {}
@@ -204,7 +216,7 @@ class ChatTemplates:
         if template is None and go:
             template = OllamaTemplate(source, self._placeholders())
         elif template is None:
-            template = ChatTemplate(source, self._special_tokens, self._media)
+            template = ChatTemplate(source, self._special_tokens, self._media, self._marks)
         self._given[go, source] = template  # the last used is the last dropped
         while len(self._given) > _KEPT:
             del self._given[next(iter(self._given))]
@@ -217,25 +229,29 @@ def load_templates(
     special_tokens: Mapping[str, str],
     media: frozenset[str] = frozenset(),
     ollama: str | None = None,
+    marks: Mapping[str, str] = _NO_MARKS,
 ) -> ChatTemplates:
     """The templates of the checkpoint in `folder`, or the one `given` (a file's path, or Jinja text).
 
-    `ollama`, the TEMPLATE of a model of the store, counts before the checkpoint's. Raises ConfigError when `given`
+    `ollama`, the TEMPLATE of a model of the store, counts before the checkpoint's. `marks` are what stands for media,
+    by modality, in the prompts of templates that have no word for them. Raises ConfigError when `given`
     cannot be used, CheckpointError when a template of the checkpoint or of the store is broken.
     """
     sources = _sources(folder) if given is None else {"default": _read_given(given)}
     try:
-        return ChatTemplates(sources, special_tokens, media, ollama if given is None else None)
+        return ChatTemplates(sources, special_tokens, media, ollama if given is None else None, marks)
     except InvalidRequest as error:
         if given is not None:
             raise ConfigError(f"--chat-template: {error.message}", param="chat_template") from error
         raise CheckpointError(f"{folder}: {error.message}; override it with --chat-template") from error
 
 
-def _placeholders(template: ChatTemplate | None, media: frozenset[str]) -> dict[str, str]:
-    """What the checkpoint's own template writes for each medium: a template of Ollama's has no word for it."""
+def _placeholders(
+    template: ChatTemplate | None, media: frozenset[str], marks: Mapping[str, str]
+) -> dict[str, str]:
+    """What the checkpoint's own template writes for each medium, else its mark: a template of Ollama's has no word."""
     found = {} if template is None else {modality: template.placeholder(modality) for modality in media}
-    return {modality: text for modality, text in found.items() if text}
+    return dict(marks) | {modality: text for modality, text in found.items() if text}
 
 
 def _read_given(given: str) -> str:

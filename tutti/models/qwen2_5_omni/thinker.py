@@ -34,11 +34,11 @@ class Thinker(GridDecoder):
         return hidden, hidden + embedded
 
 
-def build(checkpoint: Checkpoint, options: BuildOptions) -> decoder.Decoder:
+def build(checkpoint: Checkpoint, options: BuildOptions, *, kind: type[Thinker] = Thinker) -> decoder.Decoder:
     """The model with its weights."""
     table = renamed(TABLE, "model.", "thinker.model.") | {"head": "thinker.lm_head"}
     # What the configuration says of tied embeddings is its class's default, true or not.
     config = replace(
         thinker_config(checkpoint.config), tied="thinker.lm_head.weight" not in checkpoint.tensors
     )
-    return decoder.build(checkpoint, options, config, table, OTHERS, kind=Thinker)
+    return decoder.build(checkpoint, options, config, table, OTHERS, kind=kind)

@@ -45,6 +45,11 @@ class FrameDecoder(Decoder):
         yield from super().parameters()
         yield from prefixed("predictor", self.predictor.parameters())
 
+    def fuse(self) -> None:
+        """See `Block.fuse`."""
+        super().fuse()
+        self.predictor.fuse()
+
     def begin(self, inputs: ForwardInputs) -> Tensor:
         """The first layer's input [tokens, hidden]."""
         assert inputs.embeds is not None and inputs.codes is not None

@@ -87,13 +87,13 @@ class CodePredictor(Decoder):
         rows = len(hidden)
         caches, steps = self._places(rows, hidden.dtype)
         x = torch.stack([hidden, first.to(hidden.dtype)], dim=1).flatten(0, 1)
+        draws = bool(self.drawing.temperature) and not bool(uniforms.isnan().all())
         codes = []
         for number, step in enumerate(steps):
             inputs = ForwardInputs(step.positions, step.positions, (step.batch,) * len(self.groups), x)
-            state = self.forward(inputs, caches).view(rows, -1, self.config.hidden)[:, -1]
-            chosen = choose(
-                self.heads[number](state.contiguous(), torch.float32), uniforms[:, number], self.drawing
-            )
+            state = self.run(inputs, caches)[0].view(rows, -1, self.config.hidden)[:, -1]
+            logits = self.heads[number](state.contiguous(), torch.float32)
+            chosen = choose(logits, uniforms[:, number], self.drawing) if draws else argmax(logits)
             codes.append(chosen)
             x = self.tables[number](chosen)
         return torch.stack(codes, dim=1)
@@ -142,8 +142,6 @@ def choose(logits: Tensor, uniforms: Tensor, drawing: Drawing) -> Tensor:
     """A code int64 [rows] by float32 `logits` [rows, codes]: drawn by `uniforms` [rows], the likeliest where NaN."""
     likeliest = argmax(logits)
     drawn = ~uniforms.isnan()
-    if not drawing.temperature or not bool(drawn.any()):
-        return likeliest
     shifted = (logits[drawn] - logits[drawn].amax(-1, keepdim=True)) / drawing.temperature
     likeliest[drawn] = draw_filtered(shifted, _filters(shifted, drawing), uniforms[drawn])
     return likeliest

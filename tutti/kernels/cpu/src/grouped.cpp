@@ -47,27 +47,9 @@ struct Lookup {
 #endif
 };
 
-inline Words shifted(Words word, int by) {
-  return reinterpret_cast<Words>(reinterpret_cast<Unsigned>(word) >> by);
-}
-
 // The bits that a plane has of one code.
 inline uint32_t bits_of(const Turned& plane, int bits, int output, int input) {
   return plane.word(output, input * bits / 32) >> (input * bits % 32) & ((1u << bits) - 1);
-}
-
-// Two vectors as the pairs of bfloat16 that one step takes: the first in the lower halves.
-inline Words pairs(Floats first, Floats second) {
-#if defined(__AVX512BF16__)
-  using Halves32 = int16_t __attribute__((vector_size(64)));
-  const auto both = reinterpret_cast<Halves32>(_mm512_cvtne2ps_pbh(second, first));
-  return reinterpret_cast<Words>(__builtin_shufflevector(both, both, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7,
-                                                         23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15,
-                                                         31));
-#else
-  const Words low = __builtin_convertvector(narrow(first), Words);
-  return low | (__builtin_convertvector(narrow(second), Words) << 16);
-#endif
 }
 
 }  // namespace
@@ -102,26 +84,53 @@ Turned::Turned(const Numbers& from, int outputs, int threads)
   if (size == 1) turn(uint8_t{});
 }
 
-Floats Turned::floats(int panel, int index, int vector) const {
-  using Bytes = int8_t __attribute__((vector_size(LANES)));
-  using UBytes = uint8_t __attribute__((vector_size(LANES)));
-  const size_t at = place(panel, index) + vector * LANES;
-  switch (type_) {
-    case Number::Float32: return load(reinterpret_cast<const float*>(bytes_.get()) + at);
-    case Number::BFloat16: return load(reinterpret_cast<const bfloat16*>(bytes_.get()) + at);
+// The numbers from number `at` on, as floats.
+template <Number TYPE>
+[[gnu::always_inline]] inline Floats floats_at(const char* bytes, size_t at) {
+  switch (TYPE) {
+    case Number::Float32: return load(reinterpret_cast<const float*>(bytes) + at);
+    case Number::BFloat16: return load(reinterpret_cast<const bfloat16*>(bytes) + at);
     case Number::Float16: {
-      const auto halves = load_raw<Halves>(bytes_.get() + at * 2);
+      const auto halves = load_raw<Halves>(bytes + at * 2);
 #if defined(__AVX512F__)
       return _mm512_cvtph_ps(reinterpret_cast<__m256i>(halves));
 #else
       return _mm256_cvtph_ps(reinterpret_cast<__m128i>(halves));
 #endif
     }
-    case Number::Int8:
-      return __builtin_convertvector(__builtin_convertvector(load_raw<Bytes>(bytes_.get() + at), Words), Floats);
-    default:
-      return __builtin_convertvector(__builtin_convertvector(load_raw<UBytes>(bytes_.get() + at), Words), Floats);
+    default: {  // spelled out: compilers take the bytes apart one by one
+      __m128i few = {};
+      std::memcpy(&few, bytes + at, LANES);
+#if defined(__AVX512F__)
+      return _mm512_cvtepi32_ps(TYPE == Number::Int8 ? _mm512_cvtepi8_epi32(few) : _mm512_cvtepu8_epi32(few));
+#else
+      return _mm256_cvtepi32_ps(TYPE == Number::Int8 ? _mm256_cvtepi8_epi32(few) : _mm256_cvtepu8_epi32(few));
+#endif
+    }
   }
+}
+
+template <class Body>
+auto Turned::with_type(Body&& body) const {
+  switch (type_) {
+    case Number::Float32: return body.template operator()<Number::Float32>();
+    case Number::BFloat16: return body.template operator()<Number::BFloat16>();
+    case Number::Float16: return body.template operator()<Number::Float16>();
+    case Number::Int8: return body.template operator()<Number::Int8>();
+    default: return body.template operator()<Number::UInt8>();
+  }
+}
+
+Floats Turned::floats(int panel, int index, int vector) const {
+  const size_t at = place(panel, index) + vector * LANES;
+  return with_type([&]<Number TYPE>() { return floats_at<TYPE>(bytes_.get(), at); });
+}
+
+void Turned::floats(int panel, int index, int count, float* out) const {
+  const size_t first = place(panel, index), numbers = size_t(count) * PANEL;
+  with_type([&]<Number TYPE>() {
+    for (size_t i = 0; i < numbers; i += LANES) store(out + i, floats_at<TYPE>(bytes_.get(), first + i));
+  });
 }
 
 float Turned::one(int output, int index) const {
@@ -135,11 +144,10 @@ uint32_t Turned::word(int output, int index) const {
   return word;
 }
 
-template <class Op>
-GroupedMatrix<Op>::GroupedMatrix(const Grouped& from, int threads)
+GroupedMatrix::GroupedMatrix(const Grouped& from, int threads)
     : outputs(from.outputs),
       inputs(from.inputs),
-      steps(from.inputs / Op::DEPTH),
+      steps(from.inputs),
       panels((from.outputs + PANEL - 1) / PANEL),
       low_bits_(from.low_bits),
       high_bits_(from.high_bits),
@@ -153,18 +161,19 @@ GroupedMatrix<Op>::GroupedMatrix(const Grouped& from, int threads)
       coarse_shift_(from.coarse_shift, from.outputs, threads),
       group_(from.inputs / from.scale.count),
       coarse_group_(from.coarse.data ? from.inputs / from.coarse.count : 1),
-      expand_(expansion(from.low_bits, from.high_bits, from.table != nullptr, from.shift.data != nullptr)) {
+      expand_(expansion(from.low_bits, from.high_bits, from.table != nullptr, from.shift.data != nullptr)),
+      unpack_(unpacking(from.low_bits, from.high_bits)) {
   std::fill_n(table_, 16, 0.0f);
   if (has_table_) std::copy_n(from.table, 16, table_);
+  for (int code = 0; has_table_ && code < 16; code++) is_lookup_ |= table_[code] != table_[0] + float(code);
+  code_zero_ = is_lookup_ ? 128 : int(has_table_ ? -table_[0] : zero_);
 }
 
-template <class Op>
-size_t GroupedMatrix<Op>::bytes() const {
+size_t GroupedMatrix::bytes() const {
   return low_.bytes() + high_.bytes() + scale_.bytes() + coarse_.bytes() + shift_.bytes() + coarse_shift_.bytes();
 }
 
-template <class Op>
-typename GroupedMatrix<Op>::Expand GroupedMatrix<Op>::expansion(int low, int high, bool table, bool shift) {
+GroupedMatrix::Expand GroupedMatrix::expansion(int low, int high, bool table, bool shift) {
 #define FORM(LOW, HIGH, TABLE)                             \
   if (low == LOW && high == HIGH && table == TABLE) \
     return shift ? &GroupedMatrix::expand<LOW, HIGH, TABLE, true> : &GroupedMatrix::expand<LOW, HIGH, TABLE, false>;
@@ -178,24 +187,21 @@ typename GroupedMatrix<Op>::Expand GroupedMatrix<Op>::expansion(int low, int hig
   throw std::invalid_argument("grouped matrix: codes of this form are not known");
 }
 
-template <class Op>
-Floats GroupedMatrix<Op>::scale_of(const Turned& fine, const Turned& coarse, int panel, int input, int vector) const {
+Floats GroupedMatrix::scale_of(const Turned& fine, const Turned& coarse, int panel, int input, int vector) const {
   const Floats scale = fine.floats(panel, input / group_, vector);
   return coarse ? coarse.floats(panel, input / coarse_group_, vector) * scale : scale;
 }
 
-template <class Op>
-float GroupedMatrix<Op>::scale_of(const Turned& fine, const Turned& coarse, int output, int input) const {
+float GroupedMatrix::scale_of(const Turned& fine, const Turned& coarse, int output, int input) const {
   const float scale = fine.one(output, input / group_);
   return coarse ? coarse.one(output, input / coarse_group_) * scale : scale;
 }
 
-template <class Op>
 template <int LOW, int HIGH, bool TABLE, bool SHIFT>
-void GroupedMatrix<Op>::expand(int panel, int first, int count, int32_t* to) const {
+void GroupedMatrix::expand(int panel, int first, int count, int32_t* to) const {
   constexpr int WORDS = RUN * LOW / 32, MASK = (1 << LOW) - 1, HIGH_MASK = (1 << HIGH) - 1;
   const Lookup lookup(table_);
-  for (int input = first; input < first + count; input += RUN, to += RUN / Op::DEPTH * PANEL) {
+  for (int input = first; input < first + count; input += RUN, to += RUN * PANEL) {
     for (int v = 0; v < VECTORS; v++) {
       const Floats scale = scale_of(scale_, coarse_, panel, input, v);
       Floats shift = {};
@@ -204,7 +210,6 @@ void GroupedMatrix<Op>::expand(int panel, int first, int count, int32_t* to) con
 #pragma GCC unroll 4
       for (int w = 0; w < WORDS; w++) low[w] = low_.words(panel, input * LOW / 32 + w, v);
       if constexpr (HIGH > 0) high = shifted(high_.words(panel, input * HIGH / 32, v), input * HIGH % 32);
-      Floats before = {};
 #pragma GCC unroll 16
       for (int i = 0; i < RUN; i++) {
         Words code = shifted(low[i * LOW / 32], i * LOW % 32);
@@ -218,25 +223,18 @@ void GroupedMatrix<Op>::expand(int panel, int first, int count, int32_t* to) con
         }
         value *= scale;
         if constexpr (SHIFT) value = rounded(value) + shift;
-        if constexpr (Op::DEPTH == 1) {
-          store_raw(to + i * PANEL + v * LANES, value);
-        } else if (i % 2 == 0) {
-          before = value;
-        } else {
-          store_raw(to + i / 2 * PANEL + v * LANES, pairs(before, value));
-        }
+        store_raw(to + i * PANEL + v * LANES, value);
       }
     }
   }
 }
 
-template <class Op>
-void GroupedMatrix<Op>::multiply(const Rows& x, int rows, const float* bias, const Rows& out, int threads) const {
-  multiply_floats<Op>(*this, x, rows, bias, out, threads);
+void GroupedMatrix::multiply(const Rows& x, int rows, const float* bias, const Rows& out, int threads) const {
+  if (x.type == Type::BFloat16) return multiply_codes(x, rows, bias, out, threads);
+  multiply_floats<Float32>(*this, x, rows, bias, out, threads);
 }
 
-template <class Op>
-void GroupedMatrix<Op>::read(const int64_t* rows, int count, float* out, int threads) const {
+void GroupedMatrix::read(const int64_t* rows, int count, float* out, int threads) const {
   threads = threads_for(10.0 * count * inputs, threads);
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int r = 0; r < count; r++) {
@@ -254,8 +252,5 @@ void GroupedMatrix<Op>::read(const int64_t* rows, int count, float* out, int thr
     }
   }
 }
-
-template class GroupedMatrix<Float32>;
-template class GroupedMatrix<BFloat16>;
 
 }  // namespace TUTTI_MODULE

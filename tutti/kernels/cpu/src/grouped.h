@@ -10,8 +10,9 @@
 //     scale, shift  numbers  [panels][inputs / group][PANEL]
 //     coarse        numbers  [panels][inputs / coarse group][PANEL]
 //
-// A product makes a tile of a panel at a time in the first-level cache, in the type of the activations, and multiplies
-// that (`panels.h`): what comes out equals, to the last bit, the product with all weights made floats beforehand.
+// A product with float32 activations makes a tile of a panel at a time in the first-level cache, in float32, and
+// multiplies that (`panels.h`): what comes out equals, to the last bit, the product with all weights made floats
+// beforehand. One with bfloat16 activations is made of whole numbers: see codes.cpp.
 #pragma once
 
 #include "matrix.h"
@@ -37,13 +38,19 @@ class Turned {
   size_t bytes() const { return size_; }
   // The numbers of LANES columns, as floats (as they are: `words`).
   Floats floats(int panel, int index, int vector) const;
+  void floats(int panel, int index, int count, float* out) const;  // `count` times PANEL
   Words words(int panel, int index, int vector) const {
     return load_raw<Words>(bytes_.get() + (place(panel, index) + vector * LANES) * 4);
+  }
+  const int32_t* at(int panel, int index) const {
+    return reinterpret_cast<const int32_t*>(bytes_.get() + place(panel, index) * 4);
   }
   float one(int output, int index) const;
   uint32_t word(int output, int index) const;
 
  private:
+  template <class Body>
+  auto with_type(Body&& body) const;
   size_t place(int panel, int index) const { return (size_t(panel) * count_ + index) * PANEL; }
 
   Number type_;
@@ -62,7 +69,10 @@ struct Grouped {
   int outputs, inputs;  // inputs: a multiple of 32; groups: of 16
 };
 
-template <class Op>
+// Of codes.cpp.
+struct Codes;
+class Workspace;
+
 class GroupedMatrix {
  public:
   GroupedMatrix(const Grouped& from, int threads);
@@ -76,7 +86,7 @@ class GroupedMatrix {
   static constexpr int AT_ONCE = (16 << 10) / (PANEL * 4), SCRATCH = AT_ONCE * PANEL;
   static constexpr bool AHEAD = false;
   const int32_t* tile(int panel, int step, int steps, int32_t* scratch) const {
-    (this->*expand_)(panel, step * Op::DEPTH, steps * Op::DEPTH, scratch);
+    (this->*expand_)(panel, step, steps, scratch);
     return scratch;
   }
 
@@ -87,6 +97,19 @@ class GroupedMatrix {
   void expand(int panel, int first, int count, int32_t* to) const;
   using Expand = void (GroupedMatrix::*)(int, int, int, int32_t*) const;
   static Expand expansion(int low, int high, bool table, bool shift);
+
+  // Of codes.cpp.
+  void multiply_codes(const Rows& x, int rows, const float* bias, const Rows& out, int threads) const;
+  template <int UNIT>
+  void multiply_units(const Rows& x, int rows, const float* bias, const Rows& out, int threads) const;
+  template <int UNIT>
+  void multiply_panel(int panel, const Codes& x, int first, int rows, float* sums, Workspace& work) const;
+  template <int UNIT>
+  void unit_scales(const Turned& fine, const Turned& coarse, int panel, int first, int units, float* out) const;
+  template <int LOW, int HIGH>
+  void unpack(int panel, int first, int count, int minus, int32_t* to) const;
+  using Unpack = void (GroupedMatrix::*)(int, int, int, int, int32_t*) const;
+  static Unpack unpacking(int low, int high);
   Floats scale_of(const Turned& fine, const Turned& coarse, int panel, int input, int vector) const;
   float scale_of(const Turned& fine, const Turned& coarse, int output, int input) const;
 
@@ -94,9 +117,12 @@ class GroupedMatrix {
   const float zero_;
   float table_[16];
   const bool has_table_;
+  bool is_lookup_ = false;  // codes are no numbers; otherwise the table has code - zero
+  int code_zero_;           // of the codes as bytes, which a lookup makes unsigned
   const Turned low_, high_, scale_, coarse_, shift_, coarse_shift_;
   const int group_, coarse_group_;  // inputs
   const Expand expand_;
+  const Unpack unpack_;
 };
 
 }  // namespace TUTTI_MODULE

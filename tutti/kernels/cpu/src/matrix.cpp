@@ -59,7 +59,9 @@ RowScale quantize_row(const T* x, int width, int8_t* codes, int padded) {
   const float scale = (peak > 0 ? peak / 127 : 1) + sum(strange);
   Words total = {};
   for (int i = 0; i < width; i += LANES) {
-    const Words code = __builtin_convertvector(round(load(x + i, width - i) * inverse), Words);
+    const Floats rounded = round(load(x + i, width - i) * inverse);
+    // Of what is not finite any code: the scale says it.
+    const Words code = __builtin_convertvector(min(max(rounded, splat(-127.0f)), splat(127.0f)), Words);
     total += code;
     const Bytes bytes = __builtin_convertvector(code, Bytes);
     std::memcpy(codes + i, &bytes, std::min(LANES, width - i));
@@ -108,6 +110,9 @@ void quantize_rows(const Rows& x, int rows, int width, int8_t* codes, float* sca
       scales[r] = quantize_row(from + r * x.stride, width, codes + size_t(r) * width, width).scale;
   });
 }
+
+template RowScale quantize_row(const float*, int, int8_t*, int);
+template RowScale quantize_row(const bfloat16*, int, int8_t*, int);
 
 template class FloatMatrix<Float32>;
 template class FloatMatrix<BFloat16>;

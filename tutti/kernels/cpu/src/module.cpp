@@ -4,8 +4,10 @@
 // `cpu.linear`) and keeps the tensors alive. The lock of the interpreter is released while a kernel runs.
 #include <nanobind/nanobind.h>
 #include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
 
 #include "attention.h"
+#include "block.h"
 #include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
@@ -36,6 +38,14 @@ void multiply(const Matrix& self, uintptr_t x, int x_type, size_t x_stride, int 
                 {at<void>(out), Type(out_type), out_stride}, threads);
 }
 
+// A part of a `Stack`: the matrix in any form, with its bias.
+template <class Matrix>
+Linear linear(const Matrix& self, uintptr_t bias, int outputs) {
+  const auto multiply = [](const void* matrix, const Rows& x, int rows, const float* bias, const Rows& out,
+                           int threads) { static_cast<const Matrix*>(matrix)->multiply(x, rows, bias, out, threads); };
+  return {&self, multiply, at<float>(bias), outputs};
+}
+
 template <class Matrix>
 void define_float_matrix(nb::module_& module, const char* name) {
   nb::class_<Matrix>(module, name)
@@ -45,6 +55,7 @@ void define_float_matrix(nb::module_& module, const char* name) {
              new (self) Matrix(at<void>(weight), Type(type), stride, outputs, inputs, threads);
            })
       .def("multiply", &multiply<Matrix>, Release())
+      .def("linear", &linear<Matrix>)
       .def_prop_ro("bytes", &Matrix::bytes);
 }
 
@@ -56,9 +67,9 @@ Numbers numbers(const Tensor& tensor) {
   return {at<void>(address), Number(type), count};
 }
 
-template <class Matrix>
-void define_grouped_matrix(nb::module_& module, const char* name) {
-  nb::class_<Matrix>(module, name)
+void define_grouped_matrix(nb::module_& module) {
+  using Matrix = GroupedMatrix;
+  nb::class_<Matrix>(module, "GroupedMatrix")
       .def("__init__",
            [](Matrix* self, const Tensor& low, int low_bits, const Tensor& high, int high_bits, float zero,
               uintptr_t table, const Tensor& scale, const Tensor& coarse, const Tensor& shift,
@@ -70,6 +81,7 @@ void define_grouped_matrix(nb::module_& module, const char* name) {
                                threads);
            })
       .def("multiply", &multiply<Matrix>, Release())
+      .def("linear", &linear<Matrix>)
       .def("read",
            [](const Matrix& self, uintptr_t rows, int count, uintptr_t out, int threads) {
              self.read(at<int64_t>(rows), count, at<float>(out), threads);
@@ -110,6 +122,79 @@ void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t k
          threads);
 }
 
+// (is there one, address of its weight, type, eps, offset)
+using ScalingTuple = std::tuple<bool, uintptr_t, int, float, float>;
+
+Scaling scaling(const ScalingTuple& from) {
+  const auto& [on, weight, type, eps, offset] = from;
+  return {on, at<void>(weight), Type(type), eps, offset};
+}
+
+// (up, down, activation, gated); `up` empty: there is none.
+using FeedForwardTuple = std::tuple<Stack, Stack, int, bool>;
+
+FeedForward feed_forward(const FeedForwardTuple& from) {
+  const auto& [up, down, activation, gated] = from;
+  return {up, down, Activation(activation), gated};
+}
+
+void define_block(nb::module_& module) {
+  nb::class_<Linear>(module, "Linear");
+  nb::class_<Block>(module, "Block")
+      .def("__init__",
+           [](Block* self, const std::vector<ScalingTuple>& norms, const Stack& qkv, const Stack& out, int heads,
+              int kv_heads, int head_dim, float scale, int window, float softcap, uintptr_t sinks,
+              const FeedForwardTuple& feed) {
+             new (self) Block{scaling(norms.at(0)), scaling(norms.at(1)), scaling(norms.at(2)), scaling(norms.at(3)),
+                              scaling(norms.at(4)), scaling(norms.at(5)), qkv, out, heads, kv_heads, head_dim, scale,
+                              window, softcap, at<float>(sinks), feed_forward(feed)};
+           })
+      .def(
+          "run",
+          [](const Block& self, uintptr_t x, uintptr_t residual, uintptr_t out_x, uintptr_t out_residual, int type,
+             int width, uintptr_t cos, uintptr_t sin, int half, bool interleaved, uintptr_t keys, size_t keys_block,
+             size_t keys_head, size_t keys_slot, uintptr_t values, size_t values_block, size_t values_head,
+             size_t values_slot, int cache_type, int tokens, int block_size, int requests, uintptr_t query_starts,
+             uintptr_t lengths, uintptr_t block_table, size_t table_stride, uintptr_t slots, int threads) {
+            Attention step{};
+            step.keys = {at<void>(keys), keys_block, keys_head, keys_slot};
+            step.values = {at<void>(values), values_block, values_head, values_slot};
+            step.cache_type = Type(cache_type);
+            step.tokens = tokens;
+            step.block_size = block_size;
+            step.requests = requests;
+            step.query_starts = at<int32_t>(query_starts);
+            step.lengths = at<int32_t>(lengths);
+            step.block_table = at<int32_t>(block_table);
+            step.table_stride = table_stride;
+            step.slots = at<int64_t>(slots);
+            run(self, {step, at<float>(cos), at<float>(sin), half, interleaved}, Type(type), width, at<void>(x),
+                at<void>(residual), at<void>(out_x), at<void>(out_residual), threads);
+          },
+          Release());
+}
+
+struct Experts {
+  std::vector<FeedForward> all;
+};
+
+void define_experts(nb::module_& module) {
+  nb::class_<Experts>(module, "Experts")
+      .def("__init__",
+           [](Experts* self, const std::vector<FeedForwardTuple>& experts) {
+             new (self) Experts();
+             for (const FeedForwardTuple& one : experts) self->all.push_back(feed_forward(one));
+           })
+      .def(
+          "mix",
+          [](const Experts& self, int type, int rows, int width, int active, uintptr_t x, uintptr_t chosen,
+             uintptr_t weights, uintptr_t out, int threads) {
+            mix(self.all, Type(type), rows, width, active, at<void>(x), at<int64_t>(chosen), at<float>(weights),
+                at<void>(out), threads);
+          },
+          Release());
+}
+
 }  // namespace
 
 NB_MODULE(TUTTI_MODULE, module) {
@@ -117,8 +202,7 @@ NB_MODULE(TUTTI_MODULE, module) {
   module.def("permitted", &permit_tiles);
   define_float_matrix<FloatMatrix<Float32>>(module, "Float32Matrix");
   define_float_matrix<FloatMatrix<BFloat16>>(module, "BFloat16Matrix");
-  define_grouped_matrix<GroupedMatrix<Float32>>(module, "Float32GroupedMatrix");
-  define_grouped_matrix<GroupedMatrix<BFloat16>>(module, "BFloat16GroupedMatrix");
+  define_grouped_matrix(module);
   nb::class_<Int8Matrix>(module, "Int8Matrix")
       .def("__init__",
            [](Int8Matrix* self, uintptr_t codes, uintptr_t scale, int outputs, int inputs, int threads) {
@@ -126,7 +210,10 @@ NB_MODULE(TUTTI_MODULE, module) {
              new (self) Int8Matrix(at<int8_t>(codes), at<float>(scale), outputs, inputs, threads);
            })
       .def("multiply", &multiply<Int8Matrix>, Release())
+      .def("linear", &linear<Int8Matrix>)
       .def_prop_ro("bytes", &Int8Matrix::bytes);
+  define_block(module);
+  define_experts(module);
   module.def(
       "quantize_rows",
       [](uintptr_t x, int type, size_t stride, int rows, int width, uintptr_t codes, uintptr_t scales, int threads) {

@@ -50,6 +50,12 @@ inline void multiply_tile() {
     asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUM), "i"(A), "i"(B) : "memory");
 }
 
+// The same of int8 on both sides.
+template <int SUM, int A, int B>
+inline void multiply_signed_tile() {
+  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUM), "i"(A), "i"(B) : "memory");
+}
+
 // One thread's tiles: 0 to 3 hold sums, 4 and 5 rows of A, 6 and 7 columns of B. They are given back at the end.
 class Tiles {
  public:
@@ -57,9 +63,9 @@ class Tiles {
     if (rows_) asm volatile("tilerelease" : : : "memory");
   }
 
-  // Tiles of A and of sums have so many rows from now on; what is in them is lost.
-  void shape(int rows) {
-    if (rows == rows_) return;
+  // Tiles of A and of sums have so many rows from now on, those of A and B so many steps; what is in them is lost.
+  void shape(int rows, int steps = TILE_STEPS) {
+    if (rows == rows_ && steps == steps_) return;
     struct alignas(64) {
       uint8_t palette = 1, start = 0, reserved[14] = {};
       uint16_t bytes[16] = {};
@@ -67,15 +73,16 @@ class Tiles {
     } config;
     static_assert(sizeof config == 64);
     for (int tile = 0; tile < 8; tile++) {
-      config.bytes[tile] = 64;
-      config.rows[tile] = uint8_t(tile < 6 ? rows : TILE_STEPS);
+      config.bytes[tile] = uint16_t(tile == 4 || tile == 5 ? steps * 4 : 64);
+      config.rows[tile] = uint8_t(tile < 6 ? rows : steps);
     }
     asm volatile("ldtilecfg %0" : : "m"(config) : "memory");
     rows_ = rows;
+    steps_ = steps;
   }
 
  private:
-  int rows_ = 0;
+  int rows_ = 0, steps_ = 0;
 };
 
 // sums[r][v] += A[r] * B[:, v] for as many rows as the tiles have; with `fresh`, sums were zero. `steps`: whole tiles.

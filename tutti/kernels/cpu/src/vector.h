@@ -54,6 +54,7 @@ inline void store_raw(void* to, V v) {
   std::memcpy(to, &v, sizeof v);
 }
 
+inline Words shifted(Words word, int by) { return reinterpret_cast<Words>(reinterpret_cast<Unsigned>(word) >> by); }
 inline Floats as_floats(Words w) { return reinterpret_cast<Floats>(w); }
 inline Words as_words(Floats f) { return reinterpret_cast<Words>(f); }
 
