@@ -110,6 +110,17 @@ def test_a_row_that_is_not_finite_gives_nothing_that_looks_like_a_number(
     assert made.isfinite().all(1).tolist() == [row != 3 for row in range(20)]
 
 
+@pytest.mark.parametrize("zero", [0, 3, 100, 128, 200, 255])
+def test_bytes_with_any_zero(packer: NativePacker, zero: int) -> None:
+    codes = torch.randint(0, 256, (70, 128), dtype=torch.uint8)
+    weight = Quantized(codes, torch.rand(70, 4), torch.tensor(float(zero)), group_size=32)
+    ours = packer.grouped(weight, None, CPU, torch.bfloat16)
+    x = torch.randn(50, 128).bfloat16()
+    wanted = x.double() @ dequantize_weight(weight).double().T
+    assert (ours(x, torch.float32) - wanted).norm() <= 0.01 * wanted.norm()
+    assert torch.equal(ours(x), torch.cat([ours(row[None]) for row in x]))
+
+
 @pytest.mark.parametrize("group", [16, 32, 64, 256])
 def test_groups_of_any_size_and_zeros(packer: NativePacker, group: int) -> None:
     codes = torch.randint(0, 255, (40, 128), dtype=torch.uint8)  # 256 codes of 4 bits

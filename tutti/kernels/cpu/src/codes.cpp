@@ -17,10 +17,10 @@ namespace TUTTI_MODULE {
 
 namespace {
 
-constexpr int BLOCK = 32;                              // numbers of a row with one scale
-constexpr int INPUTS = 512;                            // of a panel unpacked at a time: half of a first-level cache
-constexpr int FEW = LANES == 16 ? 3 : 2;               // rows whose sums of both kinds fit the registers
-constexpr int UNSIGNED = int32_t(0x80808080);          // turns signed bytes into those plus 128, and back
+constexpr int BLOCK = 32;                      // numbers of a row with one scale
+constexpr int INPUTS = 512;                    // of a panel unpacked at a time: half of a first-level cache
+constexpr int FEW = LANES == 16 ? 3 : 2;       // rows whose sums of both kinds fit the registers
+constexpr int UNSIGNED = int32_t(0x80808080);  // turns signed bytes into those plus 128, and back
 
 // Numbers that lie FROM bits apart in the lower bits of a word, eight bits apart.
 template <int FROM>
@@ -337,7 +337,7 @@ void GroupedMatrix::unit_scales(const Turned& fine, const Turned& coarse, int pa
 template <int UNIT>
 void GroupedMatrix::multiply_panel(int panel, const Codes& x, int first, int rows, float* sums, Workspace& work) const {
   std::fill_n(sums, size_t(rows) * PANEL, 0.0f);
-  const bool is_signed = HAS_TILES && rows >= TILE_ROWS;
+  const bool is_signed = HAS_TILES && fits_signed_ && rows >= TILE_ROWS;
   for (int input = 0; input < inputs; input += INPUTS) {
     const int count = std::min(INPUTS, inputs - input), units = count / UNIT;
     const int32_t* bytes = work.bytes.get();

@@ -167,6 +167,8 @@ GroupedMatrix::GroupedMatrix(const Grouped& from, int threads)
   if (has_table_) std::copy_n(from.table, 16, table_);
   for (int code = 0; has_table_ && code < 16; code++) is_lookup_ |= table_[code] != table_[0] + float(code);
   code_zero_ = is_lookup_ ? 128 : int(has_table_ ? -table_[0] : zero_);
+  const int largest = is_lookup_ ? 255 : (1 << (low_bits_ + high_bits_)) - 1;
+  fits_signed_ = code_zero_ >= 0 && code_zero_ <= 128 && largest - code_zero_ <= 127;
 }
 
 size_t GroupedMatrix::bytes() const {

@@ -119,6 +119,7 @@ class GroupedMatrix {
   const bool has_table_;
   bool is_lookup_ = false;  // codes are no numbers; otherwise the table has code - zero
   int code_zero_;           // of the codes as bytes, which a lookup makes unsigned
+  bool fits_signed_;        // what codes stand for is a signed byte, as tiles want it
   const Turned low_, high_, scale_, coarse_, shift_, coarse_shift_;
   const int group_, coarse_group_;  // inputs
   const Expand expand_;
