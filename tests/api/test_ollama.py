@@ -317,7 +317,7 @@ def test_pictures_are_seen_as_through_openais_door(pico: Serving) -> None:
         assert answer.response == theirs
         assert answer.context is None
         assert "star" in theirs
-        assert set(mine.show("pico").capabilities or ()) == {"completion", "vision", "audio"}
+        assert set(mine.show("pico").capabilities or ()) == {"completion", "vision", "audio", "image"}
 
 
 def test_sound_is_heard_as_an_image_of_another_kind(pico: Serving) -> None:
