@@ -15,7 +15,7 @@ def main() -> None:
     file, threads = sys.argv[1], int(sys.argv[2])
     os.environ["OMP_NUM_THREADS"] = str(threads)
     from tutti.engine.core import Engine
-    from tutti.events import Event
+    from tutti.events import Done, Event
     from tutti.request import Request, SamplingParams, Tokens
     from tutti.settings import EngineOptions
 
@@ -33,7 +33,7 @@ def main() -> None:
             ids = tuple(1000 + (number * 7919 + place * 31) % 200 for place in range(prompt))
             sampling = SamplingParams(temperature=0.0, max_tokens=answer, ignore_eos=True)
             engine.loop.submit(Request(id=f"{number}", parts=(Tokens(ids),), sampling=sampling))
-        engine.loop.run_until(lambda: sum(type(event).__name__ == "Done" for _, event in seen) == requests)
+        engine.loop.run_until(lambda: sum(isinstance(event, Done) for _, event in seen) == requests)
         firsts: dict[str, float] = {}
         for moment, event in seen:
             firsts.setdefault(event.request, moment)

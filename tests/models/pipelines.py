@@ -74,6 +74,22 @@ def plain_vae(latent: int = 4, shift: float | None = 0.11) -> Any:
     )
 
 
+def z_image_transformer(caption: int) -> diffusers.ZImageTransformer2DModel:
+    """Z-Image's network for rows of `caption` columns."""
+    network = diffusers.ZImageTransformer2DModel(
+        in_channels=4,
+        dim=32,
+        n_layers=2,
+        n_refiner_layers=1,
+        n_heads=2,
+        n_kv_heads=2,
+        cap_feat_dim=caption,
+        axes_dims=[4, 6, 6],
+        axes_lens=[256, 64, 64],
+    )
+    return shaken(network, 3)
+
+
 def z_image() -> diffusers.DiffusionPipeline:
     """Z-Image, with two layers of each kind."""
     tokenizer = qwen_tokenizer()
@@ -88,23 +104,12 @@ def z_image() -> diffusers.DiffusionPipeline:
             head_dim=12,
         )
     )
-    transformer = diffusers.ZImageTransformer2DModel(
-        in_channels=4,
-        dim=32,
-        n_layers=2,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        cap_feat_dim=24,
-        axes_dims=[4, 6, 6],
-        axes_lens=[256, 64, 64],
-    )
     return diffusers.ZImagePipeline(
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
         vae=plain_vae(),
         text_encoder=shaken(encoder, 2),
         tokenizer=tokenizer,
-        transformer=shaken(transformer, 3),
+        transformer=z_image_transformer(24),
     )
 
 

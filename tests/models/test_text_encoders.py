@@ -65,6 +65,13 @@ def test_each_way_of_pooling_is_the_one_that_the_folder_names(
 @pytest.mark.parametrize("name", ["cross", "cross-roberta"])
 def test_scores_of_pairs_equal_transformers(name: str) -> None:
     llm = load(cached(name))
+    scores = check_scores(llm, name)
+    one_to_all = [one.outputs.score for one in llm.score("hello", [second for _, second in PAIRS])]
+    assert one_to_all[1] == pytest.approx(scores[1].item(), abs=1e-6)
+
+
+def check_scores(llm: LLM, name: str) -> torch.Tensor:
+    """The scores of all pairs, which equal those that transformers gives of the checkpoint `name`."""
     expected = torch.cat([logits(name, *pair) for pair in PAIRS])
     firsts, seconds = ([pair[side] for pair in PAIRS] for side in (0, 1))
     raw = llm.score(firsts, seconds, pooling_params=PoolingParams(use_activation=False))
@@ -73,8 +80,7 @@ def test_scores_of_pairs_equal_transformers(name: str) -> None:
     )
     scores = torch.tensor([one.outputs.score for one in llm.score(firsts, seconds)])
     torch.testing.assert_close(scores, expected.sigmoid(), rtol=1e-5, atol=1e-6)
-    one_to_all = [one.outputs.score for one in llm.score("hello", seconds)]
-    assert one_to_all[1] == pytest.approx(scores[1].item(), abs=1e-6)
+    return scores
 
 
 def test_a_model_of_classes_gives_their_probabilities_and_scores_no_pairs() -> None:
@@ -189,15 +195,7 @@ def test_a_gguf_file_of_few_bits_gives_nearly_the_same_vectors(
 
 @pytest.mark.parametrize("name", ["cross-roberta", "cross-xlm-roberta"])
 def test_a_gguf_file_of_a_reranker_gives_the_scores_of_its_safetensors(tmp_path: Path, name: str) -> None:
-    llm = load(write_gguf(cached(name), tmp_path / "model.gguf", pooling=4))
-    expected = torch.cat([logits(name, *pair) for pair in PAIRS])
-    firsts, seconds = ([pair[side] for pair in PAIRS] for side in (0, 1))
-    raw = llm.score(firsts, seconds, pooling_params=PoolingParams(use_activation=False))
-    torch.testing.assert_close(
-        torch.tensor([one.outputs.score for one in raw]), expected, rtol=1e-5, atol=1e-5
-    )
-    scores = torch.tensor([one.outputs.score for one in llm.score(firsts, seconds)])
-    torch.testing.assert_close(scores, expected.sigmoid(), rtol=1e-5, atol=1e-6)
+    check_scores(load(write_gguf(cached(name), tmp_path / "model.gguf", pooling=4)), name)
 
 
 def test_a_reranker_without_all_of_its_head_is_refused_as_gguf(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models import checkpoints
-from tests.models.pipelines import plain_vae, shaken
+from tests.models.pipelines import plain_vae, z_image_transformer
 from tests.models.talking_checkpoints import roomy
 
 SIGN = checkpoints.BOS
@@ -81,19 +81,8 @@ def _decide(path: Path, answer: list[int]) -> None:
 
 
 def _painter() -> dict[str, Any]:
-    transformer = diffusers.ZImageTransformer2DModel(
-        in_channels=4,
-        dim=32,
-        n_layers=2,
-        n_refiner_layers=1,
-        n_heads=2,
-        n_kv_heads=2,
-        cap_feat_dim=checkpoints.BASE["hidden_size"],
-        axes_dims=[4, 6, 6],
-        axes_lens=[256, 64, 64],
-    )
     return {
-        "transformer": shaken(transformer, 3),
+        "transformer": z_image_transformer(checkpoints.BASE["hidden_size"]),
         "vae": plain_vae(),
         "scheduler": diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
     }

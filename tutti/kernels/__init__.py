@@ -10,6 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tutti.kernels.choose import fuse_block, fuse_experts
     from tutti.kernels.linear import PackedLinear
     from tutti.kernels.memory import advise_huge_pages
     from tutti.kernels.ops import (
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
         add_rms_norm,
         apply_rope,
         argmax,
-        fuse_block,
-        fuse_experts,
         gated,
         layer_norm,
         pack_linear,
@@ -55,6 +54,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    **dict.fromkeys(("fuse_block", "fuse_experts"), "choose"),
     **dict.fromkeys(("LayerCache", "PagedBatch"), "paged"),
     **dict.fromkeys(("Dense", "Quantized", "Weight", "dequantize"), "weights"),
     "PackedLinear": "linear",

@@ -7,7 +7,8 @@ By the operation's name, the device and the dtype. Where the native kernels are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -22,6 +23,8 @@ from tutti.kernels.linear import PackedLinear, StackedLinear, plain_linear, quan
 from tutti.kernels.weights import Quantized, Stacked, Weight
 from tutti.settings import read_settings
 
+P = TypeVar("P")
+T = TypeVar("T")
 Operation = Callable[..., Any]
 Packer = Callable[[Weight, Tensor | None, torch.device, torch.dtype], PackedLinear]
 
@@ -102,21 +105,20 @@ def _stacked(weight: Weight, bias: Tensor | None, device: torch.device, dtype: t
 
 
 def fuse_block(parts: BlockParts) -> FusedBlock | None:
-    """The block in one call, or None where its parts are served one by one."""
-    if _native.module is None:
-        return None
-    try:
-        return NativeBlock(_native.module, parts)
-    except Unjoinable:
-        return None
+    """The block of `parts` in one call; None where the device has no kernel for it, and they serve one by one."""
+    return _joined(NativeBlock, parts)
 
 
 def fuse_experts(experts: list[FeedForwardParts]) -> FusedExperts | None:
-    """The experts in one call, or None where they are served one by one."""
+    """The experts of a mixture in one call; None likewise."""
+    return _joined(NativeExperts, experts)
+
+
+def _joined(kind: Callable[[ModuleType, P], T], parts: P) -> T | None:
     if _native.module is None:
         return None
     try:
-        return NativeExperts(_native.module, experts)
+        return kind(_native.module, parts)
     except Unjoinable:
         return None
 

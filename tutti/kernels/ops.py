@@ -8,9 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from tutti.kernels import choose
 from tutti.kernels.choose import chosen, linear_packer
-from tutti.kernels.fused import BlockParts, FeedForwardParts, FusedBlock, FusedExperts
 from tutti.kernels.linear import PackedLinear
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.kernels.weights import Dense, Quantized, Weight
@@ -97,16 +95,6 @@ def snake(x: Tensor, speed: Tensor, height: Tensor, taps: Tensor | None = None) 
     between filters (Karras et al. 2021); beyond its ends a row goes on as it begins and ends.
     """
     return chosen("snake", x)(x, speed, height, taps)
-
-
-def fuse_block(parts: BlockParts) -> FusedBlock | None:
-    """The block of `parts` in one call; None where the device has no kernel for it, and they serve one by one."""
-    return choose.fuse_block(parts)
-
-
-def fuse_experts(experts: list[FeedForwardParts]) -> FusedExperts | None:
-    """The `experts` of a mixture in one call; None likewise."""
-    return choose.fuse_experts(experts)
 
 
 def quantize_int8(weight: Dense) -> Quantized:

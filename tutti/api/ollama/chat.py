@@ -20,7 +20,7 @@ from tutti.api.ollama.fields import ChatFields, read
 from tutti.api.ollama.history import Conversation, conversation
 from tutti.api.ollama.job import Job, idle, respond
 from tutti.api.ollama.names import full
-from tutti.api.openai.drawn import drawing
+from tutti.api.openai.fields import PictureFields
 from tutti.errors import ContextOverflow, InvalidRequest
 from tutti.events import Event
 from tutti.gateway.abilities import IMAGE, TOOLS, lacking
@@ -65,7 +65,7 @@ def _drawn(job: Job, fields: ChatFields, request: Request) -> Request:
         return request
     if IMAGE not in job.able:
         raise lacking(fields.name, "image output")
-    parts = (*request.parts, drawing(fields.image))
+    parts = (*request.parts, (fields.image or PictureFields()).drawing)
     return msgspec.structs.replace(request, parts=parts, modalities=("text", "image"))
 
 

@@ -16,7 +16,7 @@ from tutti.api.defaults import answer_length
 from tutti.api.endpoint import Call
 from tutti.api.openai import answers, drawn
 from tutti.api.openai.attachments import gather
-from tutti.api.openai.fields import ChatFields
+from tutti.api.openai.fields import ChatFields, PictureFields
 from tutti.api.openai.job import Job, Tally, json_response
 from tutti.api.openai.logprobs import LogprobEncoder
 from tutti.api.openai.message import MessageBuilder, MessageStream
@@ -81,7 +81,7 @@ class ChatJob:
         modalities = drawn.modalities(fields.modalities, job.model)
         request = Request(
             id=job.request_id(),
-            parts=(chat, drawn.drawing(fields.image)) if "image" in modalities else (chat,),
+            parts=(chat, (fields.image or PictureFields()).drawing) if "image" in modalities else (chat,),
             sampling=sampling,
             stage_sampling=fields.stage_sampling or {},
             modalities=modalities,

@@ -9,10 +9,8 @@ import base64
 from collections.abc import Sequence
 
 from tutti.api.openai import answers
-from tutti.api.openai.fields import PictureFields
 from tutti.events import ImageDone
 from tutti.gateway.backend import BackendModel
-from tutti.request import Drawing
 
 
 def modalities(asked: Sequence[str] | None, model: BackendModel) -> tuple[str, ...]:
@@ -24,25 +22,6 @@ def modalities(asked: Sequence[str] | None, model: BackendModel) -> tuple[str, .
         model.require(modality)
     drawn = "image" in (model.outputs if asked is None else asked)
     return ("text", *(["audio"] if "audio" in (asked or ()) else []), *(["image"] if drawn else []))
-
-
-def drawing(fields: PictureFields | None) -> Drawing:
-    """How pictures are drawn. Raises InvalidRequest."""
-    from tutti.models.processor.drawer import parse_sides
-
-    if fields is None:
-        return Drawing()
-    width, height = parse_sides(fields.size)
-    return Drawing(
-        width=width,
-        height=height,
-        steps=fields.num_inference_steps,
-        guidance=fields.guidance_scale,
-        cache=fields.cache,
-        cache_threshold=fields.cache_threshold,
-        lora=fields.lora.name if fields.lora else None,
-        lora_scale=fields.lora.scale if fields.lora else 1.0,
-    )
 
 
 def image(event: ImageDone) -> answers.Image:

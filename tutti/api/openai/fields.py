@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from tutti.errors import InvalidRequest
-from tutti.request import SamplingParams, StructuredOutputs
+from tutti.request import Drawing, SamplingParams, StructuredOutputs
 
 MAX_OUTPUTS = 1024  # of one prompt
 MAX_PROMPTS = 16_384  # of one call
@@ -147,6 +147,23 @@ class PictureFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     cache: str | None = None
     cache_threshold: float | None = None
     lora: LoraFields | None = None
+
+    @property
+    def drawing(self) -> Drawing:
+        """How it is to be drawn. Raises InvalidRequest."""
+        from tutti.models.processor.drawer import parse_sides
+
+        width, height = parse_sides(self.size)
+        return Drawing(
+            width=width,
+            height=height,
+            steps=self.num_inference_steps,
+            guidance=self.guidance_scale,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
+            lora=self.lora.name if self.lora else None,
+            lora_scale=self.lora.scale if self.lora else 1.0,
+        )
 
 
 class MediaFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):

@@ -19,7 +19,7 @@ import msgspec
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
-from tutti.api.openai.fields import LoraFields
+from tutti.api.openai.fields import PictureFields
 from tutti.api.openai.job import json_response
 from tutti.api.openai.parse import parse
 from tutti.api.stream import EventStream, named_sse
@@ -32,7 +32,7 @@ _MOST = 10  # pictures of one request, as OpenAI has it
 Format = Literal["png", "webp", "jpeg"]
 
 
-class ImageFields(msgspec.Struct, kw_only=True):
+class ImageFields(PictureFields, kw_only=True, forbid_unknown_fields=False):
     """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names, and
     `cache` to `lora` are ours.
 
@@ -42,7 +42,6 @@ class ImageFields(msgspec.Struct, kw_only=True):
     prompt: str
     model: str | None = None
     n: int | None = None
-    size: str | None = None
     response_format: Literal["b64_json", "url"] | None = None
     output_format: Format | None = None
     output_compression: int | None = None
@@ -50,13 +49,8 @@ class ImageFields(msgspec.Struct, kw_only=True):
     stream: bool | None = None
     partial_images: int | None = None
     negative_prompt: str | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
     true_cfg_scale: float | None = None
     strength: float | None = None
-    cache: str | None = None
-    cache_threshold: float | None = None
-    lora: LoraFields | None = None
     seed: int | None = None
     priority: int | None = None
 
@@ -80,21 +74,11 @@ class ImageFields(msgspec.Struct, kw_only=True):
     @property
     def drawing(self) -> Drawing:
         """How it is to be drawn. Raises InvalidRequest."""
-        from tutti.models.processor.drawer import parse_sides
-
-        width, height = parse_sides(self.size)
-        return Drawing(
-            width=width,
-            height=height,
-            steps=self.num_inference_steps,
-            guidance=self.guidance_scale,
+        return msgspec.structs.replace(
+            super().drawing,
             true_guidance=self.true_cfg_scale,
             previews=self.partial_images or 0,
             strength=self.strength,
-            cache=self.cache,
-            cache_threshold=self.cache_threshold,
-            lora=self.lora.name if self.lora else None,
-            lora_scale=self.lora.scale if self.lora else 1.0,
         )
 
 
