@@ -1,0 +1,114 @@
+"""Training computes what transformers' and torch's classes compute, faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from pico.batches import Batch
+from pico.decoder import through_layer, through_layers
+from pico.evaluate import SHIPPED
+from pico.model import build_model
+from pico.muon import Muon
+from pico.omni import build_thinker
+from pico.train import loss_of
+from pico.voice import talker
+
+
+def test_matrices_move_as_torch_moves_them() -> None:
+    torch.manual_seed(0)
+    shapes = [(64, 64), (64, 64), (32, 64), (64, 32), (64, 32), (16, 64)]
+    ours = [nn.Parameter(torch.randn(shape)) for shape in shapes]
+    theirs = [nn.Parameter(p.detach().clone()) for p in ours]
+    idle = nn.Parameter(torch.randn(64, 64))
+    begun, still = [p.detach().clone() for p in ours], idle.detach().clone()
+    optimizers = [
+        Muon([*ours, idle], lr=0.02, weight_decay=0.05),
+        torch.optim.Muon(theirs, lr=0.02, weight_decay=0.05, adjust_lr_fn="original"),
+    ]
+    for _ in range(5):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn_like(one)
+            other.grad = one.grad.clone()
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other, before in zip(ours, theirs, begun, strict=True):
+        moved = (other - before).norm()
+        assert (one - other).norm() < 0.02 * moved
+    assert torch.equal(idle, still)
+
+
+def test_muon_goes_on_from_its_state() -> None:
+    def stepped(matrix: nn.Parameter, muon: Muon, gradient: Tensor) -> None:
+        matrix.grad = gradient.clone()
+        muon.step()
+
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 8, 16)
+    one = nn.Parameter(torch.randn(8, 16))
+    muon = Muon([one], lr=0.1, weight_decay=0.0)
+    stepped(one, muon, first)
+    other = nn.Parameter(one.detach().clone())
+    again = Muon([other], lr=0.1, weight_decay=0.0)
+    again.load_state_dict(deepcopy(muon.state_dict()))
+    stepped(one, muon, second)
+    stepped(other, again, second)
+    assert torch.equal(one, other)
+
+
+def text_model() -> nn.Module:
+    return build_model(0).model
+
+
+def thinker() -> nn.Module:
+    return build_thinker(Tokenizer.from_file(str(SHIPPED / "tokenizer.json")), {}).model
+
+
+def speaker() -> nn.Module:
+    return talker.build(Tokenizer.from_file(str(SHIPPED / "tokenizer.json"))).model
+
+
+@pytest.mark.parametrize("make", [text_model, thinker, speaker])
+def test_a_batch_goes_through_a_decoder_as_through_transformers_class(make: Callable[[], nn.Module]) -> None:
+    model = make().eval()
+    model.set_attn_implementation("eager")  # which tells where it looks
+    x = torch.randn(3, 21, model.config.hidden_size)
+    positions = torch.arange(21).expand(1 if make is text_model else 3, 3, -1)
+    if make is text_model:
+        positions = positions[0]
+    goal = torch.randn_like(x)
+    entered = [x.clone().requires_grad_() for _ in range(2)]
+    steps = list(through_layers(model, entered[0], positions, through_layer))
+    (steps[-1][0] * goal).sum().backward()
+    gradients = [p.grad for p in model.layers.parameters()]
+    model.zero_grad()
+    caught: list[Tensor] = []
+    model.layers[-1].register_forward_hook(lambda _layer, _given, found: caught.append(found))
+    theirs = model(
+        inputs_embeds=entered[1], position_ids=positions, output_attentions=True, output_hidden_states=True
+    )
+    (caught[0] * goal).sum().backward()
+    torch.testing.assert_close(steps[-1][0], caught[0], atol=1e-5, rtol=1e-4)
+    for (_, looks), expected in zip(steps, theirs.attentions, strict=True):
+        torch.testing.assert_close(looks, expected, atol=1e-6, rtol=1e-4)
+    for (state, _), expected in zip(steps[:-1], theirs.hidden_states[1:-1], strict=True):
+        torch.testing.assert_close(state, expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(entered[0].grad, entered[1].grad, atol=1e-4, rtol=1e-3)
+    for ours, parameter in zip(gradients, model.layers.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad, atol=1e-4, rtol=1e-3)
+
+
+def test_the_loss_of_text_is_that_of_transformers_class() -> None:
+    model = build_model(0)
+    ids = torch.randint(0, 1500, (4, 16))
+    targets = torch.where(torch.rand(4, 16) < 0.5, torch.randint(0, 1500, (4, 16)), -100)
+    targets[0, 0] = 7
+    logits = model(ids).logits
+    theirs = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+    ours = loss_of(model, Batch(ids, targets))
+    assert ours.item() == pytest.approx(theirs.item(), rel=2e-3)  # bfloat16
