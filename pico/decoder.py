@@ -6,27 +6,32 @@ Each place sees itself and those before it: conversations are filled up on the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Through = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Through = Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor, bool], tuple[Tensor, Tensor | None]]
 
 
 def through_layers(
-    model: nn.Module, x: Tensor, positions: Tensor, through: Through
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """What `through_layer` gives for each layer of transformers' `model` in turn, of rows `x` [rows, length, width] that go in.
+    model: nn.Module, x: Tensor, positions: Tensor, through: Through, looking: Collection[int] = ()
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Rows `x` [rows, length, width] after each layer of transformers' `model`, before its last norm, and where the first heads
+    of the layers `looking` look, [rows, length, length] each.
 
     `positions` as the model's own rotary embedding takes them; `through` is `through_layer`, or the same compiled.
     """
-    turns = model.rotary_emb(x, positions)
-    mask = causal_mask(x.shape[1])
-    for layer in model.layers:
-        x, looks = through(layer, x, *turns, mask)
-        yield x, looks
+    turns, mask = model.rotary_emb(x, positions), causal_mask(x.shape[1])
+    states: list[Tensor] = []
+    looks: list[Tensor] = []
+    for index, layer in enumerate(model.layers):
+        x, look = through(layer, x, *turns, mask, index in looking)
+        states.append(x)
+        if look is not None:
+            looks.append(look)
+    return states, looks
 
 
 def causal_mask(length: int) -> Tensor:
@@ -35,16 +40,18 @@ def causal_mask(length: int) -> Tensor:
 
 
 def through_layer(
-    layer: nn.Module, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """States float32 [rows, length, width] after a layer, and where its heads look [rows, heads, length, length].
+    layer: nn.Module, x: Tensor, cosines: Tensor, sines: Tensor, mask: Tensor, looking: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """States float32 [rows, length, width] after a layer, and where its first head looks [rows, length, length], if it is
+    `looking`.
 
     `cosines` and `sines` [rows or 1, length, width of a head], as transformers' rotary embedding gives them.
     """
     mixed, looks = _attend(layer.self_attn, normed(x, layer.input_layernorm), cosines, sines, mask)
     x = x + mixed
     y, mlp = normed(x, layer.post_attention_layernorm), layer.mlp
-    return x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y)), looks
+    x = x + mlp.down_proj(F.silu(mlp.gate_proj(y)) * mlp.up_proj(y))
+    return x, looks[:, 0] if looking else None
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:

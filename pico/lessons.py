@@ -32,8 +32,6 @@ PICTURES, MOCKS, REQUESTS = 28, 64, 64
 """Pictures, mock recordings and requests to draw of a batch."""
 LONGEST_CHAT, WRITTEN_DOWN = 6, 0.2
 """Messages of a chat among requests to draw, and the share of spoken ones that are to be written down."""
-AGAIN = 24
-"""The number of the first round that nothing was learned from."""
 QUIET, MOST_QUIET = -1, 5
 """A moment in which nothing is heard, and how many there may be between two tokens."""
 SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS, REQUEST_POOLS = 6, 3, 4, 2, 3
@@ -69,14 +67,7 @@ class Lessons:
         self.tokenizer, self.work, self.seed = tokenizer, work, seed
 
     def round(self, number: int) -> Iterator[Lesson]:
-        return self._mixed(FIRST_ROUND if number == 0 else ROUND, number)
-
-    def again(self, number: int) -> Iterator[Lesson]:
-        """A round for a thinker that reads what is heard: other ones than it learned from, and nothing mocked."""
-        kinds = {kind: count for kind, count in ROUND.items() if kind != "mock"}
-        return self._mixed(kinds, number + AGAIN)
-
-    def _mixed(self, counts: dict[str, int], number: int) -> Iterator[Lesson]:
+        counts = FIRST_ROUND if number == 0 else ROUND
         rng = Random(f"pico|{self.seed}|thinker|{number}")
         makers: dict[str, Callable[[Random, int], Iterator[Lesson]]] = {
             "text": self.text, "mock": self.mocks, "asked": self.asked, "written": self.written,

@@ -56,10 +56,9 @@ def loss_of(model: Qwen2ForCausalLM, batch: Batch, through: Through = through_la
     empty = (targets < 0).nonzero().flatten()
     chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model.embed_tokens(batch.ids)
-        for hidden, _ in through_layers(model.model, hidden, torch.arange(batch.ids.shape[1])[None], through):
-            pass
-        logits = model.lm_head(normed(hidden.flatten(0, 1)[chosen], model.model.norm))
+        embedded = model.model.embed_tokens(batch.ids)
+        states, _ = through_layers(model.model, embedded, torch.arange(batch.ids.shape[1])[None], through)
+        logits = model.lm_head(normed(states[-1].flatten(0, 1)[chosen], model.model.norm))
     return F.cross_entropy(logits.float(), targets[chosen])
 
 

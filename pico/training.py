@@ -57,9 +57,9 @@ def options(stage: str, description: str, steps: int) -> Options:
     return Options(chosen.work, chosen.steps, chosen.threads, chosen.seed)
 
 
-def compiled(function: Function) -> Function:
+def compiled(function: Function, wanted: bool = True) -> Function:
     """The same function of tensors of any shape, compiled where a C++ compiler is, and only when it is first called."""
-    if shutil.which("c++") is None:
+    if not wanted or shutil.which("c++") is None:
         return function
     made: Function = torch.compile(function, dynamic=True)
     return made

@@ -22,8 +22,9 @@ from torch.nn import functional as F
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTalkerConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTalkerForConditionalGeneration
 
+from pico.decoder import Through, normed, through_layer, through_layers
 from pico.tokenizer import MEDIA_TOKENS
-from pico.training import Losses, Options, learn, make_optimizers, options, split_parameters
+from pico.training import Losses, Options, compiled, learn, make_optimizers, options, split_parameters
 from pico.values import Split
 
 from .codec import CODES, load_codec
@@ -83,7 +84,6 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
 def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
     torch.manual_seed(0)
     talker = Qwen2_5OmniTalkerForConditionalGeneration(Qwen2_5OmniTalkerConfig(**config(tokenizer)))
-    talker.set_attn_implementation("eager")  # whose weights can be taught
     nn.init.normal_(talker.model.embed_tokens.weight, std=0.5)
     return talker
 
@@ -97,21 +97,21 @@ class Learner(nn.Module):
         self.names = nn.Linear(talker.config.hidden_size, tokens)
 
 
-def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
-    """Of the codes, of where the guided heads look, and of the name of what stands there."""
-    codes = echo(learner.talker, given) if echoed else given.codes
+def losses(
+    learner: Learner, given: Batch, echoed: bool = False, through: Through = through_layer
+) -> Losses:
+    """Of the codes, of where the guided heads look, and of the name of what stands there; `through` as `through_layers` takes it."""
+    codes = echo(learner.talker, given, through) if echoed else given.codes
     heeded = given.heed >= 0
     with torch.autocast("cpu", torch.bfloat16):
-        out = listen(learner.talker, given.rows, codes)
-        logits = learner.talker.codec_head(out.last_hidden_state).float()
+        states, looks = listen(learner.talker, given.rows, codes, through, HEEDING_LAYERS)
+        logits = learner.talker.codec_head(normed(states[-1], learner.talker.model.norm)).float()
         asked = torch.randperm(int(heeded.sum()))[:NAMED]
-        named = learner.names(out.hidden_states[HEEDING_LAYERS[-1] + 1][heeded][asked]).float()
+        named = learner.names(states[HEEDING_LAYERS[-1]][heeded][asked]).float()
     logits = penalized(logits, said_before(codes))
     said = F.cross_entropy(logits.flatten(0, 1), given.targets.flatten())
     naming = F.cross_entropy(named, given.saying[heeded][asked])
-    heeding = torch.stack(
-        [_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]
-    ).mean()
+    heeding = torch.stack([_heeding(look, given.heed, heeded) for look in looks]).mean()
     learned = given.targets >= 0
     right = (logits.argmax(-1) == given.targets)[learned].float().mean()
     return {
@@ -123,25 +123,30 @@ def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
     }
 
 
-def listen(talker: Qwen2_5OmniTalkerForConditionalGeneration, rows: Tensor, codes: Tensor) -> Any:
-    """The talker's states over rows [lessons, length, width] and codes as in `Batch`."""
+def listen(
+    talker: Qwen2_5OmniTalkerForConditionalGeneration,
+    rows: Tensor,
+    codes: Tensor,
+    through: Through,
+    looking: tuple[int, ...] = (),
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The talker's states over rows [lessons, length, width] and codes as in `Batch`, as `through_layers` gives them."""
     embedded = talker.model.embed_tokens(codes.clamp(min=0)).masked_fill((codes < 0)[..., None], 0)
     noisy = rows + NOISE * rows.std() * torch.randn_like(rows)
-    return talker.model(
-        inputs_embeds=talker.thinker_to_talker_proj(noisy + embedded),
-        position_ids=torch.arange(rows.shape[1]).expand(3, len(rows), -1),
-        use_cache=False,
-        output_attentions=True,
-        output_hidden_states=True,
-    )
+    entered = talker.thinker_to_talker_proj(noisy + embedded).float()
+    positions = torch.arange(rows.shape[1]).expand(3, 1, -1)
+    return through_layers(talker.model, entered, positions, through, looking)
 
 
 @torch.no_grad()
-def echo(talker: Qwen2_5OmniTalkerForConditionalGeneration, given: Batch) -> Tensor:
+def echo(
+    talker: Qwen2_5OmniTalkerForConditionalGeneration, given: Batch, through: Through = through_layer
+) -> Tensor:
     """The codes with some drawn by the talker itself after what stood before them: its own mistakes, which are other ones
     than a slip's (scheduled sampling in parallel: Mihaylova and Martins 2019)."""
     with torch.autocast("cpu", torch.bfloat16):
-        logits = talker.codec_head(listen(talker, given.rows, given.codes).last_hidden_state)
+        states, _ = listen(talker, given.rows, given.codes, through)
+        logits = talker.codec_head(normed(states[-1], talker.model.norm))
     likely = penalized(logits.float(), said_before(given.codes)).softmax(-1)
     drawn = torch.multinomial(likely.flatten(0, 1), 1).view(given.codes.shape)[:, :-1]
     share = torch.rand(len(drawn), 1)
@@ -157,8 +162,12 @@ def _is_code(codes: Tensor) -> Tensor:
 
 def said_before(codes: Tensor) -> Tensor:
     """Which codes went in up to each place, bool [lessons, length, vocabulary]; `codes` as in `Batch`."""
-    said = F.one_hot(codes.clamp(min=0), VOCABULARY).masked_fill((codes < 0)[..., None], 0)
-    return said.cumsum(1) > 0
+    places = torch.arange(codes.shape[1]).expand_as(codes)
+    never = codes.shape[1]
+    first = torch.full((len(codes), VOCABULARY), never).scatter_reduce(
+        1, codes.clamp(min=0), places.masked_fill(codes < 0, never), "amin"
+    )
+    return first[:, None] <= torch.arange(codes.shape[1])[:, None]
 
 
 def penalized(logits: Tensor, said: Tensor) -> Tensor:
@@ -219,12 +228,12 @@ def main() -> None:
     learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
     if (chosen.work / START).exists():
         learner.talker.load_state_dict(load_file(chosen.work / START))
-    marks = Marks.of(thinker)
+    marks, through = Marks.of(thinker), compiled(through_layer)
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
         given = batch(rng, draw(rng, data), marks, (PAD, BEGIN, END), SLIPS, BATCH_PLACES)
-        return losses(learner, given, echoed=rng.random() < ECHOES)
+        return losses(learner, given, echoed=rng.random() < ECHOES, through=through)
 
     @torch.no_grad()
     def examine() -> Losses:
