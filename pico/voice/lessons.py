@@ -19,6 +19,7 @@ from pico import (
     colours,
     days,
     instructions,
+    requests,
     scene_questions,
     smalltalk,
     speech,
@@ -45,7 +46,7 @@ KINDS: tuple[tuple[Generator, float], ...] = (
     (arithmetic.comparison, 4), (arithmetic.succession, 4), (arithmetic.sequence, 5), (arithmetic.beyond, 2),
     (days.next_day, 4), (days.later_day, 4), (days.calendar_fact, 2), (colours.mixture, 3), (colours.familiar, 4),
     (spelling.letters, 10), (instructions.repeat, 14), (instructions.then, 6), (instructions.many_times, 4), (instructions.pick_word, 6),
-    (smalltalk.small_talk, 8), (unknown.unknown, 3),
+    (smalltalk.small_talk, 8), (unknown.unknown, 3), (requests.request, 8),
 )  # fmt: skip
 LONGER_CHATS, READ_ALOUD, DRILLS = 0.15, 0.12, 0.5
 OFTEN = 80  # times that the same answer may be learned from, to other prompts
@@ -174,12 +175,13 @@ def drill(rng: Random, lang: Lang) -> str:
 
 
 def read_aloud(chat: Chat) -> Chat:
-    """Who asks to have the chat's answer read aloud, as every door of Tutti asks for it."""
-    script = Script(chat.answer)
+    """Who asks to have the chat's answer read aloud, as every door of Tutti asks for it. No picture follows then."""
+    answer = chat.answer.removesuffix(requests.SIGN)
+    script = Script(answer)
     (asked,), _ = ChatNarrator(SYSTEM).stage(script, Request(id="", parts=(script,)))
     assert isinstance(asked, Asked)
     messages = tuple(Message(one["role"], one["content"]) for one in asked.messages)
-    return replace(chat, messages=(*messages, chat.messages[-1]))
+    return replace(chat, messages=(*messages, Message("assistant", answer)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniToken2WavConfig
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniToken2WavModel
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniToken2WavDiTModel,
+    Qwen2_5OmniToken2WavModel,
+)
 
-from pico.training import Losses, Options, learn, options
+from pico.training import Losses, Options, compiled, learn, options
 
 from .answers import FRAMES_A_CODE, SAMPLES_A_CODE, answers
 from .codec import CODES, load_codec
+from .flow import Through, slopes, through_block
 from .mel import BANDS, HOP, mel
 
 FLOW_STEPS, VOCODER_STEPS = 3500, 3000
@@ -73,25 +76,23 @@ class Voice:
         self.mel = mel(sound)[:, :VOICE_FRAMES].T[None].contiguous()
 
 
-def flow_losses(flow: nn.Module, voice: Voice, data: list[tuple[Tensor, Tensor]], rng: Random) -> Losses:
-    """How far the slope is from the straight way between noise and spectrogram, at random times."""
+def flow_losses(
+    flow: Qwen2_5OmniToken2WavDiTModel,
+    voice: Voice,
+    data: list[tuple[Tensor, Tensor]],
+    rng: Random,
+    through: Through = through_block,
+) -> Losses:
+    """How far the slope is from the straight way between noise and spectrogram, at random times; `through` as `slopes` takes
+    it."""
     crops = [_flow_crop(rng, *rng.choice(data)) for _ in range(FLOW_BATCH)]
     spectra, codes = torch.stack([one[0] for one in crops]), torch.stack([one[1] for one in crops])
     noise, time = torch.randn_like(spectra), torch.rand(FLOW_BATCH)
     at = time[:, None, None]
     blind = rng.random() < DROPPED
-    # In small batches on a CPU, plain attention learns twice as fast as the fused one.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        slope = flow(
-            hidden_states=(1 - at) * noise + at * spectra,
-            condition_vector=voice.mel.expand(FLOW_BATCH, -1, -1),
-            speaker_embedding=voice.condition[:, None].expand(FLOW_BATCH, FLOW_CROP, -1),
-            quantized_code=codes,
-            time_step=time,
-            drop_audio_conditioning=blind,
-            drop_code=blind,
-            apply_cfg=False,
-        )
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = (1 - at) * noise + at * spectra
+        slope = slopes(flow, mixed, time, codes, (voice.condition, voice.mel), blind, through)
     loss = F.mse_loss(slope.float(), spectra - noise)
     return {"loss": loss}
 
@@ -153,7 +154,8 @@ def main() -> None:
     voice = Voice(sounds[0])
     flow, vocoder = model.code2wav_dit_model, model.code2wav_bigvgan_model
     flow_optimizer = torch.optim.AdamW(flow.parameters(), lr=FLOW_RATE, betas=(0.9, 0.98))
-    learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng))
+    through = compiled(through_block)
+    learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng, through))
     vocoder_optimizer = torch.optim.AdamW(vocoder.parameters(), lr=VOCODER_RATE, betas=(0.8, 0.99))
     steps = chosen.steps * VOCODER_STEPS // FLOW_STEPS
     learn(

@@ -17,7 +17,7 @@ from pico.model import build_model
 from pico.muon import Muon
 from pico.omni import build_thinker
 from pico.train import loss_of
-from pico.voice import talker
+from pico.voice import flow, talker, token2wav
 
 
 def test_matrices_move_as_torch_moves_them() -> None:
@@ -111,3 +111,28 @@ def test_the_loss_of_text_is_that_of_transformers_class() -> None:
     theirs = nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
     ours = loss_of(model, Batch(ids, targets))
     assert ours.item() == pytest.approx(theirs.item(), rel=2e-3)  # bfloat16
+
+
+@pytest.mark.parametrize("blind", [False, True])
+def test_the_flow_slopes_as_transformers_class_slopes(blind: bool) -> None:
+    net = token2wav.build().code2wav_dit_model.eval()
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    spectra, time, codes = torch.randn(2, 72, 80), torch.rand(2), torch.randint(1, 256, (2, 36))
+    condition, heard = torch.randn(1, token2wav.VOICE_WIDTH), torch.randn(1, token2wav.VOICE_FRAMES, 80)
+    goal = torch.randn_like(spectra)
+    ours = flow.slopes(net, spectra, time, codes, (condition, heard), blind, flow.through_block)
+    (ours * goal).sum().backward()
+    gradients = [p.grad.clone() if p.grad is not None else None for p in net.parameters()]
+    net.zero_grad()
+    theirs = net(
+        hidden_states=spectra, condition_vector=heard.expand(2, -1, -1),
+        speaker_embedding=condition[:, None].expand(2, 72, -1), quantized_code=codes, time_step=time,
+        drop_audio_conditioning=blind, drop_code=blind, apply_cfg=False,
+    )  # fmt: skip
+    (theirs * goal).sum().backward()
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-3)
+    for one, parameter in zip(gradients, net.parameters(), strict=True):
+        if one is not None and parameter.grad is not None:
+            torch.testing.assert_close(one, parameter.grad, atol=1e-3, rtol=1e-2)
