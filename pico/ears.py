@@ -30,9 +30,7 @@ _MIDDLE = 1
 class Listener(nn.Module):
     """The ears with a head in their middle that tells sounds, the last class being silence, and the hints at their end."""
 
-    def __init__(
-        self, seed: int, embeddings: Tensor, sounds: int, through: Through = through_layer
-    ) -> None:
+    def __init__(self, seed: int, embeddings: Tensor, sounds: int, through: Through = through_layer) -> None:
         """`embeddings` float32 [tokens, WIDTH], which are not learned here; `through` as `hearing.layers` takes it."""
         super().__init__()
         self.through = through

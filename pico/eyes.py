@@ -28,9 +28,7 @@ BATCH = 40
 class Watcher(nn.Module):
     """The eyes with heads that tell the colour and the shape in each cell; the last class is nothing."""
 
-    def __init__(
-        self, seed: int, colours: Tensor, shapes: Tensor, through: Through = through_block
-    ) -> None:
+    def __init__(self, seed: int, colours: Tensor, shapes: Tensor, through: Through = through_block) -> None:
         """`colours` and `shapes` float32 [names, WIDTH], which are not learned here; `through` as `see` takes it."""
         super().__init__()
         self.through = through

@@ -33,7 +33,10 @@ class Thinker(torch.nn.Module):
     """transformers' thinker with a forward pass for training: media of a batch together, few kernels."""
 
     def __init__(
-        self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer, compiles: bool = False
+        self,
+        thinker: Qwen2_5OmniThinkerForConditionalGeneration,
+        tokenizer: Tokenizer,
+        compiles: bool = False,
     ) -> None:
         """`compiles`: whether its layers are compiled, which pays when there are many lessons."""
         super().__init__()
@@ -59,7 +62,9 @@ class Thinker(torch.nn.Module):
             embedded = self.thinker.model.embed_tokens(tokens.clamp(min=0)).detach()
             rows = torch.where((tokens == QUIET)[..., None], self.quiet, embedded)
             return rows + MOCK_NOISE * torch.randn_like(rows)
-        return None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard, self.through_ears)
+        return (
+            None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard, self.through_ears)
+        )
 
     def _think(self, lesson: Lesson, rows: Tensor | None) -> Tensor:
         """Hidden states before the last norm."""

@@ -138,7 +138,9 @@ class Run:
         """One line of the log, printed too."""
         minutes, loss = (time.monotonic() - self.started) / 60, sum(losses) / len(losses)
         cpu = (time.process_time() - self.started_cpu) / 60
-        print(f"step {self.step}  {minutes:.1f} min, {cpu:.1f} of CPU  loss {loss:.4f}  {heldout}", flush=True)
+        print(
+            f"step {self.step}  {minutes:.1f} min, {cpu:.1f} of CPU  loss {loss:.4f}  {heldout}", flush=True
+        )
         with self.log.open("a") as file:
             file.write(f"{self.step},{minutes:.1f},{cpu:.1f},{loss:.4f},{heldout}\n")
 

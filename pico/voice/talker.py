@@ -8,9 +8,6 @@ tells well enough how a word goes on, and so it would learn sentences by heart: 
 
 from __future__ import annotations
 
-from itertools import chain
-from multiprocessing import get_context
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,15 +21,14 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTa
 
 from pico.decoder import Through, normed, through_layer, through_layers
 from pico.tokenizer import MEDIA_TOKENS
-from pico.training import Losses, Options, compiled, learn, make_optimizers, options, split_parameters
-from pico.values import Split
+from pico.training import Losses, compiled, learn, make_optimizers, options, split_parameters
 
-from .codec import CODES, load_codec
-from .codec import FILE as CODEC
-from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
+from .batches import Batch, Lesson, batch
+from .codec import CODES
+from .lessons import taught
 from .rows import Thinker
 
-STEPS, LESSONS, PARTS = 12_000, 56_000, 4
+STEPS = 12_000
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (
@@ -43,7 +39,6 @@ PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is al
 RATE = 0.5  # of the usual rates of learning
 SLIPS = 0.6  # of the lessons
 ECHOES = 0.4  # of the batches: the talker hears what it would have said
-EXAMINED = 192  # held-out lessons
 NOISE = 0.01  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
@@ -97,9 +92,7 @@ class Learner(nn.Module):
         self.names = nn.Linear(talker.config.hidden_size, tokens)
 
 
-def losses(
-    learner: Learner, given: Batch, echoed: bool = False, through: Through = through_layer
-) -> Losses:
+def losses(learner: Learner, given: Batch, echoed: bool = False, through: Through = through_layer) -> Losses:
     """Of the codes, of where the guided heads look, and of the name of what stands there; `through` as `through_layers` takes it."""
     codes = echo(learner.talker, given, through) if echoed else given.codes
     heeded = given.heed >= 0
@@ -188,47 +181,18 @@ def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
     return data[start : start + max(4, BATCH_PLACES // length)]
 
 
-def teach(work: Path, seed: str, split: Split, count: int, drills: float, file: Path) -> None:
-    """Makes lessons, unless they are there and no older than the codec and the thinker that they come from."""
-    made_of = max((work / name).stat().st_mtime for name in (CODEC, "thinker.pt"))
-    if not file.exists() or file.stat().st_mtime < made_of:
-        torch.set_num_threads(1)
-        chosen = Options(work, 0, 1, 0)
-        keep(lessons(seed, split, count, Thinker.load(work), load_codec(chosen), drills), file)
-
-
-def taught(work: Path) -> tuple[list[Lesson], list[Lesson]]:
-    """Lessons to learn from and held-out ones, in order of length; made by two processes and kept in `work`."""
-    kinds: dict[str, tuple[Split, int, float]] = {
-        **{str(part): ("train", LESSONS // PARTS, DRILLS) for part in range(PARTS)},
-        "heldout": ("heldout", EXAMINED, 0.0),
-    }
-    files = [work / f"talker.lessons.{name}.pt" for name in kinds]
-    with get_context("spawn").Pool(2) as pool:
-        pool.starmap(
-            teach,
-            [
-                (work, f"talker {name}", *how, file)
-                for (name, how), file in zip(kinds.items(), files, strict=True)
-            ],
-            1,
-        )
-    *known, unseen = (sorted(kept(file), key=_length) for file in files)
-    return sorted(chain.from_iterable(known), key=_length), unseen
-
-
 def _length(lesson: Lesson) -> int:
     return len(lesson.codes)
 
 
 def main() -> None:
     chosen = options("voice.talker", "Train pico's talker.", STEPS)
-    data, unseen = taught(chosen.work)
     thinker = Thinker.load(chosen.work)
+    data, unseen = (sorted(thinker.tell(part), key=_length) for part in taught(chosen.work))
     learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
     if (chosen.work / START).exists():
         learner.talker.load_state_dict(load_file(chosen.work / START))
-    marks, through = Marks.of(thinker), compiled(through_layer)
+    marks, through = thinker.marks(), compiled(through_layer)
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
@@ -238,7 +202,7 @@ def main() -> None:
     @torch.no_grad()
     def examine() -> Losses:
         parts = [
-            batch(Random(0), unseen[i : i + 32], marks, (PAD, BEGIN, END)) for i in range(0, EXAMINED, 32)
+            batch(Random(0), unseen[i : i + 32], marks, (PAD, BEGIN, END)) for i in range(0, len(unseen), 32)
         ]
         found = [losses(learner, part) for part in parts]
         return {

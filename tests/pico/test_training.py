@@ -10,6 +10,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from pico.__main__ import STAGES, chosen
 from pico.batches import Batch
 from pico.decoder import through_layer, through_layers
 from pico.evaluate import SHIPPED
@@ -136,3 +137,18 @@ def test_the_flow_slopes_as_transformers_class_slopes(blind: bool) -> None:
     for one, parameter in zip(gradients, net.parameters(), strict=True):
         if one is not None and parameter.grad is not None:
             torch.testing.assert_close(one, parameter.grad, atol=1e-3, rtol=1e-2)
+
+
+def test_stages_share_the_cores_and_the_longest_have_them_all() -> None:
+    def begun(done: set[str], running: set[str], cores: int) -> dict[str, int]:
+        return chosen([stage for stage in STAGES if stage.name not in done], running, cores)
+
+    assert begun(set(), set(), 2) == {"train": 1, "voice.codec": 1}
+    assert begun({"voice.codec"}, {"train"}, 1) == {"lessons": 1}
+    early = {"train", "voice.codec", "lessons", "ears", "eyes", "voice.token2wav"}
+    assert begun(early, set(), 2) == {"voice.lessons": 1, "painter.vae": 1}
+    assert begun({*early, "painter.vae"}, {"voice.lessons"}, 1) == {}
+    assert begun({*early, "painter.vae", "voice.lessons"}, set(), 2) == {"thinker": 2}
+    last = {*early, "painter.vae", "voice.lessons", "thinker"}
+    assert begun(last, set(), 2) == {"voice.talker": 2}
+    assert begun({*last, "voice.talker"}, set(), 2) == {"painter.denoiser": 2}
