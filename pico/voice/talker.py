@@ -28,7 +28,7 @@ from .codec import CODES
 from .lessons import taught
 from .rows import Thinker
 
-STEPS = 12_000
+STEPS = 8_000
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (
@@ -86,27 +86,28 @@ def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
 class Learner(nn.Module):
     """The talker, and the question that it is asked while it learns: which token of the text is it saying?"""
 
-    def __init__(self, talker: Qwen2_5OmniTalkerForConditionalGeneration, tokens: int) -> None:
+    def __init__(
+        self, talker: Qwen2_5OmniTalkerForConditionalGeneration, tokens: int, compiles: bool = False
+    ) -> None:
+        """`compiles`: whether its layers are compiled, which pays when there are many lessons."""
         super().__init__()
+        self.through, self.compare = compiled(through_layer, compiles), compiled(compared, compiles)
         self.talker = talker
         self.names = nn.Linear(talker.config.hidden_size, tokens)
 
 
-def losses(learner: Learner, given: Batch, echoed: bool = False, through: Through = through_layer) -> Losses:
-    """Of the codes, of where the guided heads look, and of the name of what stands there; `through` as `through_layers` takes it."""
-    codes = echo(learner.talker, given, through) if echoed else given.codes
+def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
+    """Of the codes, of where the guided heads look, and of the name of what stands there."""
+    codes = echo(learner.talker, given, learner.through) if echoed else given.codes
     heeded = given.heed >= 0
     with torch.autocast("cpu", torch.bfloat16):
-        states, looks = listen(learner.talker, given.rows, codes, through, HEEDING_LAYERS)
-        logits = learner.talker.codec_head(normed(states[-1], learner.talker.model.norm)).float()
+        states, looks = listen(learner.talker, given.rows, codes, learner.through, HEEDING_LAYERS)
+        logits = learner.talker.codec_head(normed(states[-1], learner.talker.model.norm))
         asked = torch.randperm(int(heeded.sum()))[:NAMED]
         named = learner.names(states[HEEDING_LAYERS[-1]][heeded][asked]).float()
-    logits = penalized(logits, said_before(codes))
-    said = F.cross_entropy(logits.flatten(0, 1), given.targets.flatten())
+    said, right = learner.compare(logits, codes, given.targets)
     naming = F.cross_entropy(named, given.saying[heeded][asked])
     heeding = torch.stack([_heeding(look, given.heed, heeded) for look in looks]).mean()
-    learned = given.targets >= 0
-    right = (logits.argmax(-1) == given.targets)[learned].float().mean()
     return {
         "loss": said + HEEDING * heeding + NAMING * naming,
         "said": said,
@@ -114,6 +115,14 @@ def losses(learner: Learner, given: Batch, echoed: bool = False, through: Throug
         "naming": naming,
         "right": right,
     }
+
+
+def compared(logits: Tensor, codes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of saying `targets`, and the share of them that is likeliest; all as in `Batch`."""
+    likely = penalized(logits.float(), said_before(codes)).flatten(0, 1)
+    wanted, learned = targets.flatten(), targets.flatten() >= 0
+    right = ((likely.argmax(-1) == wanted) & learned).sum() / learned.sum()
+    return F.cross_entropy(likely, wanted), right
 
 
 def listen(
@@ -189,15 +198,15 @@ def main() -> None:
     chosen = options("voice.talker", "Train pico's talker.", STEPS)
     thinker = Thinker.load(chosen.work)
     data, unseen = (sorted(thinker.tell(part), key=_length) for part in taught(chosen.work))
-    learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
+    learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size(), compiles=True)
     if (chosen.work / START).exists():
         learner.talker.load_state_dict(load_file(chosen.work / START))
-    marks, through = thinker.marks(), compiled(through_layer)
+    marks = thinker.marks()
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
         given = batch(rng, draw(rng, data), marks, (PAD, BEGIN, END), SLIPS, BATCH_PLACES)
-        return losses(learner, given, echoed=rng.random() < ECHOES, through=through)
+        return losses(learner, given, echoed=rng.random() < ECHOES)
 
     @torch.no_grad()
     def examine() -> Losses:
