@@ -12,16 +12,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniToken2WavConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniToken2WavBigVGANModel,
     Qwen2_5OmniToken2WavDiTModel,
     Qwen2_5OmniToken2WavModel,
 )
 
 from pico.training import Losses, Options, compiled, learn, options
 
+from . import vocoder as vocoding
 from .answers import FRAMES_A_CODE, SAMPLES_A_CODE, answers
 from .codec import CODES, load_codec
 from .flow import Through, slopes, through_block
@@ -104,7 +106,14 @@ def _flow_crop(rng: Random, spectrum: Tensor, codes: Tensor) -> tuple[Tensor, Te
     return spectrum[:, frames].T, codes[first : first + FLOW_CROP // FRAMES_A_CODE]
 
 
-def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> Losses:
+def vocoder_losses(
+    vocoder: Qwen2_5OmniToken2WavBigVGANModel,
+    sounds: list[Tensor],
+    rng: Random,
+    through: vocoding.Through = vocoding.through_activation,
+) -> Losses:
+    """How different the spectra of what is made of spectrograms are from those of the sound; `through` as `vocoder.sound`
+    takes it."""
     crops, spectra = [], []
     for _ in range(VOCODER_BATCH):
         sound = rng.choice(sounds)
@@ -113,7 +122,7 @@ def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> Los
         spectra.append(mel(sound[: (first + VOCODER_CROP + 4) * HOP])[:, first : first + VOCODER_CROP])
     wanted = torch.stack(crops)
     with torch.autocast("cpu", torch.bfloat16):
-        made = vocoder(torch.stack(spectra))
+        made = vocoding.sound(vocoder, torch.stack(spectra), through)
     return {"loss": spectral_distance(made.float(), wanted)}
 
 
@@ -157,13 +166,14 @@ def main() -> None:
     through = compiled(through_block)
     learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng, through))
     vocoder_optimizer = torch.optim.AdamW(vocoder.parameters(), lr=VOCODER_RATE, betas=(0.8, 0.99))
+    act = compiled(vocoding.through_activation)
     steps = chosen.steps * VOCODER_STEPS // FLOW_STEPS
     learn(
         "vocoder",
         vocoder,
         [vocoder_optimizer],
         replace(chosen, steps=steps),
-        lambda rng: vocoder_losses(vocoder, sounds, rng),
+        lambda rng: vocoder_losses(vocoder, sounds, rng, act),
     )
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, chosen.work / FILE)
     torch.save({"cond": voice.condition, "ref_mel": voice.mel}, chosen.work / VOICE)

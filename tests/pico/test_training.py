@@ -18,7 +18,7 @@ from pico.model import build_model
 from pico.muon import Muon
 from pico.omni import build_thinker
 from pico.train import loss_of
-from pico.voice import flow, talker, token2wav
+from pico.voice import flow, talker, token2wav, vocoder
 
 
 def test_matrices_move_as_torch_moves_them() -> None:
@@ -137,6 +137,23 @@ def test_the_flow_slopes_as_transformers_class_slopes(blind: bool) -> None:
     for one, parameter in zip(gradients, net.parameters(), strict=True):
         if one is not None and parameter.grad is not None:
             torch.testing.assert_close(one, parameter.grad, atol=1e-3, rtol=1e-2)
+
+
+def test_the_vocoder_sounds_as_transformers_class_sounds() -> None:
+    net = token2wav.build().code2wav_bigvgan_model
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    spectra = torch.randn(2, 80, 5) - 3
+    ours, theirs = vocoder.sound(net, spectra, vocoder.through_activation), net(spectra)
+    goal = torch.randn_like(theirs)
+    (ours * goal).sum().backward()
+    gradients = [p.grad.clone() for p in net.parameters()]
+    net.zero_grad()
+    (theirs * goal).sum().backward()
+    torch.testing.assert_close(ours, theirs, atol=3e-4, rtol=1e-3)
+    for one, parameter in zip(gradients, net.parameters(), strict=True):
+        assert (one - parameter.grad).norm() < 1e-3 * parameter.grad.norm()
 
 
 def test_stages_share_the_cores_and_the_longest_have_them_all() -> None:
