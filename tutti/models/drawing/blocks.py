@@ -96,14 +96,23 @@ def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     return mixed.transpose(1, 2).flatten(2)
 
 
-def joint(attn: Any, hidden: Tensor, text: Tensor, turns: tuple[Turns, Turns] | None, lengths: Any) -> Any:
+def joint(
+    attn: Any,
+    hidden: Tensor,
+    text: Tensor,
+    turns: tuple[Turns, Turns] | None = None,
+    lengths: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor | None]:
     """Attention of two streams as one, (of `hidden`, of `text`), each with its own matrices in diffusers' `attn`.
 
     `turns` are the places of `hidden` and of `text`. Of each row of `text` the first `lengths` tokens are there (None:
     all). Where the block is the last one of the text, None stands for what is left of it.
     """
     count = attn.heads
-    query = heads(attn.to_q, hidden, count, attn.norm_q), heads(attn.add_q_proj, text, count, attn.norm_added_q)
+    query = (
+        heads(attn.to_q, hidden, count, attn.norm_q),
+        heads(attn.add_q_proj, text, count, attn.norm_added_q),
+    )
     key = heads(attn.to_k, hidden, count, attn.norm_k), heads(attn.add_k_proj, text, count, attn.norm_added_k)
     value = heads(attn.to_v, hidden, count), heads(attn.add_v_proj, text, count)
     if turns is not None:

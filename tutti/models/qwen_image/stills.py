@@ -47,7 +47,7 @@ def keep_to_stills(vae: Any) -> Any:
     vae.clear_cache = MethodType(_forget, vae)
     replace_forward(_of(vae, "QwenImageRMS_norm"), _norm)
     replace_forward(_of(vae, "QwenImageUpsample"), _upsample)
-    return vae.to(memory_format=torch.channels_last)
+    return vae
 
 
 def _forget(vae: Any) -> None:

@@ -28,9 +28,7 @@ def through(
     if moment is not None:
         scale, gate, feed_scale, feed_gate = block.adaLN_modulation(moment).chunk(4, dim=1)
         gate, feed_gate = gate.tanh(), feed_gate.tanh()
-    mixed = _attend(
-        block.attention, groups.rms_norm(tokens, block.attention_norm1, scale), lengths, turns
-    )
+    mixed = _attend(block.attention, groups.rms_norm(tokens, block.attention_norm1, scale), lengths, turns)
     tokens = groups.add(tokens, mixed, gate, block.attention_norm2)
     fed = _feed(block.feed_forward, groups.rms_norm(tokens, block.ffn_norm1, feed_scale))
     return groups.add(tokens, fed, feed_gate, block.ffn_norm2)
