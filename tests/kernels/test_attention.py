@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tutti.kernels import reference
+from tutti.kernels import attention, reference
 
 TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 4e-3}  # of the size of the whole
 LENGTHS = ([1], [5], [32], [33, 1, 64, 100], [300], [0, 40], [700, 20])
@@ -63,7 +63,9 @@ def test_what_is_not_a_number_stays_in_its_row_and_head(operations: Any) -> None
     assert not found[40:].any() and not found[:, 1].any()
 
 
-def test_rows_that_are_not_those_of_the_tensors_are_refused(native_operations: Any) -> None:
+def test_rows_that_are_not_those_of_the_tensors_are_refused() -> None:
     q, k, v = made([40], 2, 64, torch.bfloat16)
-    with pytest.raises((ValueError, RuntimeError)):
-        native_operations.attention(q, k, v, [50], 0.125)
+    with pytest.raises(ValueError, match=r"40 tokens, in rows of \[50\]"):
+        attention(q, k, v, [50])
+    with pytest.raises(ValueError, match="keys and values are as queries are"):
+        attention(q, k[:30], v[:30], [40])
