@@ -51,19 +51,19 @@ def umt5() -> tuple[Any, Any]:
     return shaken(encoder, 22), letters
 
 
-def wan_transformer(seed: int) -> Any:
+def wan_transformer(seed: int, **more: Any) -> Any:
     """A transformer of two layers."""
     return shaken(
         diffusers.WanTransformer3DModel(
             num_attention_heads=2,
             attention_head_dim=12,
-            in_channels=LATENTS,
             out_channels=LATENTS,
             text_dim=16,
             freq_dim=16,
             ffn_dim=32,
             num_layers=2,
             rope_max_seq_len=32,
+            **{"in_channels": LATENTS, **more},
         ),
         seed,
     )
@@ -72,13 +72,7 @@ def wan_transformer(seed: int) -> Any:
 def wan(*, two: bool = False, small: bool = False, euler: bool = False) -> diffusers.DiffusionPipeline:
     """Wan 2.1; 2.2 with its `two` transformers; 2.2's `small` model; one with the scheduler of a distilled model."""
     encoder, tokenizer = umt5()
-    scheduler = (
-        diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0)
-        if euler
-        else diffusers.UniPCMultistepScheduler(
-            prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
-        )
-    )
+    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(shift=5.0) if euler else unipc()
     return diffusers.WanPipeline(
         tokenizer=tokenizer,
         text_encoder=encoder,
@@ -91,11 +85,56 @@ def wan(*, two: bool = False, small: bool = False, euler: bool = False) -> diffu
     )
 
 
+def unipc() -> Any:
+    """The scheduler that Wan is published with."""
+    return diffusers.UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=3.0
+    )
+
+
+def wan_begun(*, two: bool = False, both: bool = False) -> diffusers.DiffusionPipeline:
+    """Wan 2.1 that films from a picture, or from `both` the first one and the last; 2.2 with its `two` transformers."""
+    encoder, tokenizer = umt5()
+    clip = transformers.CLIPVisionModel(
+        transformers.CLIPVisionConfig(
+            hidden_size=16,
+            intermediate_size=24,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            image_size=8,
+            patch_size=4,
+        )
+    )
+    shown: dict[str, Any] = {"in_channels": 4 + 2 * LATENTS}
+    if not two:
+        shown |= {"image_dim": 16, "added_kv_proj_dim": 24, "pos_embed_seq_len": 10 if both else None}
+    return diffusers.WanImageToVideoPipeline(
+        tokenizer=tokenizer,
+        text_encoder=encoder,
+        vae=wan_vae(small=False),
+        scheduler=unipc(),
+        image_encoder=None if two else shaken(clip, 25),
+        image_processor=None
+        if two
+        else transformers.CLIPImageProcessor(
+            size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}, do_convert_rgb=True
+        ),
+        transformer=wan_transformer(23, **shown),
+        transformer_2=wan_transformer(24, **shown) if two else None,
+        boundary_ratio=0.9 if two else None,
+    )
+
+
 FILMS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "wan": wan,
     "wan_two": functools.partial(wan, two=True),
     "wan_small": functools.partial(wan, small=True),
     "wan_euler": functools.partial(wan, euler=True),
+}
+BEGUN: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {  # those that need a picture
+    "wan_begun": wan_begun,
+    "wan_begun_both": functools.partial(wan_begun, both=True),
+    "wan_begun_two": functools.partial(wan_begun, two=True),
 }
 
 
@@ -104,7 +143,7 @@ def film_pipeline(family: str) -> tuple[Any, Path]:
     """The pipeline of a family, and the folder that it was saved to."""
     folder = tempfile.TemporaryDirectory(prefix=f"tutti-{family}-")
     _KEPT.append(folder)
-    made = FILMS[family]()
+    made = (FILMS | BEGUN)[family]()
     made.save_pretrained(folder.name)
     made.set_progress_bar_config(disable=True)
     return made, Path(folder.name)

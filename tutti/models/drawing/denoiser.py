@@ -32,6 +32,7 @@ from tutti.request import Drawing, MediaInput, Request, Text
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
 Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
+Sight = tuple[Tensor, ...]  # what a stage makes of a picture: `Moments`, mostly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,7 +44,7 @@ class Conditions:
 
     prompt: Condition
     negative: Condition | None = None
-    pictures: tuple[Moments, ...] = ()
+    pictures: tuple[Sight, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -170,6 +171,16 @@ class Denoiser(ABC):
         """The latents' of a picture whose size is known."""
         return self.channels, (drawing.height or 0) // self.pixels, (drawing.width or 0) // self.pixels
 
+    def tokens(self, shape: tuple[int, ...]) -> int:
+        """How many tokens latents of this shape are."""
+        return (shape[-2] // 2) * (shape[-1] // 2)
+
+    def look(
+        self, pictures: Sequence[Sight], shape: tuple[int, ...], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What of the `pictures` stands beside latents of this shape; what is random comes before their noise."""
+        return tuple(picture[0] for picture in pictures)
+
     def manner(self, state: Canvas) -> Drawing:
         """How the next step of a state is drawn: as was asked."""
         return state.drawing
@@ -197,12 +208,12 @@ class Denoiser(ABC):
         adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
         shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
+        levels = self.sampler.levels(drawing.steps, self.tokens(shape))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = self._prepared(both, adapter)
         if self.looks or not condition.pictures:
+            beside = self.look(condition.pictures, shape, generator)
             noise = self._random(shape, generator)
-            beside = tuple(mean for mean, _ in condition.pictures)
             latents = self.sampler.opened(noise, levels)
             levels = levels.to(self.device)
             return Canvas(drawing, latents, levels, prepared, beside=beside, adapter=adapter)
