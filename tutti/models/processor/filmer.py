@@ -31,9 +31,13 @@ class Filmer(Drawer):
 
     def read(self, originals: Sequence[bytes], masks: Sequence[bytes]) -> Sources | None:
         """See `Drawer.read`."""
-        count = len(originals)
         if masks:
             raise InvalidRequest("this model films, and takes no mask", param="mask")
+        self.check_count(len(originals))
+        return read_sources(originals, ()) if originals else None
+
+    def check_count(self, count: int) -> None:
+        """Raises InvalidRequest unless so many pictures are taken."""
         if count and not self.most:
             raise InvalidRequest(
                 "this model films what it is told and takes no picture: leave it out", param=_NAMED
@@ -46,7 +50,6 @@ class Filmer(Drawer):
         if count > self.most:
             takes = "the film's first picture" + (" and its last" if self.most == 2 else "")
             raise InvalidRequest(f"this model takes {takes}, and the request has {count}", param=_NAMED)
-        return read_sources(originals, ()) if originals else None
 
     def size_for(self, sources: Sources) -> tuple[int, int]:
         """See `Drawer.size_for`: in the shape of the first picture, and as large as the model is used to."""
@@ -79,7 +82,7 @@ class Filmer(Drawer):
         packed = {name: array(np.stack(pictures)) for name, pictures in arrays.items()}
         return (
             *texts,
-            ReadMedium("image", packed, 0, attributes={"frames": drawing.frames or 0}).at(()),
+            ReadMedium("image", packed, 0, attributes={"frames": float(drawing.frames or 0)}).at(()),
             drawing,
         )
 

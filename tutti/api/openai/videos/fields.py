@@ -15,7 +15,7 @@ from tutti.request import Drawing
 if TYPE_CHECKING:
     from tutti.models.processor.filming import Filming
 
-_REFERENCE = "input_reference"
+_PICTURES = ("input_reference", "last_image")
 
 
 class VideoFields(msgspec.Struct, kw_only=True):
@@ -25,7 +25,8 @@ class VideoFields(msgspec.Struct, kw_only=True):
     model: str | None = None
     seconds: str | float | None = None
     size: str | None = None
-    input_reference: Any = None  # of JSON: an object; of a form: the bytes of a file
+    input_reference: Any = None  # of JSON: an object, or a URL; of a form: the bytes of a file, too
+    last_image: Any = None  # the same; diffusers' name
     negative_prompt: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -49,6 +50,20 @@ class VideoFields(msgspec.Struct, kw_only=True):
             frames=self._frames(film),
             fps=self.fps,
         )
+
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What the film begins with, and ends with: bytes of files, and objects or URLs, by the fields' names.
+
+        Raises InvalidRequest where the first is missing.
+        """
+        given = {name: getattr(self, name) for name in _PICTURES if getattr(self, name) not in (None, "")}
+        if given and _PICTURES[0] not in given:
+            raise InvalidRequest(
+                "last_image ends a film that begins with a picture: send that, too, as input_reference.",
+                param=_PICTURES[1],
+            )
+        return given
 
     def _frames(self, film: Filming) -> int | None:
         """The frames of so many seconds, or as many as are asked for; None: the model's habit."""
@@ -77,14 +92,10 @@ def read_fields(body: bytes, content_type: str) -> VideoFields:
     form = parse_form(body, content_type)
     values: dict[str, Any] = {name: found[-1] for name, found in form.fields.items()}
     fields = convert(values, VideoFields, "", strict=False)
-    if _REFERENCE in form.files:
-        fields.input_reference = form.files[_REFERENCE]
-    elif any(name.startswith(f"{_REFERENCE}[") for name in values):
-        fields.input_reference = {
-            name[len(_REFERENCE) + 1 : -1]: value
-            for name, value in values.items()
-            if name.startswith(f"{_REFERENCE}[")
-        }
+    for name in _PICTURES:
+        inside = {key[len(name) + 1 : -1]: text for key, text in values.items() if key.startswith(f"{name}[")}
+        if name in form.files or inside:
+            setattr(fields, name, form.files.get(name, inside))
     return fields
 
 
