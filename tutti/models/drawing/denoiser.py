@@ -49,10 +49,14 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns]."""
+    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns].
+
+    `noise` of the same shape is for a VAE that takes some.
+    """
 
     latents: Tensor
     preview: bool = False
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,8 +77,8 @@ class Canvas:
 
     `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
     keeps of each of them. A picture that is begun from takes the last levels only; a mask keeps a `frame` of it. The
-    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `skipped` counts the steps that a
-    cache spared all rows.
+    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `chance` is how the request's
+    generator goes on, for those who draw by chance again. `skipped` counts the steps that a cache spared all rows.
     """
 
     drawing: Drawing
@@ -84,6 +88,7 @@ class Canvas:
     done: int = 0
     velocity: Tensor | None = None
     history: Any = None
+    chance: Tensor | None = None
     frame: Frame | None = None
     beside: tuple[Tensor, ...] = ()
     memories: tuple[Memory | None, ...] = ()
@@ -216,7 +221,8 @@ class Denoiser(ABC):
             noise = self._random(shape, generator)
             latents = self.sampler.opened(noise, levels)
             levels = levels.to(self.device)
-            return Canvas(drawing, latents, levels, prepared, beside=beside, adapter=adapter)
+            chance = generator.get_state()
+            return Canvas(drawing, latents, levels, prepared, beside=beside, chance=chance, adapter=adapter)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)

@@ -84,13 +84,12 @@ class FilmDenoiser(Denoiser):
         """What the network is shown of `rows` in a batch: float32 [rows, channels, frames, rows, columns]."""
         return torch.stack([self._begun(row.latents, row) for row in rows])
 
-    def times(self, rows: list[Row], times: list[float]) -> Tensor:
-        """What it is told of their `times`: float [rows], or [rows, tokens] where a first frame is held at 0."""
-        plain = torch.tensor(times, device=self.device)
+    def times(self, rows: list[Row], times: Tensor) -> Tensor:
+        """What it is told of their `times` [rows]: these, or [rows, tokens] where a first frame is held at 0."""
         if not (self.holds and any(row.beside for row in rows)):
-            return plain
+            return times
         frames = rows[0].latents.shape[1]
-        each = plain[:, None, None].repeat(1, frames, self.tokens(tuple(rows[0].latents.shape)) // frames)
+        each = times[:, None, None].repeat(1, frames, self.tokens(tuple(rows[0].latents.shape)) // frames)
         for number, row in enumerate(rows):
             each[number, 0] *= not row.beside
         return each.flatten(1)

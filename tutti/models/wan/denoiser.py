@@ -67,13 +67,14 @@ class WanDenoiser(FilmDenoiser):
         """See `Denoiser.predict`; the rows are on one side of the boundary."""
         net = self.nets[self._second(rows[0].drawing, rows[0].done)]
         shown, seen = self.shown(rows), None
+        times = torch.tensor([self._time(row.drawing, row.done) for row in rows], device=self.device)
         if rows[0].beside and not self.holds:
             shown = torch.cat([shown, torch.stack([row.beside[0] for row in rows])], dim=1)
             if len(rows[0].beside) > 1:
                 seen = torch.cat([row.beside[1] for row in rows]).to(net.dtype)
         found = net(
             hidden_states=shown.to(net.dtype),
-            timestep=self.times(rows, [self._time(row.drawing, row.done) for row in rows]),
+            timestep=self.times(rows, times),
             encoder_hidden_states=torch.stack([row.prepared for row in rows]).to(net.dtype),
             encoder_hidden_states_image=seen,
             return_dict=False,
