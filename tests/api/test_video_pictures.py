@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.models.film_pipelines import film_pipeline
 from tests.models.test_film_pictures import picture
 from tutti.api.openai.videos.store import JobStore
 from tutti.gateway.opening import processor_of
+from tutti.media.film import read_note
 from tutti.media.video import read_video
 from tutti.models.processor.drawer import drawing_request
 from tutti.request import Drawing, Media, Request
@@ -94,6 +96,20 @@ def test_a_last_picture_is_sent_as_a_file_or_a_url(client: openai.OpenAI, studio
     fields = {"prompt": "a", **{name: str(value) for name, value in SMALL.items()}}
     sent = httpx.post(f"{studio.url}/v1/videos", data=fields, files=files, timeout=60).json()
     assert np.array_equal(made_by(client, told["id"]), made_by(client, sent["id"]))
+
+
+def test_a_job_has_a_feature_cache_and_says_so_where_there_is_no_adapter(client: openai.OpenAI) -> None:
+    fields = SMALL | {"cache": "first_block", "cache_threshold": 0.5}
+    with pytest.raises(openai.BadRequestError, match="cache must be one of none, first_block, teacache"):
+        client.videos.create(prompt="a", input_reference=("a.png", png(picture())), extra_body={"cache": "x"})
+    video = client.videos.create(prompt="a", input_reference=("a.png", png(picture())), extra_body=fields)
+    assert client.videos.poll(video.id, poll_interval_ms=50).status == "completed"
+    note = read_note(client.videos.download_content(video.id).read())
+    assert (json.loads(note)["cache"], json.loads(note)["cache_threshold"]) == ("first_block", 0.5)
+    fields = SMALL | {"lora": {"name": "ink", "scale": 0.5}}
+    video = client.videos.create(prompt="a", input_reference=("a.png", png(picture())), extra_body=fields)
+    video = client.videos.poll(video.id, poll_interval_ms=50)
+    assert video.error is not None and "there is no adapter 'ink'" in video.error.message
 
 
 def test_without_a_size_the_film_has_the_pictures_shape(client: openai.OpenAI) -> None:

@@ -112,7 +112,7 @@ def test_a_large_film_is_decoded_in_tiles_in_space_and_in_time() -> None:
             "takes the film's first picture, and the request has 2",
             "input_reference",
         ),
-        ({"cache": "teacache"}, "cache must be one of none", "cache"),
+        ({"cache": "fast"}, "cache must be one of none, first_block, teacache", "cache"),
     ],
 )
 def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str, param: str) -> None:

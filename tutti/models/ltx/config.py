@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tutti.graph import StageShape
@@ -52,7 +53,8 @@ def describe_denoiser(config: dict[str, Any]) -> StageShape:
         for name in ("num_attention_heads", "attention_head_dim", "caption_channels", "in_channels")
     )
     kept = 2 * tokens(config) * text + 2 * _STATES * channels * _places(config)
-    return describe.network_shape(heads * size, 4 * heads * size, kept=kept)
+    shape = describe.network_shape(heads * size, 4 * heads * size, kept=kept)
+    return replace(shape, usual=2 * (_places(config) + tokens(config)))
 
 
 def describe_vae(config: dict[str, Any]) -> StageShape:
@@ -79,7 +81,6 @@ def drawer(name: str, config: dict[str, Any]) -> Filmer:
         guides=True,
         neutral=1.0,
         avoid="",
-        caches=(),
         width=_WIDTH,
         height=_HEIGHT,
         film=Filming(frames=_FRAMES, fps=25, every=every(config)),

@@ -31,6 +31,8 @@ _STIRRED = 0.15  # noise over a picture, at the first step
 class LtxDenoiser(FilmDenoiser):
     """See the module. Beside a film that begins with a picture stands its latent frame; also as it is without noise."""
 
+    adapts = True
+
     def __init__(
         self, net: Any, sampler: FlowMatching | LinearQuadratic, *, stirs: bool, noisy: bool, **shape: Any
     ) -> None:
@@ -40,6 +42,19 @@ class LtxDenoiser(FilmDenoiser):
         self.scale = sampler.scale
         self.stirs = stirs
         self.noisy = noisy
+        self.gate.guard_stream(net, "transformer_blocks", ())
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        table = block.scale_shift_table
+        shift, scale = (table + temb.unflatten(-1, (len(table), -1))).unbind(-2)[:2]
+        found: Tensor = block.norm1(hidden) * (1 + scale) + shift
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        heads, size = self.net.config.num_attention_heads, self.net.config.attention_head_dim
+        return int(heads) * int(size) * int(self.net.dtype.itemsize)
 
     def prepare(self, condition: Condition) -> Tensor:
         """See `Denoiser.prepare`."""
@@ -95,14 +110,18 @@ class LtxDenoiser(FilmDenoiser):
         shown = self.shown(rows)
         lengths = torch.tensor([len(row.prepared) for row in rows], device=self.device)
         text = pad_sequence([row.prepared for row in rows], batch_first=True).to(net.dtype)
-        found = net(
-            hidden_states=shown.flatten(2).transpose(1, 2).to(net.dtype),
-            encoder_hidden_states=text,
-            timestep=self.times(rows, torch.stack([row.level for row in rows]) * self.scale),
-            encoder_attention_mask=torch.arange(text.shape[1], device=self.device) < lengths[:, None],
-            video_coords=torch.stack([self._places(row) for row in rows]),
-            return_dict=False,
-        )[0]
+        tokens = shown.flatten(2).transpose(1, 2).to(net.dtype)
+        with self.adapters.at(
+            range(len(rows)), [tokens.shape[1]] * len(rows)
+        ):  # times of tokens are end to end
+            found = net(
+                hidden_states=tokens,
+                encoder_hidden_states=text,
+                timestep=self.times(rows, torch.stack([row.level for row in rows]) * self.scale),
+                encoder_attention_mask=torch.arange(text.shape[1], device=self.device) < lengths[:, None],
+                video_coords=torch.stack([self._places(row) for row in rows]),
+                return_dict=False,
+            )[0]
         return list(found.float().transpose(1, 2).reshape(shown.shape))
 
     def _places(self, row: Row) -> Tensor:

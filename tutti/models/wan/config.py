@@ -85,7 +85,8 @@ def describe_denoiser(config: dict[str, Any]) -> StageShape:
     places = (1 + frames // every(config)) * pixels // describe.vae_pixels(config) ** 2
     numbers = _STATES * channels(config) + taken - channels(config)  # and what pictures became, once
     kept = 2 * TOKENS * text + 2 * numbers * places
-    return describe.network_shape(2 * heads * size, wide, kept=kept)
+    shape = describe.network_shape(2 * heads * size, wide, kept=kept)
+    return replace(shape, usual=2 * (places // PATCH**2 + TOKENS))
 
 
 def describe_vae(config: dict[str, Any]) -> StageShape:
@@ -116,7 +117,6 @@ def drawer(name: str, config: dict[str, Any]) -> Filmer:
         guides=True,
         neutral=1.0,
         avoid="",
-        caches=(),
         width=1280 if small else 832,
         height=704 if small else 480,
         film=Filming(

@@ -27,6 +27,8 @@ from tutti.models.drawing.unipc import UniPC, unipc
 from tutti.models.wan.config import PATCH, TOKENS, boundary, channels, every, is_small
 from tutti.request import Drawing
 
+_GIVEN = ("hidden_states", "encoder_hidden_states", "temb", "rotary_emb")
+
 
 class WanDenoiser(FilmDenoiser):
     """See the module. Beside a film that begins with a picture stands what `wan.vae` made of it."""
@@ -41,7 +43,11 @@ class WanDenoiser(FilmDenoiser):
     ) -> None:
         """`nets` are one transformer, or two with a `boundary` between them; `shape` as for `FilmDenoiser`."""
         super().__init__(sampler, patch=PATCH, **shape)
+        self.net = nets[0]
         self.nets = nets
+        self.adapts = len(nets) == 1
+        for net in nets:
+            self.gate.guard_stream(net, "blocks", _GIVEN)
         self.timed = sampler
         self.boundary = None if boundary is None else boundary * sampler.scale
 
@@ -56,6 +62,32 @@ class WanDenoiser(FilmDenoiser):
     def key(self, state: Canvas) -> Hashable:
         """See the module."""
         return state.latents.shape, self._second(state.drawing, state.done)
+
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        table = block.scale_shift_table if temb.ndim == 3 else block.scale_shift_table.unsqueeze(0)
+        shift, scale = (table + temb.float()).unbind(-2)[:2]
+        if temb.ndim == 3:  # one for all tokens
+            shift, scale = shift[:, None], scale[:, None]
+        found: Tensor = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        heads, size = self.net.config.num_attention_heads, self.net.config.attention_head_dim
+        return int(heads) * int(size) * int(self.net.dtype.itemsize)
+
+    def step(self, states: list[Canvas]) -> list[Canvas]:
+        """See `DenoiseModel.step`: what was kept of the first network means nothing to the second."""
+        return super().step(
+            [
+                replace(state, memories=())
+                if self._second(state.drawing, state.done)
+                and not self._second(state.drawing, max(0, state.done - 1))
+                else state
+                for state in states
+            ]
+        )
 
     def manner(self, state: Canvas) -> Drawing:
         """See `Denoiser.manner`: each transformer has its scale."""

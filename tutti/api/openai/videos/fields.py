@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tutti.api.multipart import parse_form
+from tutti.api.openai.fields import LoraFields
 from tutti.api.openai.parse import convert, parse
 from tutti.errors import InvalidRequest
 from tutti.request import Drawing
@@ -19,7 +20,7 @@ _PICTURES = ("input_reference", "last_image")
 
 
 class VideoFields(msgspec.Struct, kw_only=True):
-    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names."""
+    """What programs send, as OpenAI names it; from `negative_prompt` on as vLLM-Omni does, from `cache` on as we do."""
 
     prompt: str
     model: str | None = None
@@ -35,6 +36,9 @@ class VideoFields(msgspec.Struct, kw_only=True):
     num_frames: int | None = None
     fps: float | None = None
     priority: int | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: LoraFields | None = None
 
     def drawing(self, film: Filming) -> Drawing:
         """How it is to be filmed by a model of these habits. Raises InvalidRequest."""
@@ -49,6 +53,10 @@ class VideoFields(msgspec.Struct, kw_only=True):
             guidance_2=self.guidance_scale_2,
             frames=self._frames(film),
             fps=self.fps,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
+            lora=self.lora.name if self.lora else None,
+            lora_scale=self.lora.scale if self.lora else 1.0,
         )
 
     @property
@@ -91,11 +99,14 @@ def read_fields(body: bytes, content_type: str) -> VideoFields:
         return parse(body, VideoFields)
     form = parse_form(body, content_type)
     values: dict[str, Any] = {name: found[-1] for name, found in form.fields.items()}
+    for name in (*_PICTURES, "lora"):
+        inside = {key[len(name) + 1 : -1]: text for key, text in values.items() if key.startswith(f"{name}[")}
+        if inside:
+            values[name] = inside
     fields = convert(values, VideoFields, "", strict=False)
     for name in _PICTURES:
-        inside = {key[len(name) + 1 : -1]: text for key, text in values.items() if key.startswith(f"{name}[")}
-        if name in form.files or inside:
-            setattr(fields, name, form.files.get(name, inside))
+        if name in form.files:
+            setattr(fields, name, form.files[name])
     return fields
 
 
