@@ -16,7 +16,7 @@ from tests.models.pipelines import adapter_file
 from tests.models.test_film import reference as wan_reference
 from tests.models.test_film_pictures import picture, shown
 from tutti.engine.denoise import Denoise
-from tutti.errors import ConfigError
+from tutti.errors import InvalidRequest
 from tutti.events import Failed
 
 SIZE: dict[str, Any] = {"width": 64, "height": 32, "frames": 9, "guidance": 3.0, "negative": "blue"}
@@ -120,8 +120,22 @@ def test_each_row_of_a_batch_has_its_own_adapter_as_diffusers_has_it(family: str
     made.nothing_is_left()
 
 
-def test_a_model_of_two_networks_takes_no_adapters(tmp_path: Path) -> None:
+def test_the_adapter_of_two_networks_is_of_two_files(tmp_path: Path) -> None:
     pipe, folder = film_pipeline("wan_two")
-    path = adapter_file("wan_two", tmp_path, 1, None, pipe.transformer)
-    with pytest.raises(ConfigError, match="takes no LoRA adapters"):
-        Studio(folder, lora_modules=(f"a={path}",))
+    first = adapter_file("first", tmp_path, 1, None, pipe.transformer)
+    second = adapter_file("second", tmp_path, 2, None, pipe.transformer_2)
+    made = Studio(folder, lora_modules=(f"a_2={second}", f"a={first}", f"lone={first}", f"b_2={second}"))
+    guided = SIZE | {"guidance_2": 3.0, "steps": 4}
+    found = {name: made.film(**guided, lora=name) for name in ("a", "lone", "b_2")}
+    for name, paths in (("a", (first, second)), ("lone", (first, None)), ("b_2", (second, None))):
+        pipe.load_lora_weights(str(paths[0]), adapter_name="one")
+        if paths[1] is not None:
+            pipe.load_lora_weights(str(paths[1]), adapter_name="two", load_into_transformer_2=True)
+        try:
+            wanted = reference("wan_two", num_inference_steps=4)
+        finally:
+            pipe.unload_lora_weights()
+        assert np.abs(found[name] - wanted).max() <= 1
+    assert np.abs(found["a"] - found["lone"]).max() > 8
+    with pytest.raises(InvalidRequest, match="no adapter 'a_2' for this model; there are a, lone, b_2"):
+        made.engine.runner.model.adapters.use("a_2", 1.0)

@@ -85,7 +85,9 @@ def describe_denoiser(config: dict[str, Any]) -> StageShape:
     places = (1 + frames // every(config)) * pixels // describe.vae_pixels(config) ** 2
     numbers = _STATES * channels(config) + taken - channels(config)  # and what pictures became, once
     kept = 2 * TOKENS * text + 2 * numbers * places
-    wide += 6 * heads * size if is_small(config) else 0  # each token of a film with a picture has its own time
+    wide += (
+        6 * heads * size if is_small(config) else 0
+    )  # each token of a film with a picture has its own time
     shape = describe.network_shape(2 * heads * size, wide, kept=kept)
     return replace(shape, usual=2 * (places // PATCH**2 + TOKENS))
 

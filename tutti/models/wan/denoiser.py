@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +34,8 @@ _GIVEN = ("hidden_states", "encoder_hidden_states", "temb", "rotary_emb")
 class WanDenoiser(FilmDenoiser):
     """See the module. Beside a film that begins with a picture stands what `wan.vae` made of it."""
 
+    adapts = True
+
     def __init__(
         self,
         nets: tuple[Any, ...],
@@ -45,7 +48,6 @@ class WanDenoiser(FilmDenoiser):
         super().__init__(sampler, patch=PATCH, **shape)
         self.net = nets[0]
         self.nets = nets
-        self.adapts = len(nets) == 1
         for net in nets:
             self.gate.guard_stream(net, "blocks", _GIVEN)
         self.timed = sampler
@@ -88,6 +90,10 @@ class WanDenoiser(FilmDenoiser):
                 for state in states
             ]
         )
+
+    def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
+        """See `models.protocols.NamesAdapters`: what `Adapters` says of two networks."""
+        self.adapters.serve(checkpoint, self.net, paths, room, *self.nets[1:])
 
     def manner(self, state: Canvas) -> Drawing:
         """See `Denoiser.manner`: each transformer has its scale."""
