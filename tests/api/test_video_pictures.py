@@ -125,7 +125,7 @@ def test_without_a_size_the_film_has_the_pictures_shape(client: openai.OpenAI) -
 @pytest.mark.parametrize(
     ("fields", "param", "message"),
     [
-        ({}, "input_reference", "films from pictures: send a picture"),
+        ({}, "input_reference", "films from a picture: send what is missing"),
         ({"last_image": "data:,"}, "last_image", "send that, too, as input_reference"),
         ({"input_reference": {"file_id": "file-1"}}, "input_reference", "uploaded before are not kept here"),
         ({"input_reference": 7}, "input_reference", "must be a file, a data URI or a URL"),

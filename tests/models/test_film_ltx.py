@@ -8,6 +8,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
+from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition, linear_quadratic_schedule
 
 from tests.models.film_pipelines import film_pipeline
 from tests.models.film_studio import studio
@@ -55,6 +56,23 @@ def test_the_film_is_the_pipelines(family: str, begun: bool) -> None:
         assert theirs.std() > 5 and theirs.shape == (9, 32, 64, 3)
         assert np.abs(ours - theirs).max() <= 1
     assert np.abs(ours - studio(family).film(**OURS | {"guidance": scale, "seed": 6}, media=media)).max() > 8
+
+
+@pytest.mark.parametrize("scale", [3.0, 1.0])
+def test_a_film_that_ends_with_a_picture_too_is_the_pipelines(scale: float) -> None:
+    made, images = studio("ltx_later"), (picture(), picture(seed=1))
+    ours = made.film(**OURS | {"guidance": scale}, media=shown(*images))
+    conditions = [
+        LTXVideoCondition(image=image, frame_index=index) for image, index in zip(images, (0, 8), strict=True)
+    ]
+    theirs = reference("ltx_later", conditions=conditions, guidance_scale=scale)
+    assert np.abs(ours - theirs).max() <= 1
+    begun = made.film(**OURS | {"guidance": scale}, media=shown(images[0]))
+    assert np.abs(ours - begun).max() > 8
+    made.submit("both", **OURS | {"guidance": scale}, media=shown(*images))
+    made.submit("begun", **OURS | {"guidance": scale}, media=shown(images[0]))
+    ends = made.finish()
+    assert np.abs(ends["both"] - ours).max() <= 1 and np.abs(ends["begun"] - begun).max() <= 1
 
 
 def test_one_step_is_the_pipelines() -> None:
@@ -122,8 +140,6 @@ def test_what_makes_no_sense_is_refused(asked: dict[str, Any], message: str, par
 
 
 def test_the_levels_of_later_models_are_the_pipelines_and_no_others() -> None:
-    from diffusers.pipelines.ltx.pipeline_ltx_condition import linear_quadratic_schedule
-
     plain = {"use_dynamic_shifting": False}
     for steps in (1, 2, 3, 8, 50):
         ours = sampler(plain, conditional=True).levels(steps, 0)

@@ -165,9 +165,15 @@ def test_without_a_size_a_film_has_the_shape_of_its_picture(
     [
         ("wan", 1, {}, "takes no picture: leave it out", "input_reference"),
         ("wan_small", 2, {}, "takes the film's first picture, and the request has 2", "input_reference"),
-        ("wan_begun", 0, {}, "films from pictures: send a picture", "input_reference"),
+        ("wan_begun", 0, {}, "films from a picture: send what is missing", "input_reference"),
         ("wan_begun", 2, {}, "takes the film's first picture, and the request has 2", "input_reference"),
-        ("wan_begun_both", 1, {}, "send the film's first picture and its last", "input_reference"),
+        (
+            "wan_begun_both",
+            1,
+            {},
+            "from the film's first picture and its last: send what is missing",
+            "input_reference",
+        ),
         ("wan_begun_two", 3, {}, "first picture and its last, and the request has 3", "input_reference"),
         ("wan_begun_two", 2, {"frames": 1}, "more than one frame", "num_frames"),
         ("wan_begun", 1, {"strength": 0.5}, "strength means nothing", "strength"),

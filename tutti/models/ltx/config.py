@@ -84,5 +84,5 @@ def drawer(name: str, config: dict[str, Any]) -> Filmer:
         width=_WIDTH,
         height=_HEIGHT,
         film=Filming(frames=_FRAMES, fps=25, every=every(config)),
-        most=1,
+        most=2 if is_conditional(config) else 1,
     )

@@ -1,7 +1,8 @@
 """LTX-Video's transformer. Films of a size share a batch, with prompts of any length, with a picture or without.
 
 Later models (`stirs`) have noise laid over the picture before every step, less of it as the film gets clearer, so that
-it does not stand still; and they count the first frame as one frame where they place latents in time.
+it does not stand still; and they count the first frame as one frame where they place latents in time. They take a last
+picture, too, whose tokens stand before those of the film.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _STIRRED = 0.15  # noise over a picture, at the first step
 
 
 class LtxDenoiser(FilmDenoiser):
-    """See the module. Beside a film that begins with a picture stands its latent frame; also as it is without noise."""
+    """See the module. Beside a film that begins with a picture stands its latent frame.
+
+    Of a model that stirs: first and last frame as the network is shown them, then the same without noise.
+    """
 
     adapts = True
 
@@ -66,7 +70,15 @@ class LtxDenoiser(FilmDenoiser):
 
     def key(self, state: Canvas) -> Hashable:
         """See the module."""
-        return state.latents.shape
+        return state.latents.shape, self._ends(state)
+
+    def _ends(self, of: Canvas | Row) -> int:
+        """How many pictures stand before the film's own tokens: the last one, or none."""
+        return int(self.stirs and len(of.beside) == 4)
+
+    def cost(self, state: Canvas) -> int:
+        """See `Denoiser.cost`."""
+        return super().cost(state) + self._ends(state) * len(state.prepared) * _area(state.latents)
 
     def look(
         self, pictures: Sequence[Sight], shape: tuple[int, ...], generator: torch.Generator
@@ -76,7 +88,7 @@ class LtxDenoiser(FilmDenoiser):
 
     def _drawn(self, picture: Sight, generator: torch.Generator) -> Tensor:
         """One of the latent frames that a picture may be."""
-        mean, deviation = picture
+        mean, deviation = picture[0], picture[1]
         return mean + deviation * self._random(tuple(mean.shape), generator)
 
     @torch.inference_mode()
@@ -86,8 +98,15 @@ class LtxDenoiser(FilmDenoiser):
         if not (self.stirs and condition.pictures):
             return state
         generator = _going_on(state)
-        clear = self._drawn(condition.pictures[0], generator)
-        return replace(state, beside=(clear, clear), chance=generator.get_state())
+        mean, deviation = condition.pictures[0]
+        clear = []
+        for moments in zip(mean.split(1, dim=1), deviation.split(1, dim=1), strict=True):
+            clear.append(self._drawn(moments, generator))
+            if (
+                len(clear) == 2
+            ):  # what a picture within the film would be mixed with, were it not to be there whole
+                self._random(tuple(clear[1].shape), generator)
+        return replace(state, beside=(*clear, *clear), chance=generator.get_state())
 
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
@@ -96,40 +115,51 @@ class LtxDenoiser(FilmDenoiser):
         )
 
     def _stirred(self, state: Canvas) -> Canvas:
-        """`state` with noise over its picture."""
+        """`state` with noise over its pictures. The last one is before the first, as in the row of tokens."""
         generator = _going_on(state)
-        channels, frames, rows, columns = state.latents.shape
-        noise = self._random((frames * rows * columns, channels), generator)[: rows * columns]
-        clear = state.beside[1]
-        noisy = clear + _STIRRED * noise.T.reshape(clear.shape) * state.levels[state.done] ** 2
-        return replace(state, beside=(noisy, clear), chance=generator.get_state())
+        clear = state.beside[len(state.beside) // 2 :]
+        area, channels = _area(state.latents), len(state.latents)
+        tokens = area * (self._ends(state) + state.latents.shape[1])
+        noise = self._random((tokens, channels), generator)[: len(clear) * area].split(area)
+        noisy = (
+            one + _STIRRED * other.T.reshape(one.shape) * state.levels[state.done] ** 2
+            for one, other in zip(clear, reversed(noise), strict=True)
+        )
+        return replace(state, beside=(*noisy, *clear), chance=generator.get_state())
 
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
         net = self.net
         shown = self.shown(rows)
+        times = self.times(rows, torch.stack([row.level for row in rows]) * self.scale)
+        before = self._ends(rows[0]) * _area(shown)
         lengths = torch.tensor([len(row.prepared) for row in rows], device=self.device)
         text = pad_sequence([row.prepared for row in rows], batch_first=True).to(net.dtype)
-        tokens = shown.flatten(2).transpose(1, 2).to(net.dtype)
+        tokens = shown.flatten(2)
+        if before:
+            tokens = torch.cat([torch.stack([row.beside[1] for row in rows]).flatten(2), tokens], dim=2)
+            times = torch.nn.functional.pad(times, (before, 0))
+        tokens = tokens.transpose(1, 2).to(net.dtype)
         with self.adapters.at(
             range(len(rows)), [tokens.shape[1]] * len(rows)
         ):  # times of tokens are end to end
             found = net(
                 hidden_states=tokens,
                 encoder_hidden_states=text,
-                timestep=self.times(rows, torch.stack([row.level for row in rows]) * self.scale),
+                timestep=times,
                 encoder_attention_mask=torch.arange(text.shape[1], device=self.device) < lengths[:, None],
                 video_coords=torch.stack([self._places(row) for row in rows]),
                 return_dict=False,
             )[0]
-        return list(found.float().transpose(1, 2).reshape(shown.shape))
+        return list(found[:, before:].float().transpose(1, 2).reshape(shown.shape))
 
     def _places(self, row: Row) -> Tensor:
         """Where the tokens are: float32 [3, tokens], in seconds, and in pixels down and across."""
         _, frames, rows, columns = row.latents.shape
         times = torch.arange(frames, device=self.device) * self.every
+        last = times[-1:] if self._ends(row) else times[:0]
         if self.stirs:
-            times = (times + 1 - self.every).clamp(min=0)
+            times = torch.cat([last, (times + 1 - self.every).clamp(min=0)])
         sides = (torch.arange(side, device=self.device) * self.pixels for side in (rows, columns))
         grid = torch.meshgrid(times, *sides, indexing="ij")
         places = torch.stack([one.flatten() for one in grid]).float()
@@ -142,6 +172,11 @@ class LtxDenoiser(FilmDenoiser):
         if not self.noisy:
             return found
         return replace(found, noise=self._random(tuple(state.latents.shape), _going_on(state)))
+
+
+def _area(latents: Tensor) -> int:
+    """The tokens of one frame of `latents` [..., rows, columns]."""
+    return latents.shape[-2] * latents.shape[-1]
 
 
 def _going_on(state: Canvas) -> torch.Generator:

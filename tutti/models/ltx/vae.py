@@ -57,13 +57,14 @@ class LtxVae(FilmDecoder):
 
 
 class LtxEncoder(FilmEncoder):
-    """Gives the moments of a picture's latent frame, [channels, 1, rows, columns] each."""
+    """Gives the moments of the pictures' latent frames, [channels, 1 or 2, rows, columns] each."""
 
     def encode(self, openings: list[Opening]) -> list[tuple[Tensor, ...]]:
         """See `FilmEncoder.encode`."""
-        found = self.vae.encode(self.frames(openings)).latent_dist
+        frames = [self.vae.encode(one).latent_dist for one in self.frames(openings).split(1, dim=2)]
         mean, deviation = (one.float() for one in _normal(self.vae))
-        means, deviations = (found.mean.float() - mean) / deviation, found.std.float() / deviation
+        means = (torch.cat([one.mean for one in frames], dim=2).float() - mean) / deviation
+        deviations = torch.cat([one.std for one in frames], dim=2).float() / deviation
         return list(zip(means, deviations, strict=True))
 
 

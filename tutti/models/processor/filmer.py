@@ -43,9 +43,11 @@ class Filmer(Drawer):
                 "this model films what it is told and takes no picture: leave it out", param=_NAMED
             )
         if count < self.least:
-            needs = "a picture" if self.least == 1 else "the film's first picture and its last"
+            needs, names = "a picture", _NAMED
+            if self.least == 2:
+                needs, names = "the film's first picture and its last", f"{_NAMED}, last_image"
             raise InvalidRequest(
-                f"this model films from pictures: send {needs} (input_reference, last_image)", param=_NAMED
+                f"this model films from {needs}: send what is missing ({names})", param=_NAMED
             )
         if count > self.most:
             takes = "the film's first picture" + (" and its last" if self.most == 2 else "")
