@@ -20,7 +20,13 @@ from tutti.settings import EngineOptions
 
 def options(folder: Path, **more: Any) -> EngineOptions:
     return EngineOptions(
-        model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1, **more
+        model=str(folder),
+        dtype="float32",
+        device="cpu",
+        memory=3_000_000_000,
+        max_num_batched_tokens=8192,
+        threads=1,
+        **more,
     )
 
 
@@ -31,8 +37,6 @@ class Studio:
         self.events: list[Event] = []
         self.engine = Engine(options(folder, **more), self.events.extend)
         self.processor = processor_of(options(folder, **more))
-        assert isinstance(self.engine.runner, Denoise)
-        self.engine.runner.budget = 8192  # so that several films share a step, on a CPU, too
 
     def submit(self, name: str, prompt: str = "a cat walks", **asked: Any) -> Request:
         fields = {"width": 32, "height": 16, "frames": 5, "steps": 3, "seed": 5, **asked}

@@ -99,13 +99,10 @@ class LtxDenoiser(FilmDenoiser):
             return state
         generator = _going_on(state)
         mean, deviation = condition.pictures[0]
-        clear = []
-        for moments in zip(mean.split(1, dim=1), deviation.split(1, dim=1), strict=True):
-            clear.append(self._drawn(moments, generator))
-            if (
-                len(clear) == 2
-            ):  # what a picture within the film would be mixed with, were it not to be there whole
-                self._random(tuple(clear[1].shape), generator)
+        moments = zip(mean.split(1, dim=1), deviation.split(1, dim=1), strict=True)
+        clear = [self._drawn(one, generator) for one in moments]
+        if len(clear) == 2:  # noise that the last one would be mixed with, if it were to count in part only
+            self._random(tuple(clear[1].shape), generator)
         return replace(state, beside=(*clear, *clear), chance=generator.get_state())
 
     def step(self, states: list[Canvas]) -> list[Canvas]:
@@ -140,9 +137,8 @@ class LtxDenoiser(FilmDenoiser):
             tokens = torch.cat([torch.stack([row.beside[1] for row in rows]).flatten(2), tokens], dim=2)
             times = torch.nn.functional.pad(times, (before, 0))
         tokens = tokens.transpose(1, 2).to(net.dtype)
-        with self.adapters.at(
-            range(len(rows)), [tokens.shape[1]] * len(rows)
-        ):  # times of tokens are end to end
+        ends = [tokens.shape[1]] * len(rows)  # the times of tokens are laid end to end
+        with self.adapters.at(range(len(rows)), ends):
             found = net(
                 hidden_states=tokens,
                 encoder_hidden_states=text,
