@@ -76,7 +76,7 @@ def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
     from tutti.formats.checkpoint import open_checkpoint
     from tutti.models.registry import find_graph
 
-    checkpoint = open_checkpoint(options.model)
+    checkpoint = open_checkpoint(options.model, options.components)
     graph = find_graph(checkpoint.config, checkpoint.path)
     device = choose_device(options.device)
     return sketch_plan(checkpoint, graph, options, device, available=options.memory, concurrency=concurrency)

@@ -1,0 +1,208 @@
+"""A pipeline's component in a file of its own: GGUF, or safetensors, under the names that its authors gave the tensors.
+
+Such a file has no configuration, so it takes the place of a component's weights in a pipeline's folder. It may be one
+network ("transformer"), or a whole model: then its tensors' names begin with what they are of. Which of diffusers'
+tensors are made of which of these is for those to know who build the network. No torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tutti.errors import CheckpointError, ModelNotFound
+from tutti.formats.checkpoint import Checkpoint, listing
+from tutti.formats.float8 import open_safetensors
+from tutti.formats.gguf.changes import Made, Piece, Reshaped
+from tutti.formats.gguf.checkpoint import GGUFCheckpoint
+from tutti.formats.gguf.parts import read_model
+from tutti.formats.gguf.reader import Array, GGUFFile
+from tutti.formats.safetensors import TensorInfo, read_header
+from tutti.hub.gguf import is_gguf
+
+_NETWORK = "model.diffusion_model."
+# How the names of a component's tensors begin in the file of a whole model; the first of them is there.
+_BEGINNINGS: Mapping[str, tuple[str, ...]] = {
+    "transformer": (_NETWORK,),
+    "transformer_2": (_NETWORK,),
+    "unet": (_NETWORK,),
+    "vae": ("first_stage_model.",),
+    "text_encoder": ("conditioner.embedders.0.transformer.", "text_encoders.clip_l.transformer."),
+    "text_encoder_2": ("conditioner.embedders.1.model.", "text_encoders.clip_g.transformer."),
+    "text_encoder_3": ("text_encoders.t5xxl.transformer.",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A network that is published so: diffusers' class, its name in GGUF files, tensors that it alone has all of."""
+
+    kind: str
+    architecture: str
+    names: tuple[str, ...]
+    pipeline: str  # an example of where the rest is
+
+    @property
+    def component(self) -> str:
+        """What a pipeline calls it."""
+        return "unet" if self.kind.startswith("UNet") else "transformer"
+
+
+NETWORKS = (
+    Network(
+        "FluxTransformer2DModel",
+        "flux",
+        ("double_blocks.0.img_attn.norm.key_norm.scale", "single_blocks.0.linear1.weight"),
+        "black-forest-labs/FLUX.1-dev",
+    ),
+    Network(
+        "SD3Transformer2DModel",
+        "sd3",
+        ("joint_blocks.0.context_block.adaLN_modulation.1.bias",),
+        "stabilityai/stable-diffusion-3.5-medium",
+    ),
+    Network(
+        "QwenImageTransformer2DModel",
+        "qwen_image",
+        ("transformer_blocks.0.img_mod.1.weight", "txt_norm.weight"),
+        "Qwen/Qwen-Image",
+    ),
+    Network(
+        "ZImageTransformer2DModel",
+        "lumina2",
+        ("layers.0.adaLN_modulation.0.weight", "cap_embedder.0.weight"),
+        "Tongyi-MAI/Z-Image-Turbo",
+    ),
+    Network(
+        "WanTransformer3DModel",
+        "wan",
+        ("head.modulation", "blocks.0.self_attn.q.weight"),
+        "Wan-AI/Wan2.2-T2V-A14B-Diffusers",
+    ),
+    Network(
+        "LTXVideoTransformer3DModel",
+        "ltxv",
+        ("patchify_proj.weight", "transformer_blocks.0.scale_shift_table"),
+        "Lightricks/LTX-Video",
+    ),
+    Network(
+        "UNet2DConditionModel",
+        "sdxl",
+        ("input_blocks.0.0.weight", "label_emb.0.0.weight"),
+        "stabilityai/stable-diffusion-xl-base-1.0",
+    ),
+)
+_OTHERS = {"z_image": "lumina2", "zimage": "lumina2"}  # architectures by other names
+_UNTOLD = ("", "pig")  # architectures of files that do not say
+
+
+def is_network(path: Path) -> bool:
+    """Whether the file is of a model that draws, rather than of one that writes. Raises CheckpointError."""
+    if not is_gguf(path):
+        return path.is_file() and path.suffix == ".safetensors"
+    architecture = _architecture(read_model(path))
+    return architecture in (*_UNTOLD, *(one.architecture for one in NETWORKS))
+
+
+def components_of(path: Path) -> tuple[Network, tuple[str, ...]]:
+    """Which network is in the file, and which components a pipeline can take from it. Raises CheckpointError."""
+    file = read_model(path) if is_gguf(path) else None
+    names = read_header(path) if file is None else file.tensors
+    network = _network(names, "" if file is None else _architecture(file))
+    if network is None:
+        raise CheckpointError(
+            f"{path} is of no model that is known to be published in one file; there are "
+            f"{', '.join(one.kind for one in NETWORKS)}"
+        )
+    networks = ("transformer", "transformer_2", "unet")
+    others = (
+        component
+        for component, beginnings in _BEGINNINGS.items()
+        if component not in networks and _beginning(names, beginnings)
+    )
+    return network, (network.component, *others)
+
+
+def open_component(path: Path, component: str, kind: str) -> Checkpoint:
+    """The tensors of a component in the file `path`, where the pipeline has a `kind` of diffusers' or transformers'.
+
+    Names are the file's own, without what they begin with in the file of a whole model. Raises ModelNotFound,
+    CheckpointError.
+    """
+    if not path.is_file():
+        raise ModelNotFound(f"there is no file {path}, which was to be the {component}")
+    known = {one.kind for one in NETWORKS}
+    if is_gguf(path):
+        file = read_model(path)
+        _check(path, component, kind, _network(file.tensors, _architecture(file)))
+        if kind not in known:
+            raise CheckpointError(
+                f"{path}: of GGUF files, networks that draw are read; the {component} is a {kind}, which is taken from "
+                "safetensors"
+            )
+        return _open_gguf(file, component)
+    tensors = read_header(path)
+    beginning = _beginning(tensors, _BEGINNINGS.get(component, ()))
+    if kind in known or (component in _BEGINNINGS and _network(tensors, "") and not beginning):
+        _check(path, component, kind, _network(tensors, ""))
+    own = {name: info for name, info in tensors.items() if name.startswith(beginning)}
+    return open_safetensors(path, _named(path, component, own, beginning))
+
+
+def _check(path: Path, component: str, kind: str, found: Network | None) -> None:
+    """Raises CheckpointError where the file is of another network than the pipeline's."""
+    if found is not None and found.kind != kind:
+        raise CheckpointError(
+            f"{path} is a {found.kind}, and the {component} of the pipeline a {kind}: take the pipeline of "
+            f"{found.pipeline}, or the like"
+        )
+
+
+def _network(names: Iterable[str], architecture: str) -> Network | None:
+    """Which of the networks has tensors of these names, or that architecture. Raises CheckpointError on another one."""
+    architecture = _OTHERS.get(architecture, architecture)
+    if architecture not in _UNTOLD:
+        found = next((one for one in NETWORKS if one.architecture == architecture), None)
+        if found is None:
+            raise CheckpointError(
+                f"a GGUF file of {architecture!r} is of no network that draws; there are "
+                f"{', '.join(one.architecture for one in NETWORKS)}"
+            )
+        return found
+    bare = {name.removeprefix(_NETWORK) for name in names}
+    return next((one for one in NETWORKS if bare.issuperset(one.names)), None)
+
+
+def _architecture(file: GGUFFile) -> str:
+    found = str(file.metadata.get("general.architecture", ""))
+    return _OTHERS.get(found, found)
+
+
+def _beginning(names: Iterable[str], beginnings: tuple[str, ...]) -> str:
+    """The first of the `beginnings` that one of the names has; "" where there is none."""
+    names = list(names)
+    return next((one for one in beginnings if any(name.startswith(one) for name in names)), "")
+
+
+def _named(
+    path: Path, component: str, tensors: dict[str, TensorInfo], beginning: str
+) -> dict[str, TensorInfo]:
+    if not tensors:
+        raise CheckpointError(f"{path} has no tensors, and was to be the {component}")
+    return {name.removeprefix(beginning): info for name, info in tensors.items()}
+
+
+def _open_gguf(file: GGUFFile, component: str) -> Checkpoint:
+    """See `open_component`. Shapes that were changed to have whole blocks in a row are told by the metadata."""
+    made = {}
+    beginning = _beginning(file.tensors, _BEGINNINGS.get(component, ()))
+    for name, place in file.tensors.items():
+        if not name.startswith(beginning):
+            continue
+        shape = file.metadata.get(f"comfy.gguf.orig_shape.{name}")
+        change = Reshaped(tuple(shape.read())) if isinstance(shape, Array) else None
+        made[name.removeprefix(beginning)] = Made((Piece(name, place.shape),), change)
+    if not made:
+        raise CheckpointError(f"{file.path} has no tensors; {listing([component])} cannot be taken from it")
+    return GGUFCheckpoint(file, {}, made)
