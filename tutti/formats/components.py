@@ -12,25 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tutti.errors import CheckpointError, ModelNotFound
-from tutti.formats.checkpoint import Checkpoint, listing
+from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.float8 import open_safetensors
 from tutti.formats.gguf.changes import Made, Piece, Reshaped
 from tutti.formats.gguf.checkpoint import GGUFCheckpoint
 from tutti.formats.gguf.parts import read_model
 from tutti.formats.gguf.reader import Array, GGUFFile
-from tutti.formats.safetensors import TensorInfo, read_header
+from tutti.formats.safetensors import read_header
 from tutti.hub.gguf import is_gguf
 
 _NETWORK = "model.diffusion_model."
+_T5 = "text_encoders.t5xxl.transformer."  # the second encoder of one model, the third of another
 # How the names of a component's tensors begin in the file of a whole model; the first of them is there.
 _BEGINNINGS: Mapping[str, tuple[str, ...]] = {
     "transformer": (_NETWORK,),
     "transformer_2": (_NETWORK,),
     "unet": (_NETWORK,),
-    "vae": ("first_stage_model.",),
+    "vae": ("first_stage_model.", "vae."),
     "text_encoder": ("conditioner.embedders.0.transformer.", "text_encoders.clip_l.transformer."),
-    "text_encoder_2": ("conditioner.embedders.1.model.", "text_encoders.clip_g.transformer."),
-    "text_encoder_3": ("text_encoders.t5xxl.transformer.",),
+    "text_encoder_2": ("conditioner.embedders.1.model.", "text_encoders.clip_g.transformer.", _T5),
+    "text_encoder_3": (_T5,),
 }
 
 
@@ -109,19 +110,18 @@ def components_of(path: Path) -> tuple[Network, tuple[str, ...]]:
     """Which network is in the file, and which components a pipeline can take from it. Raises CheckpointError."""
     file = read_model(path) if is_gguf(path) else None
     names = read_header(path) if file is None else file.tensors
-    network = _network(names, "" if file is None else _architecture(file))
+    network = _network(path, names, "" if file is None else _architecture(file))
     if network is None:
         raise CheckpointError(
             f"{path} is of no model that is known to be published in one file; there are "
             f"{', '.join(one.kind for one in NETWORKS)}"
         )
-    networks = ("transformer", "transformer_2", "unet")
-    others = (
-        component
-        for component, beginnings in _BEGINNINGS.items()
-        if component not in networks and _beginning(names, beginnings)
-    )
-    return network, (network.component, *others)
+    found = {_NETWORK: network.component}
+    for component, beginnings in _BEGINNINGS.items():
+        beginning = _beginning(names, beginnings)
+        if beginning and _NETWORK not in beginnings:
+            found.setdefault(beginning, component)
+    return network, tuple(found.values())
 
 
 def open_component(path: Path, component: str, kind: str) -> Checkpoint:
@@ -135,7 +135,7 @@ def open_component(path: Path, component: str, kind: str) -> Checkpoint:
     known = {one.kind for one in NETWORKS}
     if is_gguf(path):
         file = read_model(path)
-        _check(path, component, kind, _network(file.tensors, _architecture(file)))
+        _check(path, component, kind, _network(path, file.tensors, _architecture(file)))
         if kind not in known:
             raise CheckpointError(
                 f"{path}: of GGUF files, networks that draw are read; the {component} is a {kind}, which is taken from "
@@ -144,10 +144,12 @@ def open_component(path: Path, component: str, kind: str) -> Checkpoint:
         return _open_gguf(file, component)
     tensors = read_header(path)
     beginning = _beginning(tensors, _BEGINNINGS.get(component, ()))
-    if kind in known or (component in _BEGINNINGS and _network(tensors, "") and not beginning):
-        _check(path, component, kind, _network(tensors, ""))
-    own = {name: info for name, info in tensors.items() if name.startswith(beginning)}
-    return open_safetensors(path, _named(path, component, own, beginning))
+    if kind in known or not beginning:
+        _check(path, component, kind, _network(path, tensors))
+    own = {name.removeprefix(beginning): info for name, info in tensors.items() if name.startswith(beginning)}
+    if not own:
+        raise CheckpointError(f"{path} has no tensors, and was to be the {component}")
+    return open_safetensors(path, own)
 
 
 def _check(path: Path, component: str, kind: str, found: Network | None) -> None:
@@ -159,14 +161,13 @@ def _check(path: Path, component: str, kind: str, found: Network | None) -> None
         )
 
 
-def _network(names: Iterable[str], architecture: str) -> Network | None:
+def _network(path: Path, names: Iterable[str], architecture: str = "") -> Network | None:
     """Which of the networks has tensors of these names, or that architecture. Raises CheckpointError on another one."""
-    architecture = _OTHERS.get(architecture, architecture)
     if architecture not in _UNTOLD:
         found = next((one for one in NETWORKS if one.architecture == architecture), None)
         if found is None:
             raise CheckpointError(
-                f"a GGUF file of {architecture!r} is of no network that draws; there are "
+                f"{path} is a GGUF file of {architecture!r}, which is of no network that draws; there are "
                 f"{', '.join(one.architecture for one in NETWORKS)}"
             )
         return found
@@ -185,14 +186,6 @@ def _beginning(names: Iterable[str], beginnings: tuple[str, ...]) -> str:
     return next((one for one in beginnings if any(name.startswith(one) for name in names)), "")
 
 
-def _named(
-    path: Path, component: str, tensors: dict[str, TensorInfo], beginning: str
-) -> dict[str, TensorInfo]:
-    if not tensors:
-        raise CheckpointError(f"{path} has no tensors, and was to be the {component}")
-    return {name.removeprefix(beginning): info for name, info in tensors.items()}
-
-
 def _open_gguf(file: GGUFFile, component: str) -> Checkpoint:
     """See `open_component`. Shapes that were changed to have whole blocks in a row are told by the metadata."""
     made = {}
@@ -204,5 +197,5 @@ def _open_gguf(file: GGUFFile, component: str) -> Checkpoint:
         change = Reshaped(tuple(shape.read())) if isinstance(shape, Array) else None
         made[name.removeprefix(beginning)] = Made((Piece(name, place.shape),), change)
     if not made:
-        raise CheckpointError(f"{file.path} has no tensors; {listing([component])} cannot be taken from it")
+        raise CheckpointError(f"{file.path} has no tensors, and was to be the {component}")
     return GGUFCheckpoint(file, {}, made)

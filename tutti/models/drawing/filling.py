@@ -25,7 +25,9 @@ from tutti.layers.packed import PackedModule
 from tutti.models.drawing.conversion import Rows, encoder_rows, network_rows
 
 # What files have besides a network's tensors, and nothing is computed with.
-_IDLE = re.compile(r"(.*\.)?(position_ids|logit_scale|attn_mask|norm_final\.weight)")
+_IDLE = re.compile(r"(.*\.)?(position_ids|logit_scale|attn_mask|norm_final\.weight|text_projection\.weight)")
+
+_PROJECTION = "text_projection.weight"
 
 
 def fill_module(
@@ -80,6 +82,11 @@ def _of_transformers(
     state = {
         name: torch.tensor(float(number)).expand(one.shape) for number, (name, one) in enumerate(rows.items())
     }
+    if kind.__name__ == "CLIPTextModelWithProjection" and _PROJECTION not in state:
+        width = (config.projection_dim, config.hidden_size)
+        state[_PROJECTION] = torch.tensor(-1.0).expand(
+            width
+        )  # it projects nothing, and its file leaves that out
     loaded: Any = kind.from_pretrained(
         None,
         config=config,
@@ -92,17 +99,15 @@ def _of_transformers(
     wrong = [
         f"{name} is {list(found)}, not {list(wanted)}" for name, found, wanted in report["mismatched_keys"]
     ]
-    absent = [name for name in report["missing_keys"] if not name.endswith("text_projection.weight")]
-    _complain(kind.__name__, absent, _strangers(report["unexpected_keys"]), wrong)
-    made = {
-        id(tensor): numbered[int(tensor.detach().flatten()[0])]
-        for name, tensor in net.named_parameters()
-        if name not in report["missing_keys"]
-    }
-    for name in report["missing_keys"]:  # a CLIP that projects nothing
-        tensor = net.get_parameter(name)
-        tensor.data = torch.eye(*tensor.shape)
-    return net, made
+    _complain(kind.__name__, report["missing_keys"], _strangers(report["unexpected_keys"]), wrong)
+    places = {}
+    for tensor in net.parameters():
+        number = int(tensor.detach().flatten()[0])
+        if number >= 0:
+            places[id(tensor)] = numbered[number]
+        else:
+            tensor.data = torch.eye(*tensor.shape)
+    return net, places
 
 
 def _check(
