@@ -13,12 +13,13 @@ import gguf
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from tests.gguf_files import finish, write_gguf
 from tests.models.film_pipelines import film_pipeline
-from tests.models.original_files import NETWORKS, flux, gguf_file, rounded, safetensors_file
+from tests.models.original_files import NETWORKS, flux, gguf_file, renamed, rounded, safetensors_file
 from tests.models.original_wholes import sd3_file, sdxl_file, unet
 from tests.models.pipelines import pipeline, shaken
 from tests.models.studio import MANNERS, Studio, options
@@ -239,6 +240,56 @@ def test_an_encoder_of_8_bit_floats_in_a_file_of_its_own_stays_so(tmp_path: Path
     assert packed(made.engine.encoders[0].model.t5)
     ours = made.draw(manner=MANNERS["flux_dev"])
     assert np.abs(ours - drawn(rough, "flux_dev")).max() <= 1
+
+
+def test_a_t5_in_gguf_reads_what_the_one_with_its_weights_does(tmp_path: Path) -> None:
+    folder = shutil.copytree(pipeline("flux_dev")[1], tmp_path / "model")
+    config = transformers.T5Config(
+        vocab_size=300,
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        feed_forward_proj="gated-gelu",
+    )
+    t5 = shaken(transformers.T5EncoderModel(config), 4)
+    t5.save_pretrained(folder / "text_encoder_2")
+    state = t5.state_dict()
+    del state["encoder.embed_tokens.weight"]
+    writers = {
+        r"shared": "token_embd",
+        r"encoder\.final_layer_norm": "enc.output_norm",
+        r"encoder\.block\.(\d+)\.layer\.0\.SelfAttention\.(q|k|v|o)": r"enc.blk.\1.attn_\2",
+        r"encoder\.block\.(\d+)\.layer\.0\.SelfAttention\.relative_attention_bias": r"enc.blk.\1.attn_rel_b",
+        r"encoder\.block\.(\d+)\.layer\.0\.layer_norm": r"enc.blk.\1.attn_norm",
+        r"encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wi_0": r"enc.blk.\1.ffn_gate",
+        r"encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wi_1": r"enc.blk.\1.ffn_up",
+        r"encoder\.block\.(\d+)\.layer\.1\.DenseReluDense\.wo": r"enc.blk.\1.ffn_down",
+        r"encoder\.block\.(\d+)\.layer\.1\.layer_norm": r"enc.blk.\1.ffn_norm",
+    }
+    file = gguf_file(tmp_path / "t5.gguf", "t5encoder", renamed(state, writers), kinds.Q5_1)
+    checkpoint = open_checkpoint(folder, {"text_encoder_2": str(file)})
+    ours = load_module(checkpoint, "text_encoder_2", BuildOptions())
+    assert len(packed(ours)) == 14 and checkpoint.kept_bytes("text_encoder_2.shared.weight") is None
+    ids = torch.tensor([[5, 9, 200, 1]])
+    with torch.inference_mode():
+        theirs = after(t5, kinds.Q5_1)(ids).last_hidden_state
+        torch.testing.assert_close(ours(ids).last_hidden_state, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_extents_of_1_that_ggml_leaves_out_come_back(tmp_path: Path) -> None:
+    folder, state = pipeline("z_image")[1], original("z_image")
+    files = []
+    for name in ("whole", "flat"):
+        files.append(gguf_file(tmp_path / f"{name}.gguf", "lumina2", state, kinds.Q5_1))
+        state = {name: tensor[0] if name.endswith("pad_token") else tensor for name, tensor in state.items()}
+    whole, flat = (
+        load_module(open_checkpoint(folder, {"transformer": str(file)}), "transformer", BuildOptions())
+        for file in files
+    )
+    assert flat.x_pad_token.shape == whole.x_pad_token.shape == (1, 32)
+    torch.testing.assert_close(flat.x_pad_token, whole.x_pad_token, atol=0.2, rtol=0.1)
 
 
 def damaged(folder: Path) -> tuple[str, Path]:

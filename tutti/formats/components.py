@@ -7,6 +7,7 @@ tensors are made of which of these is for those to know who build the network. N
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from tutti.formats.gguf.changes import Made, Piece, Reshaped
 from tutti.formats.gguf.checkpoint import GGUFCheckpoint
 from tutti.formats.gguf.parts import read_model
 from tutti.formats.gguf.reader import Array, GGUFFile
+from tutti.formats.quantization import is_matrix
 from tutti.formats.safetensors import read_header
 from tutti.hub.gguf import is_gguf
 
@@ -94,6 +96,20 @@ NETWORKS = (
         "stabilityai/stable-diffusion-xl-base-1.0",
     ),
 )
+# T5 as llama.cpp names its tensors, which is how text encoders are published beside networks in GGUF.
+_ENCODERS = ("t5encoder", "t5")
+_ENCODER_KINDS = ("T5EncoderModel", "UMT5EncoderModel")
+_ENCODER_NAMES = (
+    (r"token_embd\.", "shared."),
+    (r"enc\.output_norm\.", "encoder.final_layer_norm."),
+    (r"enc\.blk\.(\d+)\.attn_([qkvo])\.", r"encoder.block.\1.layer.0.SelfAttention.\2."),
+    (r"enc\.blk\.(\d+)\.attn_rel_b\.", r"encoder.block.\1.layer.0.SelfAttention.relative_attention_bias."),
+    (r"enc\.blk\.(\d+)\.attn_norm\.", r"encoder.block.\1.layer.0.layer_norm."),
+    (r"enc\.blk\.(\d+)\.ffn_gate\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_0."),
+    (r"enc\.blk\.(\d+)\.ffn_up\.", r"encoder.block.\1.layer.1.DenseReluDense.wi_1."),
+    (r"enc\.blk\.(\d+)\.ffn_down\.", r"encoder.block.\1.layer.1.DenseReluDense.wo."),
+    (r"enc\.blk\.(\d+)\.ffn_norm\.", r"encoder.block.\1.layer.1.layer_norm."),
+)
 _OTHERS = {"z_image": "lumina2", "zimage": "lumina2"}  # architectures by other names
 _UNTOLD = ("", "pig")  # architectures of files that do not say
 
@@ -132,19 +148,11 @@ def open_component(path: Path, component: str, kind: str) -> Checkpoint:
     """
     if not path.is_file():
         raise ModelNotFound(f"there is no file {path}, which was to be the {component}")
-    known = {one.kind for one in NETWORKS}
     if is_gguf(path):
-        file = read_model(path)
-        _check(path, component, kind, _network(path, file.tensors, _architecture(file)))
-        if kind not in known:
-            raise CheckpointError(
-                f"{path}: of GGUF files, networks that draw are read; the {component} is a {kind}, which is taken from "
-                "safetensors"
-            )
-        return _open_gguf(file, component)
+        return _open_gguf(read_model(path), component, kind)
     tensors = read_header(path)
     beginning = _beginning(tensors, _BEGINNINGS.get(component, ()))
-    if kind in known or not beginning:
+    if not beginning or kind in {one.kind for one in NETWORKS}:
         _check(path, component, kind, _network(path, tensors))
     own = {name.removeprefix(beginning): info for name, info in tensors.items() if name.startswith(beginning)}
     if not own:
@@ -186,16 +194,29 @@ def _beginning(names: Iterable[str], beginnings: tuple[str, ...]) -> str:
     return next((one for one in beginnings if any(name.startswith(one) for name in names)), "")
 
 
-def _open_gguf(file: GGUFFile, component: str) -> Checkpoint:
+def _open_gguf(file: GGUFFile, component: str, kind: str) -> Checkpoint:
     """See `open_component`. Shapes that were changed to have whole blocks in a row are told by the metadata."""
+    architecture = _architecture(file)
+    if architecture in _ENCODERS and kind in _ENCODER_KINDS:
+        names = {name: _of_encoder(name) for name in file.tensors}
+    else:
+        _check(file.path, component, kind, _network(file.path, file.tensors, architecture))
+        beginning = _beginning(file.tensors, _BEGINNINGS.get(component, ()))
+        names = {name: name.removeprefix(beginning) for name in file.tensors if name.startswith(beginning)}
+    if not names:
+        raise CheckpointError(f"{file.path} has no tensors, and was to be the {component}")
     made = {}
-    beginning = _beginning(file.tensors, _BEGINNINGS.get(component, ()))
-    for name, place in file.tensors.items():
-        if not name.startswith(beginning):
-            continue
+    for name, own in names.items():
         shape = file.metadata.get(f"comfy.gguf.orig_shape.{name}")
         change = Reshaped(tuple(shape.read())) if isinstance(shape, Array) else None
-        made[name.removeprefix(beginning)] = Made((Piece(name, place.shape),), change)
-    if not made:
-        raise CheckpointError(f"{file.path} has no tensors, and was to be the {component}")
+        piece = Piece(name, file.tensors[name].shape)
+        made[own] = Made((piece,), change, floats=not is_matrix(own, piece.shape))
     return GGUFCheckpoint(file, {}, made)
+
+
+def _of_encoder(name: str) -> str:
+    """transformers' name of a tensor of T5."""
+    for pattern, new in _ENCODER_NAMES:
+        if re.match(pattern, name):
+            return re.sub(pattern, new, name)
+    return name

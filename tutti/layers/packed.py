@@ -18,7 +18,7 @@ class PackedModule(nn.Linear):
         self.dtype = dtype
         self.in_features, self.out_features = packed.in_features, packed.out_features
         self.weight = nn.Parameter(like.new_empty(0), requires_grad=False)
-        self.bias = None
+        self.register_parameter("bias", None)
 
     @property
     def nbytes(self) -> int:

@@ -107,6 +107,11 @@ class Rows:
             begin += count
         return Rows(tuple(pieces), (len(wanted), *self.shape[1:]), (len(wanted), *self.stored[1:]))
 
+    def reshaped(self, shape: Sequence[int]) -> Rows:
+        """The tensor in this shape where only extents of 1 make the difference: GGUF files may have lost these."""
+        own, wanted = ([extent for extent in one if extent != 1] for one in (self.shape, shape))
+        return replace(self, shape=tuple(shape)) if own == wanted and not self.turned else self
+
     def contiguous(self) -> Rows:
         """Itself, as the next two."""
         return self

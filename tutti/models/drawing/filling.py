@@ -26,7 +26,6 @@ from tutti.models.drawing.conversion import Rows, encoder_rows, network_rows
 
 # What files have besides a network's tensors, and nothing is computed with.
 _IDLE = re.compile(r"(.*\.)?(position_ids|logit_scale|attn_mask|norm_final\.weight|text_projection\.weight)")
-
 _PROJECTION = "text_projection.weight"
 
 
@@ -68,6 +67,7 @@ def _of_diffusers(kind: Any, folder: Path, shapes: Mapping[str, tuple[int, ...]]
         if plain
         else network_rows(kind.__name__, config, shapes)
     )
+    rows = {name: one.reshaped(state[name].shape) if name in state else one for name, one in rows.items()}
     _check(kind.__name__, {name: tuple(tensor.shape) for name, tensor in state.items()}, rows, shapes)
     return net, {id(tensor): rows[name] for name, tensor in state.items()}
 
@@ -83,10 +83,8 @@ def _of_transformers(
         name: torch.tensor(float(number)).expand(one.shape) for number, (name, one) in enumerate(rows.items())
     }
     if kind.__name__ == "CLIPTextModelWithProjection" and _PROJECTION not in state:
-        width = (config.projection_dim, config.hidden_size)
-        state[_PROJECTION] = torch.tensor(-1.0).expand(
-            width
-        )  # it projects nothing, and its file leaves that out
+        # It projects nothing, and its file leaves that out.
+        state[_PROJECTION] = torch.tensor(-1.0).expand(config.projection_dim, config.hidden_size)
     loaded: Any = kind.from_pretrained(
         None,
         config=config,
@@ -177,6 +175,7 @@ class _Filling:
         self._made: dict[int, nn.Parameter] = {}  # those that modules share are made once
         self._float32 = _kept_in_float32(net, self.dtype)
         self._alive = [*net.parameters(), *net.buffers()]  # so that identities stay theirs
+        self._tables = {id(one.weight) for one in net.modules() if isinstance(one, nn.Embedding)}
 
     def fill(self) -> None:
         """Put every tensor into its place."""
@@ -195,7 +194,7 @@ class _Filling:
     def _packed(self, path: str, module: nn.Linear, dtype: torch.dtype) -> bool:
         """Whether the linear layer at `path` is quantized, and a packed one is in its place now."""
         rows = self.places.get(id(module.weight))
-        if rows is None or self._is_tied(module.weight):
+        if rows is None or id(module.weight) in self._tables:
             return False
         weight = rows.read(self.read)
         if self.form is not None and (dtype == self.dtype or not isinstance(weight, Dense)):
@@ -209,11 +208,6 @@ class _Filling:
         for piece in rows.pieces:
             self.checkpoint.release(f"{self.name}.{piece.name}")
         return True
-
-    def _is_tied(self, weight: Tensor) -> bool:
-        """Whether a table of embeddings is this very matrix."""
-        tables = (one.weight for one in self.net.modules() if isinstance(one, nn.Embedding))
-        return any(table is weight for table in tables)
 
     def _parameter(self, old: nn.Parameter, dtype: torch.dtype) -> nn.Parameter:
         made = self._made.get(id(old))
