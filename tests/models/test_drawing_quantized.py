@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 import shutil
+import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import numpy as np
 import pytest
 import torch
@@ -23,6 +27,7 @@ from tutti.events import ImageDone
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.graph import BuildOptions
 from tutti.kernels import dequantize, quantize
+from tutti.kernels.memory import give_back_memory
 from tutti.kernels.weights import Dense
 from tutti.layers.packed import PackedModule
 from tutti.models.drawing.parts import load_module
@@ -117,6 +122,55 @@ def test_the_plan_counts_the_bytes_that_the_weights_take(family: str, form: str)
     counted = next(row for row in plan.rows if row.name == "weights")
     assert form in counted.note
     assert taken == pytest.approx(counted.bytes, rel=0.06)
+
+
+class Watch:
+    """The most bytes of memory of its own that this process had meanwhile, above those at the beginning."""
+
+    def __enter__(self) -> Watch:
+        give_back_memory()
+        self.over = threading.Event()
+        self._begin, self.most = self._now(), 0
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self.over.wait(0.002):
+            self.most = max(self.most, self._now() - self._begin)
+
+    def _now(self) -> int:
+        found = re.search(r"RssAnon:\s+(\d+)", Path("/proc/self/status").read_text())
+        assert found is not None
+        return int(found[1]) * 1024
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("form", ["int8", "fp8"])
+def test_the_network_is_never_there_in_floats(form: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(pipeline("flux_schnell")[1], tmp_path / "large")
+    shutil.rmtree(folder / "transformer")
+    net = diffusers.FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=128,
+        num_attention_heads=8,
+        joint_attention_dim=16,
+        pooled_projection_dim=16,
+        axes_dims_rope=(32, 48, 48),
+    ).bfloat16()
+    numbers = sum(one.numel() for one in net.parameters())
+    net.save_pretrained(folder / "transformer")
+    checkpoint = open_checkpoint(folder)
+    del net
+    with Watch() as watch:
+        load_module(checkpoint, "transformer", BuildOptions(dtype="float32", quantization=form))
+    assert numbers > 50_000_000 and watch.most < 1.5 * numbers
 
 
 @pytest.mark.parametrize("form", ["int8", "fp8"])

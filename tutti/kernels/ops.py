@@ -119,7 +119,7 @@ def quantize_fp8(weight: Dense) -> Quantized:
     columns = weight.shape[1]
     codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.tensor.device)
     scale = torch.empty(weight.shape[0], 1, device=weight.tensor.device)
-    step = max(1, 2**22 // max(1, columns))
+    step = max(1, 2**18 // max(1, columns))
     for start in range(0, len(codes), step):
         rows = slice(start, start + step)
         wide = weight.tensor[rows].float()

@@ -20,6 +20,7 @@ from tutti.errors import CheckpointError
 from tutti.formats.checkpoint import Checkpoint, listing
 from tutti.graph import BuildOptions
 from tutti.kernels import pack_linear, quantize
+from tutti.kernels.memory import give_back_memory
 from tutti.kernels.weights import Dense, Weight, dequantize
 from tutti.layers.packed import PackedModule
 from tutti.models.drawing.conversion import Rows, encoder_rows, network_rows
@@ -205,6 +206,7 @@ class _Filling:
         packed = pack_linear(weight, bias, device=self.device, dtype=dtype)
         like = torch.empty(0, dtype=dtype, device=self.device)
         self.net.set_submodule(path, PackedModule(packed, like))
+        give_back_memory()  # else what was floats stays in holes between the codes
         for piece in rows.pieces:
             self.checkpoint.release(f"{self.name}.{piece.name}")
         return True
