@@ -410,6 +410,18 @@ def test_the_plan_counts_what_stays_quantized(wide: tuple[Any, Path], tmp_path: 
     assert "Q4_K" in plans[1].note
 
 
+def test_int8_is_made_of_what_is_quantized_otherwise(wide: tuple[Any, Path], tmp_path: Path) -> None:
+    net, folder = wide
+    file = gguf_file(tmp_path / "wide.gguf", "flux", flux(net.state_dict()), kinds.Q5_0)
+    checkpoint = open_checkpoint(folder, {"transformer": str(file)})
+    kept = load_module(checkpoint, "transformer", BuildOptions())
+    ours = load_module(checkpoint, "transformer", BuildOptions(quantization="int8"))
+    assert len({type(one.packed) for one in packed(ours)}) == 1
+    assert len(packed(ours)) > len(packed(kept))
+    difference = (answer(ours) - answer(kept)).std() / answer(kept).std()
+    assert 0 < difference < 0.05
+
+
 def test_a_gguf_file_in_the_components_folder_is_taken(tmp_path: Path) -> None:
     folder = shutil.copytree(pipeline("z_image")[1], tmp_path / "model")
     (folder / "transformer" / "diffusion_pytorch_model.safetensors").unlink()

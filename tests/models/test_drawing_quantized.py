@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import re
 import shutil
 import sys
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 from tests.models.pipelines import MAKERS, adapter_file, pipeline
 from tests.models.studio import MANNERS, Studio, options, pixels, studio
 from tutti.engine.planning import plan_for
-from tutti.errors import ConfigError
+from tutti.errors import CheckpointError, ConfigError
 from tutti.events import ImageDone
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.graph import BuildOptions
@@ -204,6 +205,17 @@ def test_a_form_that_makes_no_sense_is_refused_before_anything_is_loaded(form: s
             options(checkpoint.path, quantization=form),
             torch.device("cpu"),
         )
+
+
+def test_weights_that_another_program_quantized_are_refused(tmp_path: Path) -> None:
+    folder = shutil.copytree(pipeline("z_image")[1], tmp_path / "bnb")
+    file = folder / "transformer" / "config.json"
+    config = json.loads(file.read_text()) | {"quantization_config": {"quant_method": "bitsandbytes"}}
+    file.write_text(json.dumps(config))
+    with pytest.raises(
+        CheckpointError, match=r"quantized by bitsandbytes, which is not read; .* --component"
+    ):
+        load_module(open_checkpoint(folder), "transformer", BuildOptions())
 
 
 def _cast(name: str, weight: Tensor) -> dict[str, Tensor]:

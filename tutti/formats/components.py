@@ -152,7 +152,7 @@ def open_component(path: Path, component: str, kind: str) -> Checkpoint:
         return _open_gguf(read_model(path), component, kind)
     tensors = read_header(path)
     beginning = _beginning(tensors, _BEGINNINGS.get(component, ()))
-    if not beginning or kind in {one.kind for one in NETWORKS}:
+    if not beginning or _NETWORK in _BEGINNINGS[component]:
         _check(path, component, kind, _network(path, tensors))
     own = {name.removeprefix(beginning): info for name, info in tensors.items() if name.startswith(beginning)}
     if not own:
@@ -161,8 +161,9 @@ def open_component(path: Path, component: str, kind: str) -> Checkpoint:
 
 
 def _check(path: Path, component: str, kind: str, found: Network | None) -> None:
-    """Raises CheckpointError where the file is of another network than the pipeline's."""
-    if found is not None and found.kind != kind:
+    """Raises CheckpointError where the file is of another network than the pipeline's, or of one and not an encoder."""
+    other = kind in {one.kind for one in NETWORKS} or _NETWORK not in _BEGINNINGS.get(component, ())
+    if found is not None and found.kind != kind and other:
         raise CheckpointError(
             f"{path} is a {found.kind}, and the {component} of the pipeline a {kind}: take the pipeline of "
             f"{found.pipeline}, or the like"

@@ -39,9 +39,17 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
 
     form = form_of(options.quantization, name)
     kind = _class(checkpoint, name)
+    foreign = isinstance(checkpoint, PipelineCheckpoint) and name in checkpoint.parts
+    method = component(checkpoint.config, name).get("quantization_config")
+    if method and not foreign:
+        raise CheckpointError(
+            f"{checkpoint.path / name}: its weights are quantized by {method.get('quant_method', 'another program')}, "
+            f"which is not read; take the plain ones and --quantization {name}=int8, or a GGUF file: "
+            f"--component {name}=FILE"
+        )
     # Inference tensors cannot be changed in place, which loading does.
     with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
-        if form is not None or (isinstance(checkpoint, PipelineCheckpoint) and name in checkpoint.parts):
+        if form is not None or foreign:
             from tutti.models.drawing.filling import fill_module
 
             module = fill_module(checkpoint, name, kind, options, form)
