@@ -171,7 +171,7 @@ def test_the_network_is_never_there_in_floats(form: str, tmp_path: Path) -> None
     del net
     with Watch() as watch:
         load_module(checkpoint, "transformer", BuildOptions(dtype="float32", quantization=form))
-    assert numbers > 50_000_000 and watch.most < 1.5 * numbers
+    assert numbers > 50_000_000 and watch.most < 2.2 * numbers  # bytes: floats alone have four
 
 
 @pytest.mark.parametrize("form", ["int8", "fp8"])
