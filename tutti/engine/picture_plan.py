@@ -9,6 +9,7 @@ Beside a language model the last four are in that one's plan.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 
 from tutti.engine.drawing_room import DrawingRoom, drawing_room
 from tutti.engine.plan import (
@@ -18,10 +19,10 @@ from tutti.engine.plan import (
     Row,
     activation_bytes,
     auto_share,
-    weight_bytes,
 )
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters
+from tutti.formats.quantization import ROW_BYTES, check_quantization, form_of, is_matrix
 from tutti.graph import StageShape
 from tutti.settings import EngineOptions
 
@@ -42,10 +43,11 @@ def make_picture_plan(
 ) -> MemoryPlan:
     """The plan for drawing on `device`, which has `available` bytes; `once` are the stages of one pass."""
     item = ITEM_BYTES[dtype]
+    check_quantization(options.quantization, checkpoint.config["components"])
     budget = options.memory if options.memory is not None else int(available * auto_share(device))
     widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)
     fixed = [
-        Row("weights", weight_bytes(checkpoint, None, item, device), dtype),
+        Row("weights", _weights(checkpoint, options.quantization, item), _forms(checkpoint, options, dtype)),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
@@ -70,6 +72,24 @@ def make_picture_plan(
         fixed=sum(row.bytes for row in fixed),
         drawing=room,
     )
+
+
+def _weights(checkpoint: Checkpoint, quantization: str | None, item: int) -> int:
+    """Bytes that the weights take once loaded, quantized as they are kept or as is asked."""
+    total = 0
+    for name, info in checkpoint.tensors.items():
+        form = form_of(quantization, name.partition(".")[0])
+        kept = checkpoint.kept_bytes(name)
+        if form is not None and is_matrix(name, info.shape):
+            kept = prod(info.shape) + ROW_BYTES[form] * info.shape[0]
+        total += prod(info.shape) * item if kept is None else kept
+    return total
+
+
+def _forms(checkpoint: Checkpoint, options: EngineOptions, dtype: str) -> str:
+    """How the weights are kept, in words."""
+    forms = [one for one in (options.quantization, checkpoint.quantization) if one]
+    return f"{', '.join(forms)} matrices, {dtype} elsewhere" if forms else dtype
 
 
 def room_beside(

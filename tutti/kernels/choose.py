@@ -87,9 +87,9 @@ def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> P
     native = device.type == "cpu" and dtype in TYPES
     if isinstance(weight, Quantized) and not is_w8a8(weight):
         return _packer.grouped if native and _packer is not None and is_grouped(weight) else quantized_linear
-    if not native:
-        return plain_linear
     int8 = isinstance(weight, Quantized)
+    if not native:
+        return quantized_linear if int8 else plain_linear
     if _packer is not None:
         return _packer.int8 if int8 else _packer.dense
     if not torch.backends.mkldnn.is_available() or (dtype == torch.float32 and not int8):

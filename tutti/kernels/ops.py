@@ -13,7 +13,7 @@ from torch import Tensor
 from tutti.kernels.choose import chosen, linear_packer
 from tutti.kernels.linear import PackedLinear
 from tutti.kernels.paged import LayerCache, PagedBatch
-from tutti.kernels.weights import Dense, Quantized, Weight
+from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
 
 
 def paged_attention(
@@ -161,6 +161,33 @@ def quantize_int8(weight: Dense) -> Quantized:
     codes = torch.cat([codes for codes, _ in parts]) if len(parts) > 1 else parts[0][0]
     scale = torch.cat([scale for _, scale in parts])
     return Quantized(codes, scale[:, None], None, group_size=columns, bits=8)
+
+
+def quantize_fp8(weight: Dense) -> Quantized:
+    """Floats of 8 bits (e4m3), one scale per output channel: scale = max|w| / 448.
+
+    The largest error is 1/16 of a weight, and less than scale / 1000 of very small ones. Slices as in `quantize_int8`.
+    """
+    columns = weight.shape[1]
+    codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.tensor.device)
+    scale = torch.empty(weight.shape[0], 1, device=weight.tensor.device)
+    step = max(1, 2**18 // max(1, columns))
+    for start in range(0, len(codes), step):
+        rows = slice(start, start + step)
+        wide = weight.tensor[rows].float()
+        largest = wide.abs().amax(1, keepdim=True) / torch.finfo(codes.dtype).max
+        scale[rows] = torch.where(largest > 0, largest, 1.0)
+        codes[rows] = (wide / scale[rows]).to(codes.dtype)
+    return Quantized(codes, scale, None, group_size=columns, bits=8)
+
+
+def quantize(weight: Weight, form: str) -> Quantized:
+    """`weight` in the form "int8" or "fp8"; what has codes of another form is quantized anew."""
+    own = isinstance(weight, Quantized) and weight.bits == 8 and weight.per_channel and weight.plain
+    if isinstance(weight, Quantized) and own and weight.floats == (form == "fp8"):
+        return weight
+    dense = weight if isinstance(weight, Dense) else Dense(dequantize(weight))
+    return quantize_fp8(dense) if form == "fp8" else quantize_int8(dense)
 
 
 def pack_linear(
