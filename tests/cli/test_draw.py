@@ -17,7 +17,7 @@ from tests.models.checkpoints import cached
 from tests.models.film_pipelines import film_pipeline
 from tests.models.pipelines import adapter_file, pipeline
 from tutti.errors import InvalidRequest
-from tutti.media import film
+from tutti.media import container
 from tutti.media.image import read_note
 from tutti.media.video import read_video
 
@@ -138,7 +138,7 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(out)
-    note = json.loads(film.read_note(out.read_bytes()))
+    note = json.loads(container.read_note(out.read_bytes()))
     assert (note["num_frames"], note["fps"], note["seed"]) == (5, 8.0, 7) and note["model"] == Path(
         folder
     ).name
