@@ -294,9 +294,9 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     "sound", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer:
     its tokens are computed (other stages follow them), but not chosen. `sampling` is the parameters of the
     stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first.
-    `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there; without it,
-    a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when given, has an answer go on
-    where the context is full: all tokens but the first `shift` lose their older half.
+    `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut
+    short there; without it, a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when
+    given, has an answer go on where the context is full: all tokens but the first `shift` lose their older half.
     """
 
     id: str

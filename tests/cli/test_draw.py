@@ -16,6 +16,7 @@ from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
 from tests.models.film_pipelines import film_pipeline
 from tests.models.pipelines import adapter_file, pipeline
+from tests.models.sound_pipelines import sound_pipeline
 from tutti.errors import InvalidRequest
 from tutti.media import container
 from tutti.media.image import read_note
@@ -162,3 +163,19 @@ def test_show_says_that_a_model_films(tmp_path: Path) -> None:
     made = command("create", "filmer", "-f", str(tmp_path / "Modelfile"), environment=store)
     assert made.returncode == 0, made.stderr
     assert "video" in command("show", "filmer", environment=store).stdout.split()
+
+
+def test_a_sound_goes_into_a_file(tmp_path: Path) -> None:
+    folder = str(sound_pipeline()[1])
+    out = tmp_path / "rain.wav"
+    asked = ("rain on", "a roof", "--seconds", "0.5", "--steps", "2", "--guidance", "2", "--negative", "low")
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out) and "Warning" not in result.stderr
+    note = json.loads(container.read_note(out.read_bytes()))
+    assert note["prompt"] == "rain on a roof" and note["model"] == Path(folder).name
+    assert (note["seconds"], note["seed"], note["negative_prompt"]) == (0.5, 7, "low")
+    result = command("run", folder, "rain", "-o", str(tmp_path / "a.png"), *ENGINE, timeout=240)
+    assert result.returncode == 1 and "this model makes sounds: the name must end with .wav" in result.stderr
+    result = command("run", folder, "rain", "--size", "16x16", *ENGINE, timeout=240)
+    assert result.returncode == 1 and "size is for models that draw" in result.stderr

@@ -109,8 +109,8 @@ def reference(prompt: str = "rain on a roof", output: str = "np", seed: int = 5,
 def test_the_sound_is_the_pipelines(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     made = studio().sound(**ours)
     wanted = reference(**{"num_inference_steps": 4, **theirs})
-    assert made.shape == wanted.shape and made.shape[1] == 2 and wanted.std() > 0.01
-    assert np.abs(made - wanted.clip(-1, 1)).max() <= 2 * STEP
+    assert made.shape == wanted.shape and made.shape[1] == 2 and wanted.std() > 0.05
+    assert np.abs(made - wanted).max() <= 8 * STEP
 
 
 @torch.inference_mode()
@@ -232,7 +232,7 @@ def test_a_sound_that_is_decoded_in_windows_is_the_one_decoded_whole() -> None:
     assert isinstance(vae, StableAudioVae)
     latents = torch.randn(4, LENGTH, generator=torch.Generator().manual_seed(0))
     whole = vae.vae.decode(latents[None]).sample[0].T
-    for window, first, last in ((7, 0, LENGTH * HOP), (16, 100, 500), (40, 311, 312), (200, 5, 700)):
+    for window, first, last in ((7, 0, LENGTH * HOP), (16, 400, 2000), (40, 1111, 1112), (200, 5, 2900)):
         model = StableAudioVae(vae.vae, vae.halo, window)
         pieces = model.split(Undecoded(latents, first, last, "note"))
         assert len({piece.latents.shape for piece in pieces}) == 1

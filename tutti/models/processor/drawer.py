@@ -318,7 +318,7 @@ class DrawingProcessor(Processor):
 
     def readings(self, request: Request, context: int) -> list[Request]:
         """See `Processor.readings`. Raises InvalidRequest."""
-        raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
+        raise InvalidRequest(f"this model does not read texts aloud: it {self.drawer.door[0]}", param="model")
 
 
 def _last_words(parts: Sequence[Part]) -> str | None:

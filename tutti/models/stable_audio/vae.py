@@ -6,6 +6,7 @@ window by window, each with so many latents more on both sides, and comes out as
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,4 +124,7 @@ def finished(checkpoint: Checkpoint, model: StableAudioVae) -> Bridge:
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> StableAudioVae:
     """The stage's model."""
-    return StableAudioVae(load_half(checkpoint, options, "decoder"), halo(checkpoint.config))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # of the way in which diffusers normalizes weights
+        vae = load_half(checkpoint, options, "decoder")
+    return StableAudioVae(vae, halo(checkpoint.config))
