@@ -43,12 +43,13 @@ def make_picture_plan(
     """The plan for drawing on `device`, which has `available` bytes; `once` are the stages of one pass."""
     item = ITEM_BYTES[dtype]
     budget = options.memory if options.memory is not None else int(available * auto_share(device))
-    widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)
+    widest = max((activation_bytes(shape, shape.rows, 0, item) for shape in once), default=0)
+    prompts = options.encoder_cache_memory_bytes if once else 0
     fixed = [
         Row("weights", weight_bytes(checkpoint, None, item, device), dtype),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
-        Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
+        Row("prompt cache", prompts, "what was made of prompts before"),
     ]
     adapters = _adapter_rows(options, item)
     fixed += adapters

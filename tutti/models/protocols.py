@@ -281,6 +281,15 @@ class Film:
     note: str = ""
 
 
+@runtime_checkable
+class OneByOne(Protocol):
+    """A model of denoising that works on one request until it is done; the others wait."""
+
+    def close(self, state: Any) -> None:
+        """A request is over, however it ended: let go of what its state holds."""
+        ...
+
+
 class DenoiseModel(Protocol):
     """The model of a stage of denoising. A state is its own: latents, sampler position, conditions."""
 

@@ -47,6 +47,29 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
     return module.eval().requires_grad_(False).to(options.device)
 
 
+def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
+    """The whole pipeline as diffusers makes it, of the libraries' classes. Raises CheckpointError, ConfigError."""
+    import torch
+
+    if options.quantization is not None:
+        raise ConfigError(
+            f"--quantization {options.quantization}: what diffusers' own pipeline runs is served as it is",
+            param="quantization",
+        )
+    for name in checkpoint.config["components"]:
+        _class(checkpoint, name)
+    kind = getattr(importlib.import_module("diffusers"), checkpoint.config["architectures"][0])
+    with _explained(checkpoint, "."), torch.inference_mode(False), torch.no_grad():
+        pipeline = kind.from_pretrained(
+            str(checkpoint.path),
+            local_files_only=True,
+            use_safetensors=True,
+            torch_dtype=getattr(torch, options.dtype),
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(options.device)
+
+
 def load_tokenizer(checkpoint: Checkpoint, name: str) -> Any:
     """The tokenizer of the component `name`, as transformers makes it. Raises CheckpointError."""
     from transformers import AutoTokenizer

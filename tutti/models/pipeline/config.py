@@ -1,0 +1,95 @@
+"""What a pipeline that nobody here knows says to the registry, to the memory plan and to the doors. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from tutti.errors import ConfigError
+from tutti.graph import StageShape
+from tutti.models.drawing import describe as drawing
+from tutti.models.pipeline.asking import PipelineDrawer
+from tutti.models.pipeline.signature import installed, makes_pictures_of_text, signature
+from tutti.models.processor.drawer import Drawer
+
+PATCH = 16  # pixels of a side that are counted as one token
+_NETWORKS = ("transformer", "unet")
+_USUAL_WIDTH, _USUAL_CHANNELS, _USUAL_SIDE = 2048, 128, 1024
+_WIDTHS = ("hidden_size", "inner_dim", "dim", "caption_projection_dim")
+
+
+def claims(config: Mapping[str, Any]) -> bool:
+    """Whether the checkpoint is a pipeline that draws what a text says.
+
+    Without diffusers nothing can be said; whoever loads the model is told that it is missing.
+    """
+    if not config.get("components"):
+        return False
+    return not installed() or makes_pictures_of_text(config["architectures"][0])
+
+
+def describe(config: dict[str, Any]) -> StageShape:
+    """An estimate, for each patch of 16 x 16 pixels: the VAE at the full size, and two rows in the network.
+
+    A request keeps a prompt and its negative one, as wide as the network.
+    """
+    vae, wide = _component(config, ("vae", "vqvae", "movq")), _width(_component(config, _NETWORKS))
+    channels = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [_USUAL_CHANNELS]
+    return drawing.network_shape(PATCH**2 * int(min(channels)) + 2 * wide, 8 * wide, kept=2 * 512 * wide)
+
+
+def drawer(name: str, config: dict[str, Any]) -> Drawer:
+    """What may be asked: what the pipeline's call takes. Raises ConfigError where diffusers is not installed."""
+    found = signature(config["architectures"][0])
+    if found is None:
+        raise ConfigError("drawing needs diffusers, which is not installed: pip install 'tutti-engine[draw]'")
+    network = _component(config, _NETWORKS)
+    pixels = _pixels(config)
+    side = _side(network, pixels)
+    return PipelineDrawer(
+        multiple=pixels * (int(network.get("patch_size") or 1) if "unet" not in config["components"] else 1),
+        longest=4096,
+        steps=int(found.default("num_inference_steps") or 50),
+        guidance=_number(found.default("guidance_scale")),
+        true_guidance=_number(found.default("true_cfg_scale")),
+        caches=(),
+        width=int(found.default("width") or side),
+        height=int(found.default("height") or side),
+        takes=frozenset(found.parameters),
+    )
+
+
+def _component(config: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """The configuration of the first of these components that is there; {}: none is."""
+    found = (config["components"][name] for name in names if name in config["components"])
+    return next((dict(one["config"]) for one in found), {})
+
+
+def _width(network: Mapping[str, Any]) -> int:
+    """How wide a network's hidden states are."""
+    if network.get("block_out_channels"):
+        return int(max(network["block_out_channels"]))
+    heads, size = network.get("num_attention_heads"), network.get("attention_head_dim")
+    if isinstance(heads, int) and isinstance(size, int):
+        return heads * size
+    return next((int(network[key]) for key in _WIDTHS if isinstance(network.get(key), int)), _USUAL_WIDTH)
+
+
+def _pixels(config: Mapping[str, Any]) -> int:
+    """How many pixels wide a latent is."""
+    vae = _component(config, ("vae", "vqvae", "movq"))
+    blocks = vae.get("encoder_block_out_channels")
+    if blocks:
+        return int(2 ** (len(blocks) - 1))
+    return drawing.vae_pixels(config) if "vae" in config["components"] else 8
+
+
+def _side(network: Mapping[str, Any], pixels: int) -> int:
+    """Of the pictures that the network was trained with, in pixels."""
+    size = network.get("sample_size")
+    size = max(size) if isinstance(size, list) else size
+    return int(size) * pixels if size else _USUAL_SIDE
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
