@@ -17,6 +17,7 @@ from tests.models.checkpoints import cached
 from tests.models.film_pipelines import film_pipeline
 from tests.models.pipelines import adapter_file, pipeline
 from tests.models.sound_pipelines import sound_pipeline
+from tests.models.whole_pipelines import whole_pipeline
 from tutti.errors import InvalidRequest
 from tutti.media import container
 from tutti.media.image import read_note
@@ -179,3 +180,20 @@ def test_a_sound_goes_into_a_file(tmp_path: Path) -> None:
     assert result.returncode == 1 and "this model makes sounds: the name must end with .wav" in result.stderr
     result = command("run", folder, "rain", "--size", "16x16", *ENGINE, timeout=240)
     assert result.returncode == 1 and "size is for models that draw" in result.stderr
+
+
+def test_a_pipeline_that_no_family_serves_draws_and_is_told_apart(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {whole_pipeline('stable_diffusion')[1]}\n")
+    made = command("create", "old", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    shown = command("show", "old", environment=store).stdout
+    assert "image" in shown.split() and "by diffusers' own pipeline, one request after the other" in shown
+    out = tmp_path / "cat.png"
+    asked = ("a cat", "--size", "16x24", "--steps", "2", "--negative", "blue", "-o", str(out))
+    result = command("run", "old", *asked, *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(out).size == (16, 24)
+    assert json.loads(read_note(out.read_bytes()))["negative_prompt"] == "blue"
+    result = command("run", "old", *asked, "--strength", "0.5", *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 1 and "strength says how much of a picture" in result.stderr

@@ -105,7 +105,8 @@ class Denoise:
         self._model = model
         self.budget = budget
         self.largest = largest
-        self.turns = 1 if isinstance(model, OneByOne) else turns
+        self.alone = isinstance(model, OneByOne)  # whether one request is worked on until it is done
+        self.turns = 1 if self.alone else turns
         self.max_requests = max_requests
         self.fed = fed
         self.pool = pool
@@ -197,7 +198,7 @@ class Denoise:
             key=lambda item: item.place,
         )
         awake = self._with_room(awake)
-        if self.turns == 1:
+        if self.alone:
             return [min(awake, key=lambda item: not item.begun)] if awake else []
         turning = awake[: self.turns]
         if len(awake) > self.turns:

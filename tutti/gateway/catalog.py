@@ -215,6 +215,7 @@ def _of_folder(card: Card, folder: _Folder) -> Card:
         quantization=folder.quantization,
         capabilities=folder.capabilities,
         outputs=("text",) if folder.graph is None else tuple(sorted(folder.graph.outputs)),
+        remark="" if folder.graph is None else folder.graph.remark,
     )
 
 

@@ -64,7 +64,7 @@ def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
             str(checkpoint.path),
             local_files_only=True,
             use_safetensors=True,
-            torch_dtype=getattr(torch, options.dtype),
+            dtype=getattr(torch, options.dtype),
         )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(options.device)
