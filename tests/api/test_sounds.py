@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import ollama
 import openai
 import pytest
+import soundfile
 
 import tutti
 from tests.api.serving import Serving, managing, serving, until
@@ -71,6 +73,10 @@ def test_python_is_given_the_same_samples(studio: Serving) -> None:
             omni.generate(text="rain", size="16x16")
     assert made.audio is not None and made.rate == RATE and made.audio.shape == (RATE // 2, 2)
     assert np.array_equal(made.audio, theirs)
+    for format in ("wav", "flac"):
+        file = io.BytesIO(ask(studio, response_format=format).content)
+        samples, rate = soundfile.read(file, dtype="float32")
+        assert rate == RATE and np.array_equal(samples, theirs)
 
 
 def test_the_names_of_vllm_omni_mean_the_same(studio: Serving) -> None:

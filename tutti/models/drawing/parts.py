@@ -89,17 +89,21 @@ def load_reader(checkpoint: Checkpoint, ending: str, options: BuildOptions) -> R
 
 
 def _class(checkpoint: Checkpoint, name: str) -> Any:
-    """The class that model_index.json names, from one of the two libraries and from nowhere else."""
+    """The class that model_index.json names, from the two libraries, diffusers' pipelines and nowhere else."""
     component(checkpoint.config, name)
     found = checkpoint.config["components"][name]
     library = found["library"]
+    own = library not in ("diffusers", "transformers")  # a pipeline may have components of its own
     try:
-        if library not in ("diffusers", "transformers"):
-            _check_pipeline(library, f"{checkpoint.path}: the component {name!r}")
-            library = "diffusers"
+        home = importlib.import_module("diffusers.pipelines" if own else library)
+        if own and (library.startswith("_") or not hasattr(home, library)):
+            raise CheckpointError(
+                f"{checkpoint.path}: the component {name!r} is of {library!r}; code that comes with a model is "
+                "never run"
+            )
         # The libraries' own bars would run into what our doors print.
-        importlib.import_module(f"{library}.utils.logging").disable_progress_bar()
-        return getattr(importlib.import_module(library), found["class"])
+        importlib.import_module(f"{'diffusers' if own else library}.utils.logging").disable_progress_bar()
+        return getattr(getattr(home, library) if own else home, found["class"])
     except ImportError as error:
         raise ConfigError(
             f"drawing needs diffusers, which is not installed ({error}): pip install 'tutti-engine[draw]'"
@@ -108,12 +112,6 @@ def _class(checkpoint: Checkpoint, name: str) -> Any:
         raise CheckpointError(
             f"{checkpoint.path}: {found['library']} has no {found['class']} in the version that is installed"
         ) from error
-
-
-def _check_pipeline(library: str, whose: str) -> None:
-    """Raises CheckpointError unless `library` is a pipeline of diffusers, which may have components of its own."""
-    if library.startswith("_") or not hasattr(importlib.import_module("diffusers.pipelines"), library):
-        raise CheckpointError(f"{whose} is of {library!r}; code that comes with a model is never run")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ class PipelineDrawer(Drawer):
         for field, name, said in _FIELDS:
             if name not in self.takes and getattr(drawing, field) is not None:
                 raise InvalidRequest(f"this model's pipeline takes no {name}: leave {said} out", param=said)
-        whole = Drawer._whole(self, drawing, width, height)
+        whole = Drawer._whole(self, drawing, width, height)  # super() knows no class with slots
         lacking = {field: None for field, name, _ in _FIELDS if name not in self.takes}
         return msgspec.structs.replace(whole, **lacking)
 

@@ -13,7 +13,7 @@ from tutti.models.pipeline.signature import installed, makes_pictures_of_text, s
 from tutti.models.processor.drawer import Drawer
 
 PATCH = 16  # pixels of a side that are counted as one token
-_NETWORKS = ("transformer", "unet")
+_NETWORKS, _VAES = ("transformer", "unet"), ("vae", "vqvae", "movq")
 _USUAL_WIDTH, _USUAL_CHANNELS, _USUAL_SIDE = 2048, 128, 1024
 _WIDTHS = ("hidden_size", "inner_dim", "dim", "caption_projection_dim")
 
@@ -33,7 +33,7 @@ def describe(config: dict[str, Any]) -> StageShape:
 
     A request keeps a prompt and its negative one, as wide as the network.
     """
-    vae, wide = _component(config, ("vae", "vqvae", "movq")), _width(_component(config, _NETWORKS))
+    vae, wide = _component(config, _VAES), _width(_component(config, _NETWORKS))
     channels = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [_USUAL_CHANNELS]
     return drawing.network_shape(PATCH**2 * int(min(channels)) + 2 * wide, 8 * wide, kept=2 * 512 * wide)
 
@@ -43,11 +43,11 @@ def drawer(name: str, config: dict[str, Any]) -> Drawer:
     found = signature(config["architectures"][0])
     if found is None:
         raise ConfigError("drawing needs diffusers, which is not installed: pip install 'tutti-engine[draw]'")
-    network = _component(config, _NETWORKS)
-    pixels = _pixels(config)
-    side = _side(network, pixels)
+    network, pixels = _component(config, _NETWORKS), _pixels(config)
+    patch = 1 if "unet" in config["components"] else _largest(network.get("patch_size"), 1)
+    side = _largest(network.get("sample_size"), 0) * pixels or _USUAL_SIDE  # what it was trained with
     return PipelineDrawer(
-        multiple=pixels * (int(network.get("patch_size") or 1) if "unet" not in config["components"] else 1),
+        multiple=pixels * patch,
         longest=4096,
         steps=int(found.default("num_inference_steps") or 50),
         guidance=_number(found.default("guidance_scale")),
@@ -76,19 +76,18 @@ def _width(network: Mapping[str, Any]) -> int:
 
 
 def _pixels(config: Mapping[str, Any]) -> int:
-    """How many pixels wide a latent is."""
-    vae = _component(config, ("vae", "vqvae", "movq"))
-    blocks = vae.get("encoder_block_out_channels")
-    if blocks:
-        return int(2 ** (len(blocks) - 1))
-    return drawing.vae_pixels(config) if "vae" in config["components"] else 8
+    """How many pixels wide a latent is; 1: there is no VAE, and the network draws pixels."""
+    vae = _component(config, _VAES)
+    if vae.get("scale_factor_spatial"):
+        return int(vae["scale_factor_spatial"])
+    blocks = vae.get("encoder_block_out_channels") or vae.get("block_out_channels")
+    return int(2 ** (len(blocks) - 1)) if blocks else 8 if vae else 1
 
 
-def _side(network: Mapping[str, Any], pixels: int) -> int:
-    """Of the pictures that the network was trained with, in pixels."""
-    size = network.get("sample_size")
-    size = max(size) if isinstance(size, list) else size
-    return int(size) * pixels if size else _USUAL_SIDE
+def _largest(value: Any, otherwise: int) -> int:
+    """A size that is one number, or one for each side."""
+    found = max(value, default=0) if isinstance(value, list) else value
+    return int(found or otherwise)
 
 
 def _number(value: Any) -> float | None:

@@ -10,7 +10,6 @@ the pipeline's scheduler calls one; the first has the reading of the text with i
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -27,8 +26,6 @@ from tutti.models.pipeline.config import PATCH
 from tutti.models.pipeline.signature import signature
 from tutti.models.protocols import Picture
 from tutti.request import Request, Text
-
-log = logging.getLogger(__name__)
 
 
 class _Left(BaseException):
@@ -138,7 +135,8 @@ class PipelineDenoiser:
 
         def call() -> Any:
             generator = torch.Generator("cpu").manual_seed(seed)
-            return self.pipeline(generator=generator, **given)
+            with torch.no_grad():
+                return self.pipeline(generator=generator, **given)
 
         tokens = -(-(drawing.width or 1024) // PATCH) * -(-(drawing.height or 1024) // PATCH)
         return State(Run(call, drawing.steps), tokens, note_of(request))
