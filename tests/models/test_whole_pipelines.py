@@ -177,6 +177,7 @@ def test_weights_are_not_quantized() -> None:
         ("StableDiffusionImg2ImgPipeline", False),
         ("StableDiffusionControlNetPipeline", False),
         ("CogVideoXPipeline", False),
+        ("TextToVideoZeroPipeline", False),
         ("AudioLDM2Pipeline", False),
         ("NoSuchPipeline", False),
         ("DDPMPipeline", False),

@@ -14,8 +14,6 @@ from tutti.request import Drawing, Text
 
 # A drawing's fields, the pipelines' parameters for them, and how callers call these.
 _FIELDS = (
-    ("width", "width", "size"),
-    ("height", "height", "size"),
     ("guidance", "guidance_scale", "guidance_scale"),
     ("true_guidance", "true_cfg_scale", "true_cfg_scale"),
 )

@@ -23,7 +23,6 @@ from tutti.graph import BuildOptions
 from tutti.models.drawing.note import note_of
 from tutti.models.drawing.parts import load_pipeline
 from tutti.models.pipeline.config import PATCH
-from tutti.models.pipeline.signature import signature
 from tutti.models.protocols import Picture
 from tutti.request import Request, Text
 
@@ -107,9 +106,7 @@ class PipelineDenoiser:
     """See the module, `models.protocols.DenoiseModel` and `OneByOne`. A state is worked on until it is done."""
 
     def __init__(self, pipeline: Any) -> None:
-        found = signature(type(pipeline).__name__)
         self.pipeline = pipeline
-        self.takes = frozenset() if found is None else frozenset(found.parameters)
         for part in pipeline.components.values():
             if hasattr(part, "step") and hasattr(part, "set_timesteps"):
                 part.step = _pausing(part)
@@ -118,8 +115,8 @@ class PipelineDenoiser:
         """See `DenoiseModel.start`."""
         drawing, seed = request.drawing, request.sampling.seed
         assert drawing is not None
-        if not (drawing.steps and seed is not None):
-            raise InvalidRequest("the picture's steps and seed must be given", param="num_inference_steps")
+        if not (drawing.width and drawing.height and drawing.steps and seed is not None):
+            raise InvalidRequest("the picture's size, steps and seed must be given", param="size")
         texts = [part.text for part in request.parts if isinstance(part, Text)]
         asked = {
             "prompt": texts[0],
@@ -129,16 +126,15 @@ class PipelineDenoiser:
             "num_inference_steps": drawing.steps,
             "guidance_scale": drawing.guidance,
             "true_cfg_scale": drawing.true_guidance,
-            "output_type": "np" if "output_type" in self.takes else None,
         }
         given = {name: value for name, value in asked.items() if value is not None}
 
         def call() -> Any:
             generator = torch.Generator("cpu").manual_seed(seed)
             with torch.no_grad():
-                return self.pipeline(generator=generator, **given)
+                return self.pipeline(generator=generator, output_type="np", **given)
 
-        tokens = -(-(drawing.width or 1024) // PATCH) * -(-(drawing.height or 1024) // PATCH)
+        tokens = -(-drawing.width // PATCH) * -(-drawing.height // PATCH)
         return State(Run(call, drawing.steps), tokens, note_of(request))
 
     def cost(self, state: State) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# Tasks that pipelines are named after, and that need more than a text.
+# What pipelines are named after that need more than a text, or give something else.
 _MORE = (
     "Img2Img",
     "Inpaint",
@@ -30,8 +30,9 @@ _MORE = (
     "Prior",
     "ShapE",
     "Onnx",
+    "Video",
 )
-_NEEDED = {"prompt", "num_inference_steps", "generator"}
+_NEEDED = {"prompt", "width", "height", "num_inference_steps", "generator", "output_type"}
 REQUIRED = object()  # the default of a parameter that has none
 
 
