@@ -70,7 +70,7 @@ CONTENT_TYPES = {
 
 
 def write_audio(samples: np.ndarray, rate: int, format: str, note: str = "") -> bytes:
-    """A file of `samples`, float32 [samples] or [samples, channels] at `rate` Hz.
+    """A file of `samples`, float32 [samples], or [samples, 2] of two channels, at `rate` Hz.
 
     The `note` is what `container.read_note` finds; bare samples and AAC have no place for one. Raises InvalidRequest if
     `format` is no `AudioFormat`.
