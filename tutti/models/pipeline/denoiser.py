@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,11 +74,10 @@ class Run(threading.Thread):
     def pause(self, total: int) -> None:
         """A step is done, of so many; wait until the next one is wanted. The last one goes on to the end."""
         self.total = max(1, total)
-        if self.done + 1 >= self.total:
-            return
-        self.done += 1
-        self._back.release()
-        self._on.acquire()
+        if self.done + 1 < self.total and not self._left:
+            self.done += 1
+            self._back.release()
+            self._on.acquire()
         if self._left:
             raise _Left
 
@@ -93,13 +93,13 @@ class Run(threading.Thread):
         self._back.release()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class State:
-    """A request: its run, what it costs, and what its picture will say of itself."""
+    """A request: its run, what a step costs, and what its picture will say of itself."""
 
-    def __init__(self, run: Run, cost: int, note: str) -> None:
-        self.run = run
-        self.cost = cost
-        self.note = note
+    run: Run
+    cost: int
+    note: str
 
 
 class PipelineDenoiser:
