@@ -31,7 +31,14 @@ GUIDED: dict[str, Any] = {"guidance": 3.0, "negative": "blue"}
 
 
 def options(folder: Path) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1)
+    return EngineOptions(
+        model=str(folder),
+        dtype="float32",
+        device="cpu",
+        memory=3_000_000_000,
+        max_num_batched_tokens=8192,
+        threads=1,
+    )
 
 
 class Studio:

@@ -72,7 +72,13 @@ class Builder:
         cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
-            stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+            stage.name,
+            model,
+            budget=shape.rows,
+            inputs=stage.inputs,
+            output=stage.output,
+            keep_bytes=room,
+            players=self._players,
         )
 
     def denoise(self, stage: Stage) -> Denoise:
