@@ -171,7 +171,7 @@ def network_rows(
     """
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    known: dict[str, Any] | None = SINGLE_FILE_LOADABLE_CLASSES.get(kind)
+    known: Any = SINGLE_FILE_LOADABLE_CLASSES.get(kind)
     if known is None:
         raise CheckpointError(f"{kind} is read in diffusers' names only, and these are others")
     given = {
