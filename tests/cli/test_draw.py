@@ -201,6 +201,25 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     assert result.returncode == 1 and "this model films: the name must end with .mp4" in result.stderr
 
 
+def test_a_film_begins_with_the_picture_that_the_prompt_names(tmp_path: Path) -> None:
+    folder = str(film_pipeline("wan_small")[1])
+    Image.fromarray(np.full((20, 40, 3), 200, np.uint8)).save(tmp_path / "cat.png")
+    asked = ("--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--guidance", "1")
+    out = tmp_path / "cat.mp4"
+    prompt = f"the cat walks away {tmp_path / 'cat.png'}"
+    result = command("run", folder, prompt, *asked, "-o", str(out), *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(film.read_note(out.read_bytes()))["prompt"] == "the cat walks away"
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+        fields = {"size": "32x16", "frames": 5, "steps": 2, "seed": 7, "guidance": 1.0}
+        video = omni.generate(text="the cat walks away", images=[tmp_path / "cat.png"], **fields).videos[0]
+    video.save(tmp_path / "again.mp4")
+    shown, again = (
+        read_video(path.read_bytes(), fps=24).frames.astype(int) for path in (out, tmp_path / "again.mp4")
+    )
+    assert np.abs(shown - again).max() <= 2
+
+
 def test_show_says_that_a_model_films(tmp_path: Path) -> None:
     store = {"OLLAMA_MODELS": str(tmp_path / "models")}
     (tmp_path / "Modelfile").write_text(f"FROM {film_pipeline('wan')[1]}\n")

@@ -30,6 +30,7 @@ Packer = Callable[[Weight, Tensor | None, torch.device, torch.dtype], PackedLine
 
 _REFERENCE: dict[str, Operation] = {
     "paged_attention": reference_attention.paged_attention,
+    "attention": reference.attention,
     "rms_norm": reference.rms_norm,
     "add_rms_norm": reference.add_rms_norm,
     "modulated_norm": reference.modulated_norm,
@@ -58,6 +59,7 @@ if _native.module is not None:
     _ours = NativeOperations(_native.module)
     _operations |= {
         "paged_attention": _ours.paged_attention,
+        "attention": _ours.attention,
         "rms_norm": _ours.rms_norm,
         "add_rms_norm": _ours.add_rms_norm,
         "modulated_norm": _ours.modulated_norm,

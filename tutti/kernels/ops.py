@@ -5,6 +5,8 @@ Results may be new tensors or, where the text says so, the arguments overwritten
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -36,6 +38,21 @@ def paged_attention(
     (p - w, p]. `sinks` [heads] adds exp(sink) to the softmax's denominator. Rows no request owns come out zero.
     """
     return chosen("paged_attention", q)(q, k, v, cache, batch, scale, window, softcap, sinks)
+
+
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float | None = None
+) -> Tensor:
+    """softmax(q k^T * scale) v: every token looks at every token of its row, without a cache.
+
+    `q`, `k`, `v` [tokens, heads, dim] of one dtype, rows of `lengths` laid end to end; -> the same shape. `scale` is
+    1 / sqrt(dim) unless given. A row's result does not depend on the others. Raises ValueError on other lengths.
+    """
+    if not (q.shape == k.shape == v.shape and sum(lengths) == len(q)):
+        raise ValueError(
+            f"there are {len(q)} tokens, in rows of {list(lengths)}; keys and values are as queries are"
+        )
+    return chosen("attention", q)(q, k, v, lengths, q.shape[-1] ** -0.5 if scale is None else scale)
 
 
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float, *, offset: float = 0.0) -> Tensor:

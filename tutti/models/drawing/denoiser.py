@@ -32,6 +32,7 @@ from tutti.request import Drawing, MediaInput, Request, Text
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
 Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
+Sight = tuple[Tensor, ...]  # what a stage makes of a picture: `Moments`, mostly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,15 +44,19 @@ class Conditions:
 
     prompt: Condition
     negative: Condition | None = None
-    pictures: tuple[Moments, ...] = ()
+    pictures: tuple[Sight, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns]."""
+    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns].
+
+    `noise` of the same shape is for a VAE that takes some.
+    """
 
     latents: Tensor
     preview: bool = False
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +77,8 @@ class Canvas:
 
     `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
     keeps of each of them. A picture that is begun from takes the last levels only; a mask keeps a `frame` of it. The
-    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `skipped` counts the steps that a
-    cache spared all rows.
+    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `chance` is how the request's
+    generator goes on, for those who draw by chance again. `skipped` counts the steps that a cache spared all rows.
     """
 
     drawing: Drawing
@@ -83,6 +88,7 @@ class Canvas:
     done: int = 0
     velocity: Tensor | None = None
     history: Any = None
+    chance: Tensor | None = None
     frame: Frame | None = None
     beside: tuple[Tensor, ...] = ()
     memories: tuple[Memory | None, ...] = ()
@@ -170,6 +176,16 @@ class Denoiser(ABC):
         """The latents' of a picture whose size is known."""
         return self.channels, (drawing.height or 0) // self.pixels, (drawing.width or 0) // self.pixels
 
+    def tokens(self, shape: tuple[int, ...]) -> int:
+        """How many tokens latents of this shape are."""
+        return (shape[-2] // 2) * (shape[-1] // 2)
+
+    def look(
+        self, pictures: Sequence[Sight], shape: tuple[int, ...], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What of the `pictures` stands beside latents of this shape; what is random comes before their noise."""
+        return tuple(picture[0] for picture in pictures)
+
     def manner(self, state: Canvas) -> Drawing:
         """How the next step of a state is drawn: as was asked."""
         return state.drawing
@@ -197,15 +213,16 @@ class Denoiser(ABC):
         adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
         shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
+        levels = self.sampler.levels(drawing.steps, self.tokens(shape))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = self._prepared(both, adapter)
         if self.looks or not condition.pictures:
+            beside = self.look(condition.pictures, shape, generator)
             noise = self._random(shape, generator)
-            beside = tuple(mean for mean, _ in condition.pictures)
             latents = self.sampler.opened(noise, levels)
             levels = levels.to(self.device)
-            return Canvas(drawing, latents, levels, prepared, beside=beside, adapter=adapter)
+            chance = generator.get_state()
+            return Canvas(drawing, latents, levels, prepared, beside=beside, chance=chance, adapter=adapter)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)

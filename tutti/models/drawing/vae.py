@@ -46,7 +46,7 @@ class VaeDecoder:
 
     def run(self, items: list[Decoded]) -> list[Film | Picture]:
         """See `OnceModel.run`. Raises StageFailed where what comes out are no numbers."""
-        _tile(self.vae, self.cost(items[0]) > self.budget)
+        tile(self.vae, self.cost(items[0]) > self.budget)
         latents = torch.stack([item.latents.latents for item in items]).to(self.vae.dtype)
         values = self.decode(latents).float()
         if not torch.isfinite(values).all():
@@ -96,7 +96,7 @@ class VaeEncoder:
 
     def run(self, items: list[np.ndarray]) -> list[Moments]:
         """See `OnceModel.run`."""
-        _tile(self.vae, self.cost(items[0]) > self.budget)
+        tile(self.vae, self.cost(items[0]) > self.budget)
         pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2).float() / 255
         mean, deviation = self.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype))
         return list(zip(mean.float().unbind(), deviation.float().unbind(), strict=True))
@@ -133,7 +133,7 @@ def build_encoder(checkpoint: Checkpoint, options: BuildOptions) -> VaeEncoder:
     return VaeEncoder(vae, VAE_ROWS, vae_pixels(checkpoint.config))
 
 
-def _tile(vae: Any, on: bool) -> None:
+def tile(vae: Any, on: bool) -> None:
     """Whether what comes next goes through in tiles."""
     if on:
         vae.enable_tiling()
