@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tutti.cli.drawn import FORMATS, StepBar
+from tutti.cli.drawn import FORMATS, Easel, StepBar
 from tutti.cli.sheet import Sheet
 from tutti.errors import ConfigError
 from tutti.events import Event, Failed, ImageDone, Progress, VideoDelta
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tutti.request import Media, Request
 
 _FILMS = (".mp4",)
+_SKETCHES = 8  # of a picture on its way, on a terminal that shows them
 
 
 def check_output(path: Path) -> None:
@@ -36,14 +38,17 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     """
     import asyncio
 
+    from msgspec.structs import replace
+
     from tutti.cli.session import interrupts
     from tutti.models.processor.drawer import drawing_request
 
     text, media = _pictures(prompt, sheet.mask)
+    easel = Easel(sys.stdout)
     request = drawing_request(
         text,
         sheet.negative,
-        sheet.drawing,
+        replace(sheet.drawing, previews=_SKETCHES if easel.stands else 0),
         id=uuid.uuid4().hex,
         model=session.name,
         seed=sheet.seed,
@@ -53,7 +58,7 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     request = await session.backend.prepare(request)
     seed = request.sampling.seed
     path = sheet.output or Path(f"film-{seed}.mp4" if session.films else f"picture-{seed}.png")
-    work = asyncio.ensure_future((_film if session.films else _picture)(session, request, path))
+    work = asyncio.ensure_future((_film if session.films else _picture)(session, request, path, easel))
     try:
         with interrupts(work):
             data = await work
@@ -94,32 +99,34 @@ def _check_kind(path: Path | None, films: bool) -> None:
         )
 
 
-async def _picture(session: LocalSession, request: Request, path: Path) -> bytes:
+async def _picture(session: LocalSession, request: Request, path: Path, easel: Easel) -> bytes:
     """The file of the finished picture."""
     from tutti.media.image import transcode
 
-    async with aclosing(_events(session, request)) as events:
+    async with aclosing(_events(session, request, easel)) as events:
         pngs = [event.png async for event in events if isinstance(event, ImageDone) and not event.preview]
     return transcode(pngs[-1], FORMATS[path.suffix.lower()])
 
 
-async def _film(session: LocalSession, request: Request, path: Path) -> bytes:
+async def _film(session: LocalSession, request: Request, path: Path, easel: Easel) -> bytes:
     """The file of the finished film."""
     from tutti.media.film import joined, write_film
 
-    async with aclosing(_events(session, request)) as events:
+    async with aclosing(_events(session, request, easel)) as events:
         pieces = [event async for event in events if isinstance(event, VideoDelta)]
     return write_film(joined(pieces), pieces[0].rate, pieces[0].note)
 
 
-async def _events(session: LocalSession, request: Request) -> AsyncGenerator[Event, None]:
-    """What becomes of a request; steps are shown as they pass. Raises what ended it early."""
+async def _events(session: LocalSession, request: Request, easel: Easel) -> AsyncGenerator[Event, None]:
+    """What becomes of a request; steps and pictures are shown as they pass. Raises what ended it early."""
     with StepBar() as bar:
         async with aclosing(session.backend.generate(request)) as events:
             async for event in events:
                 match event:
                     case Progress():
                         bar.show(event.done, event.total)
+                    case ImageDone():
+                        easel.show(event.png)
                     case Failed():
                         raise event.error.error()
                 yield event

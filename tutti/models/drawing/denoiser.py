@@ -48,10 +48,14 @@ class Conditions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
-    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns]."""
+    """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns].
+
+    A `sketch` is a preview that no VAE decodes.
+    """
 
     latents: Tensor
     preview: bool = False
+    sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -316,7 +320,8 @@ class Denoiser(ABC):
             round(steps * k / (count + 1)) for k in range(1, count + 1)
         }:
             return None
-        return Latents(state.latents - state.levels[state.done] * state.velocity, preview=True)
+        latents = state.latents - state.levels[state.done] * state.velocity
+        return Latents(latents, preview=True, sketch=not state.drawing.decoded)
 
     def result(self, state: Canvas) -> Latents:
         """See `DenoiseModel.result`."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from tutti.models.processor.filming import Filming
 
 _REFERENCE = "input_reference"
+_SKETCHES = 8  # of a film on its way
 
 
 class VideoFields(msgspec.Struct, kw_only=True):
@@ -48,6 +49,7 @@ class VideoFields(msgspec.Struct, kw_only=True):
             guidance_2=self.guidance_scale_2,
             frames=self._frames(film),
             fps=self.fps,
+            previews=_SKETCHES,
         )
 
     def _frames(self, film: Filming) -> int | None:
