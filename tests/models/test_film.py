@@ -30,16 +30,18 @@ from tutti.settings import EngineOptions
 GUIDED: dict[str, Any] = {"guidance": 3.0, "negative": "blue"}
 
 
-def options(folder: Path) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1)
+def options(folder: Path, **more: Any) -> EngineOptions:
+    return EngineOptions(
+        model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1, **more
+    )
 
 
 class Studio:
     """An engine that films, and what it emitted."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **more: Any) -> None:
         self.events: list[Event] = []
-        self.engine = Engine(options(folder), self.events.extend)
+        self.engine = Engine(options(folder, **more), self.events.extend)
         self.processor = processor_of(options(folder))
 
     def submit(self, name: str, prompt: str = "a cat walks", **asked: Any) -> Request:

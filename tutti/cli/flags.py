@@ -57,6 +57,14 @@ class EngineFlags:
     max_num_batched_tokens: Annotated[
         int | None, _flag("Most tokens in one step.", parser=parse_tokens, metavar="TOKENS")
     ] = None
+    cfg_parallel_size: Annotated[
+        int, _flag("Ranks that share the pictures of a step, and what guides them.", min=1)
+    ] = 1
+    ulysses_degree: Annotated[int, _flag("Ranks that share each picture's tokens.", min=1)] = 1
+    tensor_parallel_size: Annotated[
+        int,
+        _flag("Ranks that share each layer of a model that draws.", "--tensor-parallel-size", "-tp", min=1),
+    ] = 1
     max_queue: Annotated[int, _flag("Requests that may wait; more are answered 503.", min=0)] = 256
     block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
     enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True

@@ -11,6 +11,9 @@ from tutti.errors import CheckpointError, ConfigError
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 
+NETWORKS = ("transformer.", "transformer_2.", "unet.")
+"""How the names of a denoiser's tensors begin."""
+
 
 def component(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The configuration of the component `name` of a pipeline. Raises CheckpointError."""
@@ -37,7 +40,7 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
             f"--quantization {options.quantization}: models that draw are served as they are",
             param="quantization",
         )
-    kind = _class(checkpoint, name)
+    kind = class_of(checkpoint, name)
     dtype = {
         "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)
     }
@@ -65,7 +68,7 @@ def load_reader(checkpoint: Checkpoint, ending: str, options: BuildOptions) -> R
     return encoder, load_tokenizer(checkpoint, f"tokenizer{ending}")
 
 
-def _class(checkpoint: Checkpoint, name: str) -> Any:
+def class_of(checkpoint: Checkpoint, name: str) -> Any:
     """The class that model_index.json names, from one of the two libraries and from nowhere else."""
     component(checkpoint.config, name)
     found = checkpoint.config["components"][name]

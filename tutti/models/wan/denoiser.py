@@ -47,6 +47,11 @@ class WanDenoiser(Denoiser):
         self.boundary = None if boundary is None else boundary * sampler.scale
         self.every = every
 
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """See `Denoiser.networks`."""
+        return self.nets
+
     def shape(self, drawing: Drawing) -> tuple[int, ...]:
         """See `Denoiser.shape`."""
         channels, rows, columns = super().shape(drawing)

@@ -1,0 +1,273 @@
+"""One network over several ranks, by torch.distributed: gloo between CPU processes, NCCL between GPUs.
+
+    rows      each rank computes some of the rows of a step (a picture, and what it is guided away from, are two), and
+              all get all velocities: CFG parallelism, for every network
+    tokens    each rank has some of the tokens of every row; around attention, tokens are exchanged for heads (Ulysses:
+              Jacobs et al. 2023). diffusers' hooks do that, of networks for which it knows how (`_cp_plan`)
+    layers    each rank has some of the heads and of the feed-forward's width (Shoeybi et al. 2019), of networks for
+              which diffusers knows which layers these are (`_tp_plan`)
+
+All ranks hold the same states and take the same steps, so that nothing but what a network's pass needs crosses. A team
+may be left and joined again; what was hung into the network stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from tutti.errors import ConfigError, InvalidRequest
+from tutti.formats.checkpoint import Checkpoint
+from tutti.models.drawing.parts import class_of
+from tutti.request import Drawing
+from tutti.settings import Degrees
+
+if TYPE_CHECKING:
+    from tutti.models.drawing.adapters import Applied
+    from tutti.models.drawing.denoiser import Denoiser, Row
+
+_PATIENCE = timedelta(minutes=10)  # that a rank may be behind the others
+
+
+class Team:
+    """The ranks, as one of them sees them."""
+
+    def __init__(self, degrees: Degrees, rank: int, device: torch.device) -> None:
+        self.degrees = degrees
+        self.rank = rank
+        self.device = device
+        self._groups: dict[str, Any] = {}  # of those who share rows, tokens, layers with this rank
+        self._contexts: list[Any] = []  # diffusers' ParallelConfig of each network whose tokens are shared
+
+    # --- coming and going ---------------------------------------------------------------------------------------
+
+    def join(self, store: dist.Store) -> None:
+        """Meet the others at the `store`, waiting for all of them. Raises RuntimeError where one does not come."""
+        from torch.distributed.device_mesh import init_device_mesh
+
+        # Sizes go by gloo in any case: they need not wait for a GPU.
+        backend = "gloo" if self.device.type == "cpu" else f"cpu:gloo,{self.device.type}:nccl"
+        if self.device.type != "cpu":
+            torch.cuda.set_device(self.device)
+        dist.init_process_group(
+            backend, store=store, rank=self.rank, world_size=self.degrees.ranks, timeout=_PATIENCE
+        )
+        mesh = init_device_mesh(
+            self.device.type,
+            (self.degrees.cfg, 1, self.degrees.ulysses, self.degrees.tensor),
+            mesh_dim_names=("cfg", "ring", "ulysses", "tensor"),
+        )
+        self._groups = {name: mesh[name].get_group() for name in ("cfg", "ulysses", "tensor")}
+        self._mesh = mesh
+        for context in self._contexts:
+            self._meet(context)
+
+    def leave(self) -> None:
+        """Part from the others, wherever they are."""
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        self._groups = {}
+
+    def abort(self) -> None:
+        """Have a computation that waits for others fail, in whatever thread it is; gloo's does by itself."""
+        if dist.is_initialized() and self.device.type != "cpu":
+            dist.distributed_c10d._abort_process_group()
+
+    # --- networks -----------------------------------------------------------------------------------------------
+
+    def adopt(self, denoiser: Denoiser) -> None:
+        """Have the networks of `denoiser` computed together; it has all weights, wherever, and keeps its share.
+
+        Raises ConfigError on a network that cannot be shared so.
+        """
+        for net in denoiser.networks:
+            if self.degrees.tensor > 1:
+                self._share_layers(net)
+            if self.degrees.ulysses > 1:
+                self._share_tokens(net)
+            net.to(self.device)
+        denoiser.device = self.device
+
+    def _share_tokens(self, net: Any) -> None:
+        from diffusers.hooks.context_parallel import apply_context_parallel
+        from diffusers.models._modeling_parallel import (
+            ContextParallelConfig,
+            ContextParallelOutput,
+            ParallelConfig,
+        )
+
+        degree, plan = self.degrees.ulysses, net._cp_plan
+        if plan is None:
+            raise ConfigError(
+                f"--ulysses-degree {degree}: the tokens of a {type(net).__name__} cannot be shared; share the rows of "
+                f"a step: --cfg-parallel-size {degree}",
+                param="ulysses_degree",
+            )
+        heads = net.config.num_attention_heads // self.degrees.tensor
+        if -heads % degree >= -(-heads // degree):
+            raise ConfigError(
+                f"--ulysses-degree {degree}: too many for {heads} heads of attention", param="ulysses_degree"
+            )
+        context = ContextParallelConfig(ulysses_degree=degree, ulysses_anything=True)
+        config = ParallelConfig(context_parallel_config=context)
+        self._contexts.append(config)
+        if self._groups:
+            self._meet(config)
+        for module in net.modules():
+            if hasattr(getattr(module, "processor", None), "_parallel_config"):
+                module.processor._parallel_config = config
+        gathered = {name for name, what in plan.items() if isinstance(what, ContextParallelOutput)}
+        apply_context_parallel(
+            net, context, {name: what for name, what in plan.items() if name not in gathered}
+        )
+        for name in gathered:
+            net.get_submodule(name).register_forward_hook(self._gather_tokens)
+
+    def _meet(self, config: Any) -> None:
+        config.setup(self.rank, self.degrees.ranks, self.device, mesh=self._mesh)
+
+    def _gather_tokens(self, layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+        """The tokens of all ranks, of `output` [rows, tokens here, width]."""
+        return _gathered(output, self._groups["ulysses"])
+
+    def _share_layers(self, net: Any) -> None:
+        from diffusers.hooks.tensor_parallel import resolve_tp_shard_specs
+
+        degree, part = self.degrees.tensor, self.degrees.share(self.rank)[2]
+        if net._tp_plan is None:
+            raise ConfigError(
+                f"--tensor-parallel-size {degree}: the layers of a {type(net).__name__} cannot be shared; share the "
+                f"rows of a step: --cfg-parallel-size {degree}",
+                param="tensor_parallel_size",
+            )
+        heads = net.config.num_attention_heads
+        if heads % degree:
+            raise ConfigError(
+                f"--tensor-parallel-size {degree}: the {heads} heads of attention cannot be shared evenly",
+                param="tensor_parallel_size",
+            )
+        try:
+            specs = resolve_tp_shard_specs(net, net._tp_plan, degree)
+        except ValueError as error:
+            raise ConfigError(
+                f"--tensor-parallel-size {degree}: {error}", param="tensor_parallel_size"
+            ) from error
+        for name, spec in specs.items():
+            path, _, kind = name.rpartition(".")
+            layer = net.get_submodule(path)
+            whole = getattr(layer, kind)
+            if spec.dim is None:  # what is added to a sum over ranks is added once
+                kept = whole if part == 0 else torch.zeros_like(whole)
+            else:
+                blocks = whole.split(spec.block_sizes, dim=spec.dim)
+                kept = torch.cat([one.chunk(degree, dim=spec.dim)[part] for one in blocks], dim=spec.dim)
+            setattr(layer, kind, nn.Parameter(kept.clone(), requires_grad=False))
+            if spec.dim == 1:
+                layer.register_forward_hook(self._add_up)
+
+    def _add_up(self, layer: nn.Module, given: Any, output: Tensor) -> Tensor:
+        """The sum of what all ranks' shares of a layer give."""
+        output = output.contiguous()
+        dist.all_reduce(output, group=self._groups["tensor"])
+        return output
+
+    # --- a step -------------------------------------------------------------------------------------------------
+
+    def check(self, drawing: Drawing, fewest: int) -> None:
+        """Raises InvalidRequest on what cannot be drawn together; `fewest` are the tokens of its shortest text."""
+        if drawing.cache is not None:
+            raise InvalidRequest(
+                f"this model is computed by {self.degrees.ranks} ranks together, which keep no feature caches: "
+                "leave cache out",
+                param="cache",
+            )
+        if fewest < self.degrees.ulysses:
+            raise InvalidRequest(
+                f"a prompt of {fewest} tokens cannot be shared by {self.degrees.ulysses} ranks: say more",
+                param="prompt",
+            )
+
+    def predict(
+        self, denoiser: Denoiser, rows: list[Row], adapters: Sequence[Applied | None]
+    ) -> list[Tensor]:
+        """See `Denoiser.predict`; each row has one of the `adapters`, or none."""
+        owners = _owners([denoiser.work(row) for row in rows], self.degrees.cfg)
+        mine = self.degrees.share(self.rank)[0]
+        found: dict[int, Tensor] = {}
+        for batch in self._batches(denoiser, rows, [k for k, owner in enumerate(owners) if owner == mine]):
+            with denoiser.adapters.over([adapters[k] for k in batch]):
+                found |= zip(batch, denoiser.predict([rows[k] for k in batch]), strict=True)
+        if self.degrees.cfg == 1:
+            return [found[k] for k in range(len(rows))]
+        sizes = [
+            sum(row.latents.numel() for row, one in zip(rows, owners, strict=True) if one == owner)
+            for owner in range(self.degrees.cfg)
+        ]
+        flat = torch.cat([torch.empty(0, device=self.device), *(found[k].flatten() for k in sorted(found))])
+        shares = _gathered(flat[None], self._groups["cfg"], sizes)[0].split(sizes)
+        pieces = [
+            iter(
+                share.split(
+                    [row.latents.numel() for row, one in zip(rows, owners, strict=True) if one == owner]
+                )
+            )
+            for owner, share in enumerate(shares)
+        ]
+        return [next(pieces[owner]).view_as(row.latents) for row, owner in zip(rows, owners, strict=True)]
+
+    def _batches(self, denoiser: Denoiser, rows: list[Row], mine: list[int]) -> list[list[int]]:
+        """The rows of each pass. Where tokens are shared, texts of a pass are equally long: nothing is padded."""
+        if self.degrees.ulysses == 1:
+            return [mine] if mine else []
+        found: dict[int, list[int]] = {}
+        for number in mine:
+            found.setdefault(denoiser.width(rows[number].prepared), []).append(number)
+        return list(found.values())
+
+
+def _owners(work: Sequence[int], ranks: int) -> list[int]:
+    """Who computes which row, so that all have about as much to do: the largest first, to who has least."""
+    loads = [0] * ranks
+    owners = [0] * len(work)
+    for number in sorted(range(len(work)), key=lambda number: (-work[number], number)):
+        owners[number] = loads.index(min(loads))
+        loads[owners[number]] += work[number]
+    return owners
+
+
+def _gathered(tensor: Tensor, group: Any, sizes: list[int] | None = None) -> Tensor:
+    """What all ranks of a `group` have, one behind the other, of [rows, here, ...]; `sizes` of each, if they are known.
+
+    Shares go as long as the longest, since gloo takes no others.
+    """
+    count = dist.get_world_size(group)
+    if sizes is None:
+        found = [torch.empty(1, dtype=torch.int64) for _ in range(count)]
+        dist.all_gather(found, torch.tensor([tensor.shape[1]]), group=group)
+        sizes = [int(one) for one in found]
+    longest = max(sizes)
+    padded = tensor.new_zeros(tensor.shape[0], longest, *tensor.shape[2:])
+    padded[:, : tensor.shape[1]] = tensor
+    shares = [torch.empty_like(padded) for _ in range(count)]
+    dist.all_gather(shares, padded, group=group)
+    return torch.cat([share[:, :size] for share, size in zip(shares, sizes, strict=True)], dim=1)
+
+
+def shared_layers(checkpoint: Checkpoint, networks: Sequence[str]) -> tuple[str, ...]:
+    """The names of the tensors of which each rank has a share, where ranks share layers."""
+    found = []
+    for network in networks:
+        plan = class_of(checkpoint, network.rstrip("."))._tp_plan or {}
+        for name in checkpoint.tensors:
+            layer, _, kind = name.removeprefix(network).rpartition(".")
+            styles = [style for pattern, style in plan.items() if fnmatchcase(layer, pattern)]
+            columns = styles and (styles[0] == "colwise" or "Colwise" in type(styles[0]).__name__)
+            if name.startswith(network) and styles and (kind == "weight" or columns):
+                found.append(name)
+    return tuple(found)
