@@ -31,9 +31,8 @@ GUIDED: dict[str, Any] = {"guidance": 3.0, "negative": "blue"}
 
 
 def options(folder: Path, **more: Any) -> EngineOptions:
-    return EngineOptions(
-        model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1, **more
-    )
+    fields = {"dtype": "float32", "device": "cpu", "memory": 3_000_000_000, "threads": 1, **more}
+    return EngineOptions(model=str(folder), **fields)
 
 
 class Studio:

@@ -267,11 +267,9 @@ class Denoiser(ABC):
         tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
         return sum(tokens + self.width(one) for one in state.prepared)
 
-    def work(self, row: Row) -> int:
-        """How much a row is to compute, about, in tokens."""
-        return sum(one.numel() // (4 * one.shape[0]) for one in (row.latents, *row.beside)) + self.width(
-            row.prepared
-        )
+    def tokens(self, row: Row) -> int:
+        """The tokens of a row besides its text's: patches of two by two, unless a family has others."""
+        return sum(one.numel() // (4 * one.shape[0]) for one in (row.latents, *row.beside))
 
     def share(self, team: Team) -> None:
         """See `models.protocols.Shares`."""

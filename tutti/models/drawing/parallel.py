@@ -13,7 +13,7 @@ may be left and joined again; what was hung into the network stays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,7 @@ class Team:
         self.device = device
         self._groups: dict[str, Any] = {}  # of those who share rows, tokens, layers with this rank
         self._contexts: list[Any] = []  # diffusers' ParallelConfig of each network whose tokens are shared
+        self._odd = False  # whether the heads of attention are no multiple of the ranks that share tokens
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
@@ -114,6 +115,7 @@ class Team:
             raise ConfigError(
                 f"--ulysses-degree {degree}: too many for {heads} heads of attention", param="ulysses_degree"
             )
+        self._odd = bool(heads % degree)
         context = ContextParallelConfig(ulysses_degree=degree, ulysses_anything=True)
         config = ParallelConfig(context_parallel_config=context)
         self._contexts.append(config)
@@ -197,48 +199,53 @@ class Team:
         self, denoiser: Denoiser, rows: list[Row], adapters: Sequence[Applied | None]
     ) -> list[Tensor]:
         """See `Denoiser.predict`; each row has one of the `adapters`, or none."""
-        owners = _owners([denoiser.work(row) for row in rows], self.degrees.cfg)
-        mine = self.degrees.share(self.rank)[0]
+        shares = _shares(
+            [denoiser.tokens(row) + denoiser.width(row.prepared) for row in rows], self.degrees.cfg
+        )
+        mine = shares[self.degrees.share(self.rank)[0]]
         found: dict[int, Tensor] = {}
-        for batch in self._batches(denoiser, rows, [k for k, owner in enumerate(owners) if owner == mine]):
-            with denoiser.adapters.over([adapters[k] for k in batch]):
-                found |= zip(batch, denoiser.predict([rows[k] for k in batch]), strict=True)
-        if self.degrees.cfg == 1:
-            return [found[k] for k in range(len(rows))]
-        sizes = [
-            sum(row.latents.numel() for row, one in zip(rows, owners, strict=True) if one == owner)
-            for owner in range(self.degrees.cfg)
-        ]
-        flat = torch.cat([torch.empty(0, device=self.device), *(found[k].flatten() for k in sorted(found))])
-        shares = _gathered(flat[None], self._groups["cfg"], sizes)[0].split(sizes)
-        pieces = [
-            iter(
-                share.split(
-                    [row.latents.numel() for row, one in zip(rows, owners, strict=True) if one == owner]
-                )
+        for batch in self._batches(denoiser, rows, mine):
+            with denoiser.adapters.over([adapters[number] for number in batch]):
+                found |= zip(batch, denoiser.predict([rows[number] for number in batch]), strict=True)
+        if self.degrees.cfg > 1:
+            flat = torch.cat(
+                [torch.empty(0, device=self.device), *(found[number].flatten() for number in mine)]
             )
-            for owner, share in enumerate(shares)
-        ]
-        return [next(pieces[owner]).view_as(row.latents) for row, owner in zip(rows, owners, strict=True)]
+            order = [number for share in shares for number in share]
+            sizes = [sum(rows[number].latents.numel() for number in share) for share in shares]
+            all_flat = _gathered(flat[None], self._groups["cfg"], sizes)[0]
+            pieces = all_flat.split([rows[number].latents.numel() for number in order])
+            found = {
+                number: one.view_as(rows[number].latents) for number, one in zip(order, pieces, strict=True)
+            }
+        return [found[number] for number in range(len(rows))]
 
-    def _batches(self, denoiser: Denoiser, rows: list[Row], mine: list[int]) -> list[list[int]]:
+    def _batches(self, denoiser: Denoiser, rows: list[Row], mine: list[int]) -> Iterator[list[int]]:
         """The rows of each pass. Where tokens are shared, texts of a pass are equally long: nothing is padded."""
-        if self.degrees.ulysses == 1:
-            return [mine] if mine else []
+        degree = self.degrees.ulysses
+        if degree == 1:
+            yield from [mine] if mine else []
+            return
         found: dict[int, list[int]] = {}
         for number in mine:
             found.setdefault(denoiser.width(rows[number].prepared), []).append(number)
-        return list(found.values())
+        for width, batch in found.items():
+            # Ranks tell each other how much each has, before every exchange, only where that differs.
+            uneven = any(tokens % degree for tokens in (width, *(denoiser.tokens(rows[k]) for k in batch)))
+            for config in self._contexts:
+                config.context_parallel_config.ulysses_anything = uneven or self._odd
+            yield batch
 
 
-def _owners(work: Sequence[int], ranks: int) -> list[int]:
-    """Who computes which row, so that all have about as much to do: the largest first, to who has least."""
+def _shares(work: Sequence[int], ranks: int) -> list[list[int]]:
+    """Which rows each rank computes, so that all have about as much to do: the largest first, to who has least."""
     loads = [0] * ranks
-    owners = [0] * len(work)
+    shares: list[list[int]] = [[] for _ in range(ranks)]
     for number in sorted(range(len(work)), key=lambda number: (-work[number], number)):
-        owners[number] = loads.index(min(loads))
-        loads[owners[number]] += work[number]
-    return owners
+        least = loads.index(min(loads))
+        shares[least].append(number)
+        loads[least] += work[number]
+    return shares
 
 
 def _gathered(tensor: Tensor, group: Any, sizes: list[int] | None = None) -> Tensor:
