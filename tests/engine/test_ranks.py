@@ -21,7 +21,8 @@ from tests.models.studio import MANNERS, Studio, options, pixels, studio
 from tutti.engine.core import Engine
 from tutti.engine.plan import MemoryPlan
 from tutti.engine.planning import sketch_plan
-from tutti.errors import ConfigError
+from tutti.engine.ranks import Ranks
+from tutti.errors import ConfigError, EngineDied
 from tutti.events import Failed, ImageDone, Progress
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.models.registry import find_graph
@@ -113,6 +114,32 @@ def test_a_killed_rank_fails_what_is_under_way_and_is_started_again() -> None:
         until(made, lambda: ranks.restarts == 1 and ranks.serving)
         assert np.array_equal(made.draw("a cat", MANNERS["z_image"]), whole)
         made.nothing_is_left()
+
+
+def test_a_rank_that_dies_before_it_is_ready_is_told_and_not_started_again() -> None:
+    checkpoint = open_checkpoint(pipeline("z_image")[1])
+    asked = options(checkpoint.path, cfg_parallel_size=2)
+    graph = find_graph(checkpoint.config, checkpoint.path)
+    plan = sketch_plan(checkpoint, graph, asked, torch.device("cpu"), available=4_000_000_000)
+    ranks = Ranks(asked, plan.beside, stage="denoiser", device=torch.device("cpu"), threads=1)
+    while not ranks.pids:
+        time.sleep(0.01)
+    os.kill(ranks.pids[0], signal.SIGKILL)
+    with pytest.raises(EngineDied, match=r"rank 1: SIGKILL.* before they were ready"):
+        ranks.ready()
+    assert ranks.restarts == 0
+    ranks.close()
+
+
+@pytest.mark.slow  # four processes
+def test_ways_multiply() -> None:
+    alone, manner = studio("qwen_image"), MANNERS["qwen_image"]
+    made = Studio(pipeline("qwen_image")[1], cfg_parallel_size=2, ulysses_degree=2, memory=8_000_000_000)
+    try:
+        ours = made.draw("a long dog", manner, width=20, height=28)
+        assert np.abs(ours - alone.draw("a long dog", manner, width=20, height=28)).max() <= 1
+    finally:
+        made.engine.close()
 
 
 def test_each_request_has_its_adapter_where_ranks_share_rows(tmp_path: Any) -> None:

@@ -126,7 +126,9 @@ class Ranks(Keeper):
                 raise self._gone()
             self.tell(Advance(tuple(one.number for one in tickets)))
             try:
-                return compute()
+                found = compute()
+                self.team.settle()
+                return found
             except Exception as error:
                 # The others are in the midst of it, whoever is at fault: they cannot go on from here.
                 if not self._fallen.wait(GRACE):
@@ -146,6 +148,8 @@ class Ranks(Keeper):
     def _run(self) -> tuple[str, bool, TuttiError]:
         """See `Keeper._run`."""
         self._news, self._fallen = SimpleQueue(), threading.Event()
+        if self._closing.is_set():
+            return "closed", False, EngineDied("the engine was closed")
         met = False
         try:
             store = dist.TCPStore(
@@ -164,8 +168,8 @@ class Ranks(Keeper):
             how, error = self._await(len(self._others))
             if not how:
                 self.team.join(store)
-                met = self._serving = True
                 self.generation += 1
+                met = self._serving = True
                 if not self._first.done():
                     self._first.set_result(None)
                 how, error = self._await(1 << 30)

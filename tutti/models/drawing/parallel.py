@@ -64,8 +64,8 @@ class Team:
             (self.degrees.cfg, 1, self.degrees.ulysses, self.degrees.tensor),
             mesh_dim_names=("cfg", "ring", "ulysses", "tensor"),
         )
-        self._groups = {name: mesh[name].get_group() for name in ("cfg", "ulysses", "tensor")}
         self._mesh = mesh
+        self._groups = {name: mesh[name].get_group() for name in ("cfg", "ulysses", "tensor")}
         for context in self._contexts:
             self._meet(context)
 
@@ -74,6 +74,11 @@ class Team:
         if dist.is_initialized():
             dist.destroy_process_group()
         self._groups = {}
+
+    def settle(self) -> None:
+        """Wait until all that was computed here is done, so that what went wrong is known."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def abort(self) -> None:
         """Have a computation that waits for others fail, in whatever thread it is; gloo's does by itself."""
