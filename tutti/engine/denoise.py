@@ -2,8 +2,9 @@
 
 Requests join and leave between steps, whatever their step counts, guidance and seeds. Which may share a batch the model
 tells by a key (the same shape, or one key for all where it packs pictures of different sizes). A batch is filled within
-a budget of tokens, beginning with the request that has had least of the machine so far (fair queueing: Demers, Keshav
-and Shenker 1989). So a late small picture waits for one step of a large one, not for the whole of it.
+a budget of tokens, beginning with the request that has least left to do: nothing makes the mean wait shorter (Schrage
+1968), and a late small picture waits for one step of a large one, not for the whole of it. So that nobody waits for ever,
+a quarter of the work goes to whoever had least of the machine so far (fair queueing: Demers, Keshav and Shenker 1989).
 
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
 all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
@@ -33,6 +34,7 @@ from tutti.request import Request
 from tutti.settings import format_size
 
 _PATIENCE = 0.5  # seconds that a picture may rest between two steps
+_SHORT = 3  # tokens computed first for who has least left, for each that is for who had least
 
 
 @dataclass(slots=True, eq=False)
@@ -112,6 +114,8 @@ class Denoise:
         self._newcomers: dict[str, Newcomer] = {}
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
+        self._owed = 0  # tokens computed for who had least left, that others have not had their part of
+        self._fair = False  # whether the batch that was planned begins with who had least
 
     @property
     def model(self) -> DenoiseModel:
@@ -181,7 +185,7 @@ class Denoise:
         return False
 
     def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem] | list[Newcomer]:
-        """The request that had least so far, and those that may share its step within the budget, in that order.
+        """The request whose turn it is, and those that may share its step within the budget, in the same order.
 
         Who waits for a place that is free now comes first, alone.
         """
@@ -197,7 +201,8 @@ class Denoise:
             turning.append(min(awake[self.turns :], key=self._left))
         batch: list[DenoiseItem] = []
         cost = 0
-        for item in sorted(turning, key=lambda item: (item.request.priority, item.served, item.number)):
+        self._fair = self._owed > 0
+        for item in sorted(turning, key=self._had if self._fair else self._left):
             if batch and self.model.key(item.state) != self.model.key(batch[0].state):
                 continue
             if batch and cost + item.cost > self.budget:
@@ -218,6 +223,9 @@ class Denoise:
     def _advance(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
         states = self.model.step([item.state for item in batch])
         now = time.monotonic()
+        if self.running > len(batch):
+            cost = sum(item.cost for item in batch)
+            self._owed += -_SHORT * cost if self._fair else cost
         chunks: list[Chunk] = []
         for item, state in zip(batch, states, strict=True):
             self.skipped += self.model.skipped(state) - self.model.skipped(item.state)
@@ -276,9 +284,13 @@ class Denoise:
         return found
 
     def _left(self, item: DenoiseItem) -> tuple[int, int, int]:
-        """How much there is still to do for a request that does not take turns."""
+        """How much there is still to do for a request, in the order in which they are served."""
         done, total = self.model.progress(item.state)
         return item.request.priority, item.cost * (total - done), item.number
+
+    def _had(self, item: DenoiseItem) -> tuple[int, int, int]:
+        """How much a request had so far, likewise."""
+        return item.request.priority, item.served, item.number
 
     def _emitted(self, item: DenoiseItem) -> list[Chunk]:
         """What a request emits after a step."""

@@ -13,7 +13,7 @@ _LATENTS = 4 * 128 * 128 * 16 * 4
 _CACHES = 4  # pictures that draw with a feature cache at once, where there is room
 _TURNS = 16  # pictures of a step, where a picture has a largest size
 _STEP = {
-    "cpu": 8192,
+    "cpu": 1024,
     "cuda": 65536,
 }  # tokens in a step of several: enough to fill the machine, few enough to be short
 

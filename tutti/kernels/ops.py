@@ -54,6 +54,41 @@ def add_rms_norm(
     return chosen("add_rms_norm", x)(x, residual, weight, eps, offset)
 
 
+def modulated_norm(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    starts: Tensor,
+    eps: float,
+    *,
+    weight: Tensor | None = None,
+    centered: bool = False,
+) -> Tensor:
+    """norm(x) * weight * (1 + scale) + shift, as a diffusion transformer's time changes it (adaLN: Peebles and Xie 2022).
+
+    `x` [rows, width] in groups: group g has the rows starts[g] to starts[g + 1] (`starts` int32 [groups + 1], of which
+    the last is `rows`), and the row g of `scale` and `shift` [groups, width]. `weight` [width]. An RMS norm, or
+    `centered` a layer norm. Computed in float32 and rounded once.
+    """
+    return chosen("modulated_norm", x)(x, scale, shift, starts, eps, weight, centered)
+
+
+def gated_sum(
+    x: Tensor,
+    y: Tensor,
+    gate: Tensor | None,
+    starts: Tensor,
+    *,
+    weight: Tensor | None = None,
+    eps: float = 0.0,
+) -> Tensor:
+    """x + gate * y of rows in groups, as in `modulated_norm`; with `weight` [width], of the RMS norm of y.
+
+    `gate` [groups, width] or None for ones. Computed in float32 and rounded once.
+    """
+    return chosen("gated_sum", x)(x, y, gate, starts, weight, eps)
+
+
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """(x - mean) / std * weight + bias over the last dimension."""
     return chosen("layer_norm", x)(x, weight, bias, eps)
@@ -75,12 +110,12 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return chosen("activate", x)(x, activation)
 
 
-def gated(x: Tensor, activation: str) -> Tensor:
-    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width].
+def gated(x: Tensor, activation: str, up: Tensor | None = None) -> Tensor:
+    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width]; with `up`, `x` is the gate alone.
 
     Also "swiglu_clamped": g * sigmoid(1.702 g) * (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7).
     """
-    return chosen("gated", x)(x, activation)
+    return chosen("gated", x)(x, activation, up)
 
 
 def argmax(x: Tensor) -> Tensor:

@@ -129,9 +129,15 @@ class VaeEncoder:
 
 
 def load_half(checkpoint: Checkpoint, options: BuildOptions, half: str) -> Any:
-    """The checkpoint's VAE with its "encoder" or its "decoder", and without the other."""
+    """The checkpoint's VAE with its "encoder" or its "decoder", and without the other.
+
+    Channels are last in memory: convolutions take that as it is, where they would copy the other order there and back.
+    """
     vae = load_module(checkpoint, "vae", options)
     setattr(vae, "decoder" if half == "encoder" else "encoder", torch.nn.Identity())
+    for module in vae.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            module.to(memory_format=torch.channels_last)
     return vae
 
 

@@ -14,6 +14,7 @@ from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.patches import to_latents, to_tokens
+from tutti.models.flux.blocks import fuse
 
 
 class FluxDenoiser(Denoiser):
@@ -27,6 +28,7 @@ class FluxDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
+        fuse(transformer)
         self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks", "single_transformer_blocks")
 

@@ -1,0 +1,137 @@
+"""What blocks of transformers that draw are made of, in few passes over memory.
+
+diffusers' blocks are many small operations, and each of them reads and writes all tokens: of a step on a CPU they take
+as long as the matrices. Here norm, scale and shift are one pass, a gate and the sum it goes into another, and queries and
+keys are turned where they stand. The weights are those of diffusers' modules, and linear layers are called as modules, so
+that what is hung on them (adapters, quantized weights) counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from types import MethodType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from tutti.kernels import activate, apply_rope, gated_sum, modulated_norm, rms_norm
+
+Turns = tuple[Tensor, Tensor]
+"""Cosines and sines of tokens' places, float32 [tokens, head_dim / 2]: neighbouring columns turn together."""
+
+
+def replace_forward(blocks: Any, forward: Callable[..., Any]) -> None:
+    """Have each of `blocks` compute `forward(block, ...)` instead of its class's."""
+    for block in blocks:
+        block.forward = MethodType(forward, block)
+
+
+class Groups:
+    """Tokens of which neighbours have the same scales, shifts and gates: [tokens, width], in groups of `lengths`."""
+
+    def __init__(self, lengths: Sequence[int], device: torch.device) -> None:
+        self.starts = _starts(tuple(lengths), device)
+
+    @classmethod
+    def of(cls, x: Tensor) -> Groups:
+        """Each row of `x` [rows, tokens, width] is a group."""
+        return cls([x.shape[1]] * len(x), x.device)
+
+    def norm(self, x: Tensor, scale: Tensor, shift: Tensor, eps: float) -> Tensor:
+        """layer_norm(x) * (1 + scale) + shift: `x` [..., width], `scale` and `shift` [groups, width]."""
+        return modulated_norm(x.flatten(0, -2), scale, shift, self.starts, eps, centered=True).view(x.shape)
+
+    def rms_norm(self, x: Tensor, norm: Any, scale: Tensor | None) -> Tensor:
+        """rms_norm(x) * (1 + scale), with the weight and eps of diffusers' `norm`."""
+        found = modulated_norm(x.flatten(0, -2), scale, None, self.starts, norm.eps, weight=norm.weight)
+        return found.view(x.shape)
+
+    def add(self, x: Tensor, y: Tensor, gate: Tensor | None, norm: Any = None) -> Tensor:
+        """x + gate * y, of rms_norm(y) with a `norm`: `x`, `y` [..., width], `gate` [groups, width]."""
+        weight, eps = (None, 0.0) if norm is None else (norm.weight, norm.eps)
+        rows = x.flatten(0, -2), y.flatten(0, -2)
+        return gated_sum(*rows, gate, self.starts, weight=weight, eps=eps).view(x.shape)
+
+
+@lru_cache(maxsize=64)
+def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:
+    return torch.tensor([0, *lengths]).cumsum(0).to(device, torch.int32)
+
+
+def heads(layer: nn.Module, x: Tensor, count: int, norm: Any = None) -> Tensor:
+    """layer(x) [..., tokens, width] as [..., tokens, count, head_dim], each head under diffusers' RMS `norm`."""
+    found: Tensor = layer(x).unflatten(-1, (count, -1))
+    if norm is None:
+        return found
+    return rms_norm(found.flatten(0, -3), norm.weight, norm.eps).view(found.shape)
+
+
+def turn(query: Tensor, key: Tensor, turns: Turns) -> tuple[Tensor, Tensor]:
+    """`query` and `key` [tokens, heads, head_dim], or rows of them with the same places, turned; they may be overwritten."""
+    tokens, shape = query.flatten(0, -3), query.shape
+    cos, sin = (one.repeat(len(tokens) // len(one), 1) for one in turns)
+    query, key = apply_rope(tokens, key.flatten(0, -3), cos, sin, interleaved=True)
+    return query.view(shape), key.view(shape)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
+    """Attention within each row: [rows, tokens, heads, head_dim] -> [rows, tokens, heads * head_dim].
+
+    Of each row only the first `lengths` tokens are there; what the others give means nothing.
+    """
+    if lengths is None or min(lengths) == query.shape[1]:
+        return _attend(query, key, value)
+    found = query.new_zeros(*query.shape[:2], query.shape[2] * query.shape[3])
+    for row, length in enumerate(lengths):
+        parts = (one[row : row + 1, :length] for one in (query, key, value))
+        found[row, :length] = _attend(*parts)[0]
+    return found
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    mixed = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return mixed.transpose(1, 2).flatten(2)
+
+
+def joint(
+    attn: Any,
+    hidden: Tensor,
+    text: Tensor,
+    turns: tuple[Turns, Turns] | None = None,
+    lengths: Sequence[int] | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Attention of two streams as one, (of `hidden`, of `text`), each with its own matrices in diffusers' `attn`.
+
+    `turns` are the places of `hidden` and of `text`. Of each row of `text` the first `lengths` tokens are there (None:
+    all). Where the block is the last one of the text, None stands for what is left of it.
+    """
+    count = attn.heads
+    query = (
+        heads(attn.to_q, hidden, count, attn.norm_q),
+        heads(attn.add_q_proj, text, count, attn.norm_added_q),
+    )
+    key = heads(attn.to_k, hidden, count, attn.norm_k), heads(attn.add_k_proj, text, count, attn.norm_added_k)
+    value = heads(attn.to_v, hidden, count), heads(attn.add_v_proj, text, count)
+    if turns is not None:
+        pairs = [turn(*pair, places) for *pair, places in zip(query, key, turns, strict=True)]
+        query, key = zip(*pairs, strict=True)
+    seen = hidden.shape[1]
+    if lengths is not None:
+        lengths = [seen + length for length in lengths]
+    mixed = attend(torch.cat(query, 1), torch.cat(key, 1), torch.cat(value, 1), lengths)
+    out = attn.to_out[0](mixed[:, :seen].contiguous())
+    return out, None if attn.context_pre_only else attn.to_add_out(mixed[:, seen:].contiguous())
+
+
+def feed(layer: Any, x: Tensor) -> Tensor:
+    """diffusers' `FeedForward` of kind "gelu-approximate"."""
+    found: Tensor = layer.net[2](activate(layer.net[0].proj(x), "gelu_tanh"))
+    return found
+
+
+def turns_of(cosines: Tensor, sines: Tensor) -> Turns:
+    """`Turns` of cosines and sines."""
+    return cosines.float().contiguous(), sines.float().contiguous()
