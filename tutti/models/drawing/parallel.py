@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from tutti.errors import ConfigError, InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
+from tutti.models.drawing.blocks import restore
 from tutti.models.drawing.parts import class_of
 from tutti.request import Drawing
 from tutti.settings import Degrees
@@ -123,6 +124,7 @@ class Team:
         self._odd = bool(heads % degree)
         context = ContextParallelConfig(ulysses_degree=degree, ulysses_anything=True)
         config = ParallelConfig(context_parallel_config=context)
+        restore(net)
         self._contexts.append(config)
         if self._groups:
             self._meet(config)
@@ -177,6 +179,10 @@ class Team:
             setattr(layer, kind, nn.Parameter(kept.clone(), requires_grad=False))
             if spec.dim == 1:
                 layer.register_forward_hook(self._add_up)
+            if name.endswith(".to_q.weight"):
+                attention = net.get_submodule(path.removesuffix(".to_q"))
+                attention.heads //= degree
+                attention.inner_dim //= degree
 
     def _add_up(self, layer: nn.Module, given: Any, output: Tensor) -> Tensor:
         """The sum of what all ranks' shares of a layer give."""
