@@ -51,11 +51,11 @@ def until(made: Studio, condition: Callable[[], bool], limit: float = 60.0) -> N
     ("family", "way"),
     [
         ("z_image", "cfg"),
-        ("sd3", "cfg"),
+        pytest.param("sd3", "cfg", marks=pytest.mark.slow),
         ("flux_dev", "ulysses"),
         ("qwen_image", "ulysses"),
         ("flux_dev", "tensor"),
-        ("qwen_image", "tensor"),
+        pytest.param("qwen_image", "tensor", marks=pytest.mark.slow),
     ],
 )
 def test_pictures_of_two_ranks_are_those_of_one(family: str, way: str) -> None:
