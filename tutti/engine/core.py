@@ -93,7 +93,7 @@ class Engine:
         ]
         self.runner: Autoregress | Denoise | Once  # the main stage
         self.ranks = self._other_ranks(threads)
-        beside_us = [*self.devices, *([] if self.ranks is None else [self.ranks])]
+        beside_us: list[Device | Ranks] = [*self.devices, *([] if self.ranks is None else [self.ranks])]
         self.close = weakref.finalize(self, _close, beside_us)  # ends the processes
         self.players = Players(options.player_clock)
         self.players.watch = self._heard

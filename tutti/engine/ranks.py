@@ -44,6 +44,7 @@ from tutti.settings import EngineOptions
 log = logging.getLogger(__name__)
 
 _MEETING = timedelta(seconds=60)  # that ranks may take to meet, once all have loaded
+_VERDICT = 2.0  # seconds in which it is known whether a computation failed because another rank is gone
 T = TypeVar("T")
 
 
@@ -131,7 +132,7 @@ class Ranks(Keeper):
                 return found
             except Exception as error:
                 # The others are in the midst of it, whoever is at fault: they cannot go on from here.
-                if not self._fallen.wait(GRACE):
+                if not self._fallen.wait(_VERDICT):
                     self._serving = False
                     self._news.put((0, StageFailed(f"rank 0: {type(error).__name__}: {error}")))
                     raise

@@ -163,13 +163,19 @@ class Team:
             )
         try:
             specs = resolve_tp_shard_specs(net, net._tp_plan, degree)
-        except ValueError as error:
+        except (ValueError, AttributeError) as error:
             raise ConfigError(
                 f"--tensor-parallel-size {degree}: {error}", param="tensor_parallel_size"
             ) from error
         for name, spec in specs.items():
             path, _, kind = name.rpartition(".")
             layer = net.get_submodule(path)
+            if type(layer) is not nn.Linear:
+                raise ConfigError(
+                    f"--tensor-parallel-size {degree}: quantized layers cannot be shared; share the rows of a step: "
+                    f"--cfg-parallel-size {degree}",
+                    param="tensor_parallel_size",
+                )
             whole = getattr(layer, kind)
             if spec.dim is None:  # what is added to a sum over ranks is added once
                 kept = whole if part == 0 else torch.zeros_like(whole)
