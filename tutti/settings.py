@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -358,6 +359,16 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     def degrees(self) -> Degrees:
         """How the denoiser is spread."""
         return Degrees(self.cfg_parallel_size, self.ulysses_degree, self.tensor_parallel_size)
+
+
+def stay_on_machine() -> None:
+    """Let ranks of torch.distributed listen on the loopback interface only, whose peers nobody checks.
+
+    Must run before the first of them meets others. What the environment says already stays.
+    """
+    loops = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    for library in ("GLOO", "NCCL") if loops else ():
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", loops[0])
 
 
 def calm_threads() -> None:

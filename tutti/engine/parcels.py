@@ -120,7 +120,7 @@ class Join(msgspec.Struct, frozen=True, tag="join"):
     plan: MemoryPlan
     stage: str
     rank: int
-    port: int  # of this machine, where all meet
+    meeting: str  # a file that is not there yet, by which all meet
 
 
 class Take(msgspec.Struct, frozen=True, tag="take"):

@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import threading
-from datetime import timedelta
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from tutti.models.drawing.parallel import Team
 
 log = logging.getLogger(__name__)
-
-_MEETING = timedelta(seconds=60)
 
 
 def main(descriptors: tuple[int, ...]) -> int:
@@ -62,7 +59,6 @@ def main(descriptors: tuple[int, ...]) -> int:
 
 def _serve(line: Line, join: Join, inbox: SimpleQueue[Message]) -> None:
     import torch
-    import torch.distributed as dist
 
     from tutti.engine.parcels import Advance, Drop, Ready, Take
     from tutti.models.drawing.parallel import Team
@@ -73,10 +69,7 @@ def _serve(line: Line, join: Join, inbox: SimpleQueue[Message]) -> None:
     team = Team(join.options.degrees, join.rank, device)
     model = _network(join, team)
     line.send(Ready(()))
-    store = dist.TCPStore(
-        "127.0.0.1", join.port, team.degrees.ranks, is_master=False, timeout=_MEETING, wait_for_workers=False
-    )
-    team.join(store)
+    team.join(join.meeting)
     states: dict[int, Any] = {}
     with torch.inference_mode():
         while True:

@@ -23,8 +23,8 @@ import weakref
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import timedelta
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import torch
@@ -39,11 +39,10 @@ from tutti.graph import Chunk
 from tutti.models.drawing.parallel import Team
 from tutti.models.protocols import DenoiseModel, Gathers
 from tutti.request import Request
-from tutti.settings import EngineOptions
+from tutti.settings import EngineOptions, stay_on_machine
 
 log = logging.getLogger(__name__)
 
-_MEETING = timedelta(seconds=60)  # that ranks may take to meet, once all have loaded
 _VERDICT = 2.0  # seconds in which it is known whether a computation failed because another rank is gone
 T = TypeVar("T")
 
@@ -65,6 +64,7 @@ class Ranks(Keeper):
         Raises ConfigError where a model in this process is computed by several ranks already.
         """
         super().__init__(f"the ranks of stage {stage}")
+        stay_on_machine()
         if dist.is_initialized():
             raise ConfigError(
                 "several ranks compute another model of this process: there can be one such model in a process"
@@ -74,7 +74,7 @@ class Ranks(Keeper):
         self.team = Team(options.degrees, 0, device)
         self.pids: list[int] = []
         self._joins = [
-            Join(options, one.device.partition(" ")[0], threads, one, stage, rank, 0)
+            Join(options, one.device.partition(" ")[0], threads, one, stage, rank, "")
             for rank, one in enumerate(plans, 1)
         ]
         self._first: Future[None] = Future()
@@ -148,34 +148,32 @@ class Ranks(Keeper):
 
     def _run(self) -> tuple[str, bool, TuttiError]:
         """See `Keeper._run`."""
+        with TemporaryDirectory(prefix="tutti-ranks-") as folder:
+            return self._live(f"{folder}/meeting")
+
+    def _live(self, meeting: str) -> tuple[str, bool, TuttiError]:
+        """The life of one generation of processes, which meet by the file `meeting`."""
         self._news, self._fallen = SimpleQueue(), threading.Event()
         if self._closing.is_set():
             return "closed", False, EngineDied("the engine was closed")
         met = False
         try:
-            store = dist.TCPStore(
-                "127.0.0.1",
-                0,
-                self.team.degrees.ranks,
-                is_master=True,
-                timeout=_MEETING,
-                wait_for_workers=False,
-            )
             for join in self._joins:
-                self._others.append(Beside("tutti.engine.rank_worker", replace(join, port=store.port)))
+                self._others.append(Beside("tutti.engine.rank_worker", replace(join, meeting=meeting)))
             self.pids = [one.process.pid for one in self._others]
             for rank, one in enumerate(self._others, 1):
                 threading.Thread(target=self._listen, args=(rank, one, self._news), daemon=True).start()
             how, error = self._await(len(self._others))
             if not how:
-                self.team.join(store)
+                self.team.join(meeting)
                 self.generation += 1
                 met = self._serving = True
                 if not self._first.done():
                     self._first.set_result(None)
                 how, error = self._await(1 << 30)
-        except (OSError, RuntimeError) as failure:
-            how, error = str(failure), EngineDied(f"{self.name} could not meet: {failure}")
+        except Exception as failure:  # noqa: BLE001 - whoever waits for them must hear of it
+            how = f"{type(failure).__name__}: {failure}"
+            error = EngineDied(f"{self.name} could not meet ({how})")
         self._end(how)
         return how, met, error
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tutti.models.drawing.denoiser import Denoiser, Row
 
 _PATIENCE = timedelta(minutes=10)  # that a rank may be behind the others
+_MEETING = timedelta(minutes=1)  # that ranks may take to meet, once all have loaded
 
 
 class Team:
@@ -49,10 +50,12 @@ class Team:
 
     # --- coming and going ---------------------------------------------------------------------------------------
 
-    def join(self, store: dist.Store) -> None:
-        """Meet the others at the `store`, waiting for all of them. Raises RuntimeError where one does not come."""
+    def join(self, file: str) -> None:
+        """Meet the others by a `file` that all are told of. Raises RuntimeError where one does not come."""
         from torch.distributed.device_mesh import init_device_mesh
 
+        store = dist.FileStore(file, self.degrees.ranks)
+        store.set_timeout(_MEETING)
         # Sizes go by gloo in any case: they need not wait for a GPU.
         backend = "gloo" if self.device.type == "cpu" else f"cpu:gloo,{self.device.type}:nccl"
         if self.device.type != "cpu":
