@@ -31,7 +31,14 @@ GUIDED: dict[str, Any] = {"guidance": 3.0, "negative": "blue"}
 
 
 def options(folder: Path, **more: Any) -> EngineOptions:
-    fields = {"dtype": "float32", "device": "cpu", "memory": 3_000_000_000, "threads": 1, **more}
+    fields = {
+        "dtype": "float32",
+        "device": "cpu",
+        "memory": 3_000_000_000,
+        "max_num_batched_tokens": 8192,
+        "threads": 1,
+        **more,
+    }
     return EngineOptions(model=str(folder), **fields)
 
 

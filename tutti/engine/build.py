@@ -75,7 +75,13 @@ class Builder:
         cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
-            stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+            stage.name,
+            model,
+            budget=shape.rows,
+            inputs=stage.inputs,
+            output=stage.output,
+            keep_bytes=room,
+            players=self._players,
         )
 
     def denoise(self, stage: Stage) -> Denoise:
@@ -107,9 +113,8 @@ class Builder:
         """The model of a stage of denoising, which the `team` computes together, if there is one."""
         room = self.plan.drawing
         assert room is not None
-        # What is shared by layers need not fit on a device as a whole.
-        whole = "cpu" if team is not None and team.degrees.tensor > 1 else None
-        model = self.load(stage, None, self.options.quantization, device=whole)
+        share = None if team is None else team.share_layers
+        model = self.load(stage, None, self.options.quantization, share)
         if team is not None:
             if not isinstance(model, Shares):
                 raise ConfigError("this model cannot be computed by several ranks", param="cfg_parallel_size")
@@ -134,10 +139,14 @@ class Builder:
         return self.autoregress(stage, model, pool.context, pool.blocks)
 
     def load(
-        self, stage: Stage, context: int | None, quantization: str | None, device: str | None = None
+        self,
+        stage: Stage,
+        context: int | None,
+        quantization: str | None,
+        share: Callable[[str, Any], None] | None = None,
     ) -> Any:
         """A stage's model with its weights; `context` is what one that reads tokens serves."""
-        options = BuildOptions(device or str(self.device), self.plan.dtype, quantization, context=context)
+        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context, share=share)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, options)
             if stage.output == "text":

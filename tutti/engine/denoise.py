@@ -3,8 +3,8 @@
 Requests join and leave between steps, whatever their step counts, guidance and seeds. Which may share a batch the model
 tells by a key (the same shape, or one key for all where it packs pictures of different sizes). A batch is filled within
 a budget of tokens, beginning with the request that has least left to do: nothing makes the mean wait shorter (Schrage
-1968), and a late small picture waits for one step of a large one, not for the whole of it. So that nobody waits for ever,
-a quarter of the work goes to whoever had least of the machine so far (fair queueing: Demers, Keshav and Shenker 1989).
+1968), and a late small picture waits for one step of a large one, not for the whole of it. A quarter of the work goes
+to whoever had least of the machine so far (fair queueing: Demers, Keshav and Shenker 1989), so nobody waits for ever.
 
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
 all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
@@ -19,7 +19,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,7 +33,7 @@ from tutti.models.protocols import DenoiseModel, Gathers
 from tutti.request import Request
 from tutti.settings import format_size
 
-_PATIENCE = 0.5  # seconds that a picture may rest between two steps
+_PATIENCE = 0.5  # seconds that the stage may rest between two steps
 _SHORT = 3  # tokens computed first for who has least left, for each that is for who had least
 
 
@@ -41,8 +41,7 @@ _SHORT = 3  # tokens computed first for who has least left, for each that is for
 class DenoiseItem:
     """A request between two steps.
 
-    `due` is when it last advanced (monotonic seconds); `served` is what it has had of the machine, in tokens computed,
-    counted from what the others had had when it came.
+    `served` is what it has had of the machine, in tokens computed, counted from what the others had had when it came.
     """
 
     request: Request
@@ -52,7 +51,6 @@ class DenoiseItem:
     served: int
     kept: int = 0  # bytes of the pool, from its first step on
     begun: bool = False
-    due: float = field(default_factory=time.monotonic)
 
     @property
     def request_id(self) -> str:
@@ -115,6 +113,7 @@ class Denoise:
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
         self._owed = 0  # tokens computed for who had least left, that others have not had their part of
+        self._stepped = time.monotonic()  # when it did so last
         self._fair = False  # whether the batch that was planned begins with who had least
 
     @property
@@ -155,11 +154,10 @@ class Denoise:
             self._newcomers[request.id] = Newcomer(request, condition)
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`. A picture has time: what is heard or read goes first."""
+        """See `stage.Runner`. A picture has time: what is heard or read goes first, and what is nearly done."""
         if self._newcomers and self._has_place:
             return time.monotonic()
-        oldest = min((item.due for item in self._active.values()), default=None)
-        return None if oldest is None else oldest + _PATIENCE
+        return self._stepped + _PATIENCE if self._active else None
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request is here."""
@@ -222,14 +220,14 @@ class Denoise:
 
     def _advance(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
         states = self.model.step([item.state for item in batch])
-        now = time.monotonic()
+        self._stepped = time.monotonic()
         if self.running > len(batch):
             cost = sum(item.cost for item in batch)
             self._owed += -_SHORT * cost if self._fair else cost
         chunks: list[Chunk] = []
         for item, state in zip(batch, states, strict=True):
             self.skipped += self.model.skipped(state) - self.model.skipped(item.state)
-            item.state, item.due, item.begun = state, now, True
+            item.state, item.begun = state, True
             item.served += item.cost
             chunks += self._emitted(item)
         return chunks
@@ -263,6 +261,8 @@ class Denoise:
                 f"{format_size(self.pool)}: ask for a smaller one or for none, or serve the model with more --memory",
                 param="cache",
             )
+        if not self._active:
+            self._stepped = time.monotonic()
         served = min((item.served for item in self._active.values()), default=0)
         self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served, kept)
 

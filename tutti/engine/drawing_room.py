@@ -37,11 +37,19 @@ class DrawingRoom:
 
 
 def drawing_room(
-    denoiser: StageShape, room: int, *, item: int, token: int, requests: int, adapters: int, device: str
+    denoiser: StageShape,
+    room: int,
+    *,
+    item: int,
+    token: int,
+    requests: int,
+    adapters: int,
+    device: str,
+    most: int | None = None,
 ) -> DrawingRoom:
     """How `room` bytes are used by a denoiser whose numbers have `item` bytes and whose tokens take `token` of them.
 
-    At most so many `requests` are under way.
+    At most so many `requests` are under way, and at most so many tokens in a step of several (None: what is good).
     """
     picture = denoiser.rows or _PICTURE
     least = min(_LEAST, picture)
@@ -50,6 +58,6 @@ def drawing_room(
     one = 2 * picture * denoiser.hidden * item
     features = max(0, min(_CACHES * one, (room - count * kept - least * token) // 4))
     largest = max(least, (room - count * kept - features) // token)
-    most = _STEP.get(device, 8192)
+    most = most or _STEP.get(device, 8192)
     tokens = min(most, _TURNS * denoiser.rows or most, largest)
     return DrawingRoom(tokens, largest, count, features, adapters, kept, token, one)

@@ -202,6 +202,7 @@ def _room(
         requests=min(options.max_num_seqs, requests),
         adapters=sum(row.bytes for row in adapters),
         device=device,
+        most=options.max_num_batched_tokens,
     )
 
 

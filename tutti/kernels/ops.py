@@ -64,7 +64,7 @@ def modulated_norm(
     weight: Tensor | None = None,
     centered: bool = False,
 ) -> Tensor:
-    """norm(x) * weight * (1 + scale) + shift, as a diffusion transformer's time changes it (adaLN: Peebles and Xie 2022).
+    """norm(x) * weight * (1 + scale) + shift: how a diffusion transformer is told the time (Peebles and Xie 2022).
 
     `x` [rows, width] in groups: group g has the rows starts[g] to starts[g + 1] (`starts` int32 [groups + 1], of which
     the last is `rows`), and the row g of `scale` and `shift` [groups, width]. `weight` [width]. An RMS norm, or

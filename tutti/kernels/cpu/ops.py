@@ -265,13 +265,18 @@ def _address(tensor: Tensor | None) -> int:
 
 
 def _groups(x: Tensor, starts: Tensor, *tensors: Tensor | None) -> tuple[int, int, int] | None:
-    """(address of `starts`, how many groups, their rows' distance in `tensors`); None where the kernels do not take them.
+    """(address of `starts`, how many groups, how far apart rows of `tensors` are); None where no kernel takes them.
 
     Raises TypeError where the groups are not those of the rows of `x`: a kernel would read nonsense.
     """
     count = len(starts) - 1
-    if starts.dtype != torch.int32 or count < 1 or not starts.is_contiguous():
-        raise TypeError("groups of rows start at int32 [groups + 1]")
+    if (
+        starts.dtype != torch.int32
+        or count < 1
+        or not starts.is_contiguous()
+        or starts[[0, -1]].tolist() != [0, len(x)]
+    ):
+        raise TypeError("groups of rows start at int32 [groups + 1], from 0 to the number of rows")
     if any(one is not None and one.shape != (count, x.shape[1]) for one in tensors):
         raise TypeError("what groups of rows have is [groups, width]")
     strides = {one.stride(0) for one in tensors if one is not None}

@@ -1,9 +1,9 @@
 """What blocks of transformers that draw are made of, in few passes over memory.
 
 diffusers' blocks are many small operations, and each of them reads and writes all tokens: of a step on a CPU they take
-as long as the matrices. Here norm, scale and shift are one pass, a gate and the sum it goes into another, and queries and
-keys are turned where they stand. The weights are those of diffusers' modules, and linear layers are called as modules, so
-that what is hung on them (adapters, quantized weights) counts.
+as long as the matrices. Here norm, scale and shift are one pass, a gate and the sum it goes into another, and queries
+and keys are turned where they stand. The weights are those of diffusers' modules, and linear layers are called as
+modules, so that what is hung on them (adapters, quantized weights) counts.
 """
 
 from __future__ import annotations
@@ -17,16 +17,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
-from tutti.kernels import activate, apply_rope, gated_sum, modulated_norm, rms_norm
+from tutti.kernels import Dense, activate, apply_rope, gated_sum, modulated_norm, pack_linear, rms_norm
+from tutti.layers.packed import PackedModule
+
+_PACKED = ("cpu", torch.bfloat16)
 
 Turns = tuple[Tensor, Tensor]
 """Cosines and sines of tokens' places, float32 [tokens, head_dim / 2]: neighbouring columns turn together."""
 
 
 def replace_forward(blocks: Any, forward: Callable[..., Any]) -> None:
-    """Have each of `blocks` compute `forward(block, ...)` instead of its class's."""
+    """Have each of `blocks` compute `forward(block, ...)` instead of its class's, on packed linear layers."""
+    blocks = list(blocks)
+    pack_linears(blocks)
     for block in blocks:
         block.forward = MethodType(forward, block)
+
+
+def pack_linears(blocks: Any) -> None:
+    """Have the linear layers of `blocks` packed, where that is what a CPU multiplies best: in bfloat16."""
+    for block in blocks:
+        for path, layer in list(block.named_modules()):
+            if type(layer) is not nn.Linear or (layer.weight.device.type, layer.weight.dtype) != _PACKED:
+                continue
+            bias = None if layer.bias is None else layer.bias.detach()
+            weight = layer.weight.detach()
+            packed = pack_linear(Dense(weight), bias, device=weight.device, dtype=weight.dtype)
+            block.set_submodule(path, PackedModule(packed, weight))
 
 
 class Places(nn.Module):
@@ -87,7 +104,7 @@ def heads(layer: nn.Module, x: Tensor, count: int, norm: Any = None) -> Tensor:
 
 
 def turn(query: Tensor, key: Tensor, turns: Turns) -> tuple[Tensor, Tensor]:
-    """`query` and `key` [tokens, heads, head_dim], or rows of them with the same places, turned; they may be overwritten."""
+    """`query` and `key` [tokens, heads, head_dim], or rows of them with the same places, turned where they stand."""
     tokens, shape = query.flatten(0, -3), query.shape
     cos, sin = (one.repeat(len(tokens) // len(one), 1) for one in turns)
     query, key = apply_rope(tokens, key.flatten(0, -3), cos, sin, interleaved=True)

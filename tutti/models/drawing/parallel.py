@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from tutti.errors import ConfigError, InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.models.drawing.blocks import restore
-from tutti.models.drawing.parts import class_of
+from tutti.models.drawing.parts import NETWORKS, class_of
 from tutti.request import Drawing
 from tutti.settings import Degrees
 
@@ -92,17 +92,10 @@ class Team:
     # --- networks -----------------------------------------------------------------------------------------------
 
     def adopt(self, denoiser: Denoiser) -> None:
-        """Have the networks of `denoiser` computed together; it has all weights, wherever, and keeps its share.
-
-        Raises ConfigError on a network that cannot be shared so.
-        """
-        for net in denoiser.networks:
-            if self.degrees.tensor > 1:
-                self._share_layers(net)
-            if self.degrees.ulysses > 1:
+        """Have the networks of `denoiser` computed together. Raises ConfigError where tokens cannot be shared."""
+        if self.degrees.ulysses > 1:
+            for net in denoiser.networks:
                 self._share_tokens(net)
-            net.to(self.device)
-        denoiser.device = self.device
 
     def _share_tokens(self, net: Any) -> None:
         from diffusers.hooks.context_parallel import apply_context_parallel
@@ -148,10 +141,16 @@ class Team:
         """The tokens of all ranks, of `output` [rows, tokens here, width]."""
         return _gathered(output, self._groups["ulysses"])
 
-    def _share_layers(self, net: Any) -> None:
+    def share_layers(self, name: str, net: Any) -> None:
+        """Leave a network that is the component `name` this rank's share of its layers; no more need fit on a device.
+
+        Raises ConfigError on a network whose layers cannot be shared.
+        """
         from diffusers.hooks.tensor_parallel import resolve_tp_shard_specs
 
         degree, part = self.degrees.tensor, self.degrees.share(self.rank)[2]
+        if degree == 1 or f"{name}." not in NETWORKS:
+            return
         if net._tp_plan is None:
             raise ConfigError(
                 f"--tensor-parallel-size {degree}: the layers of a {type(net).__name__} cannot be shared; share the "
@@ -170,8 +169,8 @@ class Team:
             raise ConfigError(
                 f"--tensor-parallel-size {degree}: {error}", param="tensor_parallel_size"
             ) from error
-        for name, spec in specs.items():
-            path, _, kind = name.rpartition(".")
+        for weight, spec in specs.items():
+            path, _, kind = weight.rpartition(".")
             layer = net.get_submodule(path)
             if type(layer) is not nn.Linear:
                 raise ConfigError(
@@ -186,18 +185,21 @@ class Team:
                 blocks = whole.split(spec.block_sizes, dim=spec.dim)
                 kept = torch.cat([one.chunk(degree, dim=spec.dim)[part] for one in blocks], dim=spec.dim)
             setattr(layer, kind, nn.Parameter(kept.clone(), requires_grad=False))
+            layer.out_features, layer.in_features = layer.weight.shape
+        for weight, spec in specs.items():
+            path = weight.removesuffix(".weight")
             if spec.dim == 1:
-                layer.register_forward_hook(self._add_up)
-            if name.endswith(".to_q.weight"):
+                net.set_submodule(path, Summed(net.get_submodule(path), self))
+            if path.endswith(".to_q"):
                 attention = net.get_submodule(path.removesuffix(".to_q"))
                 attention.heads //= degree
                 attention.inner_dim //= degree
 
-    def _add_up(self, layer: nn.Module, given: Any, output: Tensor) -> Tensor:
-        """The sum of what all ranks' shares of a layer give."""
-        output = output.contiguous()
-        dist.all_reduce(output, group=self._groups["tensor"])
-        return output
+    def add_up(self, share: Tensor) -> Tensor:
+        """The sum of what those who share layers have."""
+        found = share.contiguous()
+        dist.all_reduce(found, group=self._groups["tensor"])
+        return found
 
     # --- a step -------------------------------------------------------------------------------------------------
 
@@ -255,6 +257,19 @@ class Team:
             for config in self._contexts:
                 config.context_parallel_config.ulysses_anything = uneven or self._odd
             yield batch
+
+
+class Summed(nn.Module):
+    """A layer that each rank has some columns of: what it gives is the sum of what all ranks' shares give."""
+
+    def __init__(self, layer: nn.Module, team: Team) -> None:
+        super().__init__()
+        self.layer = layer
+        self._team = team
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the whole layer's."""
+        return self._team.add_up(self.layer(x))
 
 
 def _shares(work: Sequence[int], ranks: int) -> list[list[int]]:

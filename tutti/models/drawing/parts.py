@@ -47,6 +47,8 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
     # Inference tensors cannot be changed in place, which loading does.
     with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
         module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
+    if options.share is not None:
+        options.share(name, module)
     return module.eval().requires_grad_(False).to(options.device)
 
 

@@ -1,7 +1,7 @@
 """A film's VAE that has to do with single pictures only: what diffusers' class makes of one frame, with less work.
 
-A picture is the first frame of a film: before it there is nothing, so that of the three slices of a convolution over time
-two meet zeros. They are left out, and what is left is a convolution of pictures, with a third of the weights.
+A picture is the first frame of a film: before it there is nothing, so that of the three slices of a convolution over
+time two meet zeros. They are left out, and what is left is a convolution of pictures, with a third of the weights.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ def forward(
     temb: Tensor,
     joint_attention_kwargs: Any = None,
 ) -> tuple[Tensor | None, Tensor]:
-    """(text, picture) after diffusers' `JointTransformerBlock`, given as its class takes them; no text after the last one."""
+    """(text, picture) after diffusers' `JointTransformerBlock`, given as its class takes them. The last has no text."""
     hidden, text = hidden_states, encoder_hidden_states
     seen, read = Groups.of(hidden), Groups.of(text)
     time = silu(temb)

@@ -22,7 +22,7 @@ def through(
 ) -> Tensor:
     """`tokens` [tokens, width] of rows of such `lengths`, laid end to end, after diffusers' `block`.
 
-    `groups` are the rows. `moment` [rows, width] is what the network made of each row's time; those of captions have none.
+    `groups` are the rows. `moment` [rows, width] is what the network made of each row's time; captions have none.
     """
     scale = gate = feed_scale = feed_gate = None
     if moment is not None:

@@ -1,8 +1,8 @@
 """Z-Image's transformer over packed rows: pictures of any sizes in one batch, with nothing padded to the longest.
 
 diffusers' transformer takes rows of different lengths, and pads them. Here the rows of a batch are laid end to end; all
-that its blocks do is per token, but for the attention, in which each row looks at itself alone. What the blocks make of a
-caption does not depend on the time, so it is computed once a picture.
+that its blocks do is per token, but for the attention, in which each row looks at itself alone. What the blocks make of
+a caption does not depend on the time, so it is computed once a picture.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.blocks import Groups, Turns, turns_of
+from tutti.models.drawing.blocks import Groups, Turns, pack_linears, turns_of
 from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
@@ -45,6 +45,7 @@ class ZImageDenoiser(Denoiser):
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.in_channels, pixels=pixels, device=device)
         self.net = transformer
+        pack_linears((*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers))
 
     def prepare(self, condition: Condition) -> Caption:
         """See `Denoiser.prepare`."""

@@ -159,8 +159,7 @@ inline Floats swapped(Floats v) {
 #endif
 }
 
-inline Floats twice(const float* from, int count) {
-  const Floats v = load(from, std::min(count, LANES / 2));
+inline Floats twice(Floats v) {
 #if defined(__AVX512F__)
   return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
 #else
@@ -168,14 +167,30 @@ inline Floats twice(const float* from, int count) {
 #endif
 }
 
+// The upper half of the lanes, below.
+inline Floats upper(Floats v) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  return __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7);
+#endif
+}
+
 // Columns 2i and 2i + 1.
 template <class T>
 void turn_pairs(T* x, const float* cos, const float* sin, int half) {
   const Floats sign = __builtin_convertvector((iota() & 1) * 2 - 1, Floats);  // the first of a pair: minus
-  for (int i = 0; i < 2 * half; i += LANES) {
-    const int count = 2 * half - i;
+  int i = 0;
+  for (; i + LANES <= half; i += LANES) {  // two vectors of x for one of cosines
+    const Floats c = load(cos + i), s = load(sin + i);
+    const Floats c_high = upper(c), s_high = upper(s), low = load(x + 2 * i), high = load(x + 2 * i + LANES);
+    store(x + 2 * i, low * twice(c) + swapped(low) * sign * twice(s));
+    store(x + 2 * i + LANES, high * twice(c_high) + swapped(high) * sign * twice(s_high));
+  }
+  for (i *= 2; i < 2 * half; i += LANES) {
+    const int count = 2 * half - i, pairs = std::min(count, LANES) / 2;
     const Floats v = load(x + i, count);
-    store(x + i, v * twice(cos + i / 2, count / 2) + swapped(v) * sign * twice(sin + i / 2, count / 2), count);
+    store(x + i, v * twice(load(cos + i / 2, pairs)) + swapped(v) * sign * twice(load(sin + i / 2, pairs)), count);
   }
 }
 
