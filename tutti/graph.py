@@ -237,7 +237,8 @@ class StageShape:
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
     stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
     it computes in one step. Nor has a stage of denoising, whose `rows` are the most tokens that one picture has in a
-    step, where there is a largest picture (`engine.drawing_room`).
+    step, where there is a largest picture (`engine.drawing_room`); `usual` are those of one of the usual size, where
+    that is not a picture of 1024 x 1024 pixels.
     """
 
     groups: tuple[KVGroup, ...]
@@ -247,6 +248,7 @@ class StageShape:
     vocab: int
     rows: int = 0
     memory: int = 0
+    usual: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     number that a distilled model is told instead; such a model is guided away from the second text by
     `true_guidance`. So many `previews` are shown on the way: small sketches, or pictures that were `decoded` as the
     finished one is. A film has `frames`, `fps` of them a second; `guidance_2`
-    is the scale once little noise is left, of a model with a network of its own for that. `cache` ("none",
+    is the scale once little noise is left, of a model with a network of its own for that. It begins with the request's
+    picture, if there is one, and ends with the second. `cache` ("none",
     "first_block", "teacache") spares steps most of the network while less than `cache_threshold` has changed. `lora`
     names an adapter of the server's. The seed is the sampling's. `prompt` is what the picture is of, as its file says,
     where no `Text` of the request does.

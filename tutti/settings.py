@@ -329,7 +329,10 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "auto"
     placement: dict[str, str] = msgspec.field(default_factory=dict)  # stages that are not on `device`: theirs
     dtype: str = "auto"
-    quantization: str | None = None
+    quantization: str | None = None  # "int8"; of a model that draws "fp8", too, and "transformer=int8,..."
+    components: dict[str, str] = msgspec.field(
+        default_factory=dict
+    )  # files of weights, of a model that draws
     max_model_len: int | None = None
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None

@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused_in_openais_shape(
 def test_forms_are_refused_in_the_same_words(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="num_frames: expected int"):
         client.videos.create(prompt="a cat", extra_body=SMALL | {"num_frames": "many"})
-    with pytest.raises(openai.BadRequestError, match="takes no picture: leave input_reference out"):
+    with pytest.raises(openai.BadRequestError, match="takes no picture: leave it out"):
         client.videos.create(prompt="a cat", input_reference=("a.png", b"picture"), extra_body=SMALL)
     with pytest.raises(openai.BadRequestError, match="field 'prompt' is missing"):
         client.videos.create(prompt=openai.omit, extra_body=SMALL)  # type: ignore[arg-type]

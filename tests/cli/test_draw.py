@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,11 @@ from tests.cli.terminal import tutti as command
 from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
 from tests.models.film_pipelines import film_pipeline
+from tests.models.original_files import gguf_file
+from tests.models.original_files import z_image as original
 from tests.models.pipelines import adapter_file, pipeline
 from tutti.errors import InvalidRequest
+from tutti.formats.gguf.blocks import kinds
 from tutti.media import film
 from tutti.media.image import read_note
 from tutti.media.video import read_video
@@ -67,6 +71,47 @@ def test_a_terminal_shows_the_picture_coming_in_one_place(tmp_path: Path) -> Non
         assert terminal.wait() == 0
         assert terminal.raw.count("\x1b[16A") == 3  # three sketches and the picture
     assert out.is_file()
+
+
+def test_a_file_of_weights_draws_with_the_rest_of_its_pipeline(tmp_path: Path) -> None:
+    pipe, folder = pipeline("z_image")
+    file = gguf_file(tmp_path / "net.gguf", "lumina2", original(pipe.transformer.state_dict()), kinds.Q5_1)
+    asked = ("a cat", "--size", "16x16", "--steps", "2", "--seed", "3")
+    fewer = ("--quantization", "text_encoder=fp8")
+    out = [tmp_path / name for name in ("one.png", "two.png")]
+    for named, path in (
+        ((str(file), "--pipeline", str(folder)), out[0]),
+        ((str(folder), "--component", f"transformer={file}"), out[1]),
+    ):
+        result = command("run", *named, *asked, *fewer, "-o", str(path), *ENGINE, timeout=240)
+        assert result.returncode == 0, result.stderr
+    drawn = [np.asarray(Image.open(path)) for path in out]
+    assert np.array_equal(*drawn)
+    how = {"dtype": "float32", "memory": "3GB", "threads": 1, "quantization": "text_encoder=fp8"}
+    with tutti.Omni(str(file), pipeline=str(folder), **how) as omni:
+        picture = omni.generate(text="a cat", size="16x16", steps=2, seed=3).images[0]
+    assert np.array_equal(drawn[0], np.asarray(picture))
+    fits = command("fit", str(file), "--pipeline", str(folder), *ENGINE, timeout=240)
+    assert fits.returncode == 0 and "Q5_1 matrices, float32 elsewhere" in fits.stdout
+    wrong = command("run", str(file), "a cat", timeout=240)
+    assert wrong.returncode == 1 and "--pipeline FOLDER" in wrong.stderr
+    wrong = command("run", str(folder), "a cat", "--component", "transformer", timeout=240)
+    assert wrong.returncode == 1 and "write NAME=FILE" in wrong.stderr
+
+
+def test_a_gguf_file_in_a_folder_of_the_store_draws(tmp_path: Path) -> None:
+    pipe, folder = pipeline("z_image")
+    model = shutil.copytree(folder, tmp_path / "model")
+    next((model / "transformer").glob("*.safetensors")).unlink()
+    state = original(pipe.transformer.state_dict())
+    gguf_file(model / "transformer" / "net.gguf", "lumina2", state, kinds.Q5_1)
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {model}\n")
+    made = command("create", "small", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    asked = ("a cat", "--size", "16x16", "--steps", "1", "-o", str(tmp_path / "cat.png"))
+    result = command("run", "small", *asked, *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_model_of_the_store_draws_too(tmp_path: Path) -> None:
@@ -166,6 +211,25 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     assert np.abs(shown - read_video(again.read_bytes(), fps=8).frames).max() <= 2
     result = command("run", folder, "a cat", "-o", str(tmp_path / "a.png"), *ENGINE, timeout=240)
     assert result.returncode == 1 and "this model films: the name must end with .mp4" in result.stderr
+
+
+def test_a_film_begins_with_the_picture_that_the_prompt_names(tmp_path: Path) -> None:
+    folder = str(film_pipeline("wan_small")[1])
+    Image.fromarray(np.full((20, 40, 3), 200, np.uint8)).save(tmp_path / "cat.png")
+    asked = ("--size", "32x16", "--frames", "5", "--steps", "2", "--seed", "7", "--guidance", "1")
+    out = tmp_path / "cat.mp4"
+    prompt = f"the cat walks away {tmp_path / 'cat.png'}"
+    result = command("run", folder, prompt, *asked, "-o", str(out), *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(film.read_note(out.read_bytes()))["prompt"] == "the cat walks away"
+    with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
+        fields = {"size": "32x16", "frames": 5, "steps": 2, "seed": 7, "guidance": 1.0}
+        video = omni.generate(text="the cat walks away", images=[tmp_path / "cat.png"], **fields).videos[0]
+    video.save(tmp_path / "again.mp4")
+    shown, again = (
+        read_video(path.read_bytes(), fps=24).frames.astype(int) for path in (out, tmp_path / "again.mp4")
+    )
+    assert np.abs(shown - again).max() <= 2
 
 
 def test_show_says_that_a_model_films(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.models import checkpoints
-from tests.models import test_film as films
+from tests.models import film_studio as films
 from tests.models.film_pipelines import film_pipeline
 from tests.models.pipelines import adapter_file, pipeline
 from tests.models.studio import MANNERS, Studio, options, pixels, studio

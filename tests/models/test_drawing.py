@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import msgspec
 import numpy as np
 import pytest
 import torch
 
 from tests.models.pipelines import MAKERS, pipeline
 from tests.models.studio import MANNERS, Studio, options, pixels, reference, studio
-from tutti.engine.core import Engine
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
-from tutti.errors import CheckpointError, ConfigError, InvalidRequest, OutOfMemory, StageFailed
+from tutti.errors import CheckpointError, InvalidRequest, OutOfMemory, StageFailed
 from tutti.events import Done, Failed, ImageDone, Progress
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.media.image import read_note
@@ -214,12 +212,6 @@ def test_the_plan_says_what_can_be_drawn_and_refuses_what_does_not_fit() -> None
     assert "tokens in a step of several pictures" in plan.text() and plan.total <= plan.budget
     with pytest.raises(OutOfMemory, match="texts and VAE"):
         plan_for(checkpoint, graph, options(checkpoint.path, 900_000_000), device)
-
-
-def test_weights_of_a_model_that_draws_are_not_quantized() -> None:
-    int8 = msgspec.structs.replace(options(pipeline("z_image")[1]), quantization="int8")
-    with pytest.raises(ConfigError, match="served as they are"):
-        Engine(int8, list)
 
 
 def test_an_incomplete_folder_is_refused_by_name(tmp_path: Path) -> None:

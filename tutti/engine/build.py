@@ -14,6 +14,7 @@ from tutti.engine.denoise import Denoise
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.later import Later
 from tutti.engine.once import Once
+from tutti.engine.placement import main_stage
 from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
 from tutti.engine.ranks import Led, Ranks
@@ -62,8 +63,12 @@ class Builder:
         return Later(lambda: {stage.name: self._beside(stage) for stage in late}, self._wake)
 
     def _beside(self, stage: Stage) -> Any:
-        """The model of a stage of one pass, or of one that draws beside the main one; these are never quantized."""
-        model = self.load(stage, None, None)
+        """The model of a stage of one pass, or of one that draws beside the main one.
+
+        Quantized are those of a model that does nothing but draw.
+        """
+        draws = main_stage(self.graph).kind is Kind.DENOISE
+        model = self.load(stage, None, self.options.quantization if draws else None)
         if stage.kind is Kind.DENOISE and self.plan.drawing is not None:
             self._name_adapters(model, self.plan.drawing.adapters)
         return model

@@ -76,7 +76,7 @@ class Engine:
         self.device = choose_device(options.device)
         if options.trust_remote_code:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
-        self.checkpoint = open_checkpoint(options.model)
+        self.checkpoint = open_checkpoint(options.model, options.components)
         self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         away = elsewhere(self.graph, options.placement, str(self.device))
         threads = threads_each(options, [str(self.device)] * options.degrees.ranks + [*away])

@@ -55,7 +55,7 @@ def drawing_room(
     least = min(_LEAST, picture)
     kept = denoiser.memory * item + _LATENTS * picture // _PICTURE
     count = max(1, min(requests, (room - least * token) // 2 // kept))
-    one = 2 * picture * denoiser.hidden * item
+    one = 2 * (denoiser.usual or picture) * denoiser.hidden * item
     features = max(0, min(_CACHES * one, (room - count * kept - least * token) // 4))
     largest = max(least, (room - count * kept - features) // token)
     most = most or _STEP.get(device, 8192)

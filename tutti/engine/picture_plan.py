@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 
 from tutti.engine.drawing_room import DrawingRoom, drawing_room
 from tutti.engine.plan import (
@@ -19,10 +20,10 @@ from tutti.engine.plan import (
     Row,
     activation_bytes,
     auto_share,
-    weight_bytes,
 )
 from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters
+from tutti.formats.quantization import ROW_BYTES, check_quantization, form_of, is_matrix
 from tutti.graph import StageShape
 from tutti.settings import Degrees, EngineOptions
 
@@ -45,11 +46,11 @@ class SharedNetwork:
     devices: tuple[str, ...]
     available: tuple[int, ...] = ()
 
-    def spared(self, checkpoint: Checkpoint, item: int, device: str) -> int:
+    def spared(self, checkpoint: Checkpoint, quantization: str | None, item: int) -> int:
         """The bytes of weights that a rank does not have, which others do."""
         if not self.layers:
             return 0
-        whole = weight_bytes(checkpoint, None, item, device, self.layers)
+        whole = _weights(checkpoint, quantization, item, self.layers)
         return whole - whole // self.degrees.tensor
 
 
@@ -69,11 +70,13 @@ def make_picture_plan(
     `ranks` are those that compute the denoiser together with this one.
     """
     item = ITEM_BYTES[dtype]
+    check_quantization(options.quantization, checkpoint.config["components"])
     budget = _budget(options, device, available)
-    spared = 0 if ranks is None else ranks.spared(checkpoint, item, device)
+    spared = 0 if ranks is None else ranks.spared(checkpoint, options.quantization, item)
     widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)
+    forms = _forms(checkpoint, options, dtype)
     fixed = [
-        Row("weights", weight_bytes(checkpoint, None, item, device) - spared, dtype),
+        Row("weights", _weights(checkpoint, options.quantization, item) - spared, forms),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
@@ -84,7 +87,15 @@ def make_picture_plan(
     others = (
         []
         if ranks is None
-        else _fixed_of_rank(checkpoint, ranks, adapters, item=item, device=device, dtype=dtype)
+        else _fixed_of_rank(
+            checkpoint,
+            ranks,
+            adapters,
+            quantization=options.quantization,
+            item=item,
+            device=device,
+            forms=forms,
+        )
     )
     if ranks is not None and ranks.available:  # who has the least decides what all have room for
         own = sum(row.bytes for row in others)
@@ -127,16 +138,16 @@ def _fixed_of_rank(
     ranks: SharedNetwork,
     adapters: Sequence[Row],
     *,
+    quantization: str | None,
     item: int,
     device: str,
-    dtype: str,
+    forms: str,
 ) -> list[Row]:
     """What a rank that does not lead holds before it draws: the denoiser alone, or its share of it."""
-    weights = weight_bytes(checkpoint, None, item, device, ranks.networks) - ranks.spared(
-        checkpoint, item, device
-    )
+    weights = _weights(checkpoint, quantization, item, ranks.networks)
+    weights -= ranks.spared(checkpoint, quantization, item)
     return [
-        Row("weights", weights, f"{dtype}, of the denoiser"),
+        Row("weights", weights, f"{forms}, of the denoiser"),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         *adapters,
     ]
@@ -168,6 +179,28 @@ def _rank_plans(
             fits=free is None or total <= budget <= free,
             drawing=room,
         )
+
+
+def _weights(
+    checkpoint: Checkpoint, quantization: str | None, item: int, beginnings: tuple[str, ...] = ("",)
+) -> int:
+    """Bytes that the weights take once loaded, quantized as they are kept or as is asked; of names that begin so."""
+    total = 0
+    for name, info in checkpoint.tensors.items():
+        if not name.startswith(beginnings):
+            continue
+        form = form_of(quantization, name.partition(".")[0])
+        kept = checkpoint.kept_bytes(name)
+        if form is not None and is_matrix(name, info.shape):
+            kept = prod(info.shape) + ROW_BYTES[form] * info.shape[0]
+        total += prod(info.shape) * item if kept is None else kept
+    return total
+
+
+def _forms(checkpoint: Checkpoint, options: EngineOptions, dtype: str) -> str:
+    """How the weights are kept, in words."""
+    forms = [one for one in (options.quantization, checkpoint.quantization) if one]
+    return f"{', '.join(forms)} matrices, {dtype} elsewhere" if forms else dtype
 
 
 def room_beside(

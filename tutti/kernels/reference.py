@@ -79,6 +79,17 @@ def _of_rows(tensor: Tensor, starts: Tensor) -> Tensor:
     return tensor.repeat_interleave(starts.diff(), dim=0)
 
 
+def attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+    """softmax(q k^T * scale) v within each row of [tokens, heads, dim], whose tokens lie end to end."""
+    if len(set(lengths)) == 1:  # as a batch
+        q, k, v = (one.unflatten(0, (len(lengths), -1)).transpose(1, 2) for one in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(0, 1)
+    rows = zip(*(one.split(list(lengths)) for one in (q, k, v)), strict=True)
+    return (
+        torch.cat([attention(*row, [len(row[0])], scale) for row in rows]) if lengths else torch.empty_like(q)
+    )
+
+
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """(x - mean) / std * weight + bias over the last dimension."""
     return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)

@@ -6,6 +6,7 @@
     Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
     Omni("a-model-that-draws").generate(text="make it blue", images=["circle.png"]).images[0].save("blue.png")
     Omni("a-model-that-films").generate(text="a cat walks", frames=17, fps=8, seed=1).videos[0].save("cat.mp4")
+    Omni("a-model-that-films").generate(text="it walks away", images=["cat.png"]).videos[0].save("cat.mp4")
     Omni("pico").generate(text="draw a red circle", modalities=["text", "image"], seed=1).images[0].show()
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
@@ -244,7 +245,8 @@ class Omni:
     ) -> Request:
         """The request for a picture or a film of `text`, drawn from `images` if there are any; `sheet` as for `_sheet`.
 
-        What is transparent in the `mask`, or white, is drawn anew.
+        A film begins with the first of them, and ends with the second. What is transparent in the `mask`, or white, is
+        drawn anew.
         """
         media = media_of({"image": list(images)})
         if mask is not None:

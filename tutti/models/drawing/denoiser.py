@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
 Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
+Sight = tuple[Tensor, ...]  # what a stage makes of a picture: `Moments`, mostly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,12 +47,12 @@ class Conditions:
 
     prompt: Condition
     negative: Condition | None = None
-    pictures: tuple[Moments, ...] = ()
+    pictures: tuple[Sight, ...] = ()
 
     def to(self, device: torch.device) -> Conditions:
         """The same on a device."""
         negative = None if self.negative is None else _moved(self.negative, device)
-        pictures = tuple((mean.to(device), deviation.to(device)) for mean, deviation in self.pictures)
+        pictures = tuple(_moved(one, device) for one in self.pictures)
         return Conditions(_moved(self.prompt, device), negative, pictures)
 
 
@@ -59,12 +60,13 @@ class Conditions:
 class Latents:
     """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns].
 
-    A `sketch` is a preview that no VAE decodes.
+    `noise` of the same shape is for a VAE that takes some. A `sketch` is a preview that no VAE decodes.
     """
 
     latents: Tensor
     preview: bool = False
     sketch: bool = False
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,8 +87,8 @@ class Canvas:
 
     `prepared` is what the network made of the conditions once, the prompt's first; `memories` is what the feature cache
     keeps of each of them. A picture that is begun from takes the last levels only; a mask keeps a `frame` of it. The
-    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `skipped` counts the steps that a
-    cache spared all rows.
+    latents of pictures that are looked at stand `beside`. `history` is the sampler's. `chance` is how the request's
+    generator goes on, for those who draw by chance again. `skipped` counts the steps that a cache spared all rows.
     """
 
     drawing: Drawing
@@ -96,6 +98,7 @@ class Canvas:
     done: int = 0
     velocity: Tensor | None = None
     history: Any = None
+    chance: Tensor | None = None
     frame: Frame | None = None
     beside: tuple[Tensor, ...] = ()
     memories: tuple[Memory | None, ...] = ()
@@ -128,7 +131,7 @@ class Row:
     beside: tuple[Tensor, ...] = ()
 
 
-def _moved(condition: Condition, device: torch.device) -> Condition:
+def _moved(condition: tuple[Tensor, ...], device: torch.device) -> Condition:
     return tuple(one.to(device) for one in condition)
 
 
@@ -142,6 +145,7 @@ class Denoiser(ABC):
 
     net: Any  # diffusers' network
     adapts: bool = False  # whether it takes LoRA adapters
+    parts: bool = False  # whether ranks can share its tokens, as diffusers' `_cp_plan` has it
     curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
     def __init__(
@@ -193,6 +197,16 @@ class Denoiser(ABC):
         """The latents' of a picture whose size is known."""
         return self.channels, (drawing.height or 0) // self.pixels, (drawing.width or 0) // self.pixels
 
+    def tokens(self, shape: tuple[int, ...]) -> int:
+        """How many tokens latents of this shape are."""
+        return (shape[-2] // 2) * (shape[-1] // 2)
+
+    def look(
+        self, pictures: Sequence[Sight], shape: tuple[int, ...], generator: torch.Generator
+    ) -> tuple[Tensor, ...]:
+        """What of the `pictures` stands beside latents of this shape; what is random comes before their noise."""
+        return tuple(picture[0] for picture in pictures)
+
     def manner(self, state: Canvas) -> Drawing:
         """How the next step of a state is drawn: as was asked."""
         return state.drawing
@@ -220,17 +234,18 @@ class Denoiser(ABC):
         adapter = None if drawing.lora is None else self.adapters.use(drawing.lora, drawing.lora_scale)
         shape = self.shape(drawing)
         generator = torch.Generator("cpu").manual_seed(request.sampling.seed)
-        levels = self.sampler.levels(drawing.steps, (shape[-2] // 2) * (shape[-1] // 2))
+        levels = self.sampler.levels(drawing.steps, self.tokens(shape))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = self._prepared(both, adapter)
         if self.team is not None:
             self.team.check(drawing, min(map(self.width, prepared)))
         if self.looks or not condition.pictures:
+            beside = self.look(condition.pictures, shape, generator)
             noise = self._random(shape, generator)
-            beside = tuple(mean for mean, _ in condition.pictures)
             latents = self.sampler.opened(noise, levels)
             levels = levels.to(self.device)
-            return Canvas(drawing, latents, levels, prepared, beside=beside, adapter=adapter)
+            chance = generator.get_state()
+            return Canvas(drawing, latents, levels, prepared, beside=beside, chance=chance, adapter=adapter)
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)
@@ -267,9 +282,10 @@ class Denoiser(ABC):
         tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
         return sum(tokens + self.width(one) for one in state.prepared)
 
-    def tokens(self, row: Row) -> int:
-        """The tokens of a row besides its text's: patches of two by two, unless a family has others."""
-        return sum(one.numel() // (4 * one.shape[0]) for one in (row.latents, *row.beside))
+    def length(self, row: Row) -> int:
+        """The tokens of a row besides its text's."""
+        beside = sum(math.prod(patches_of(one)) for one in row.beside)
+        return self.tokens(tuple(row.latents.shape)) + beside
 
     def share(self, team: Team) -> None:
         """See `models.protocols.Shares`."""

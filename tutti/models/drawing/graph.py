@@ -26,8 +26,11 @@ def drawing_graph(family: str, *architectures: str, vae: str = "tutti.models.dra
 
 
 def filming_graph(family: str, *architectures: str) -> Graph:
-    """The same of a family that films, whose module `vae` gives films."""
-    return _graph(family, architectures, stage(family, "vae", Kind.ONCE, "vae", output="video"))
+    """The same of a family that films, whose module `vae` gives films, and encodes the pictures they begin with."""
+    decoder = stage(family, "vae", Kind.ONCE, "vae", output="video")
+    encoder = stage(family, "vae_encoder", Kind.ONCE, "vae", inputs=("image",))
+    encoder = replace(encoder, build=f"{decoder.build}_encoder", describe=decoder.describe)
+    return _graph(family, architectures, decoder, encoder)
 
 
 def unified_graph(

@@ -93,9 +93,15 @@ class Team:
 
     def adopt(self, denoiser: Denoiser) -> None:
         """Have the networks of `denoiser` computed together. Raises ConfigError where tokens cannot be shared."""
-        if self.degrees.ulysses > 1:
-            for net in denoiser.networks:
-                self._share_tokens(net)
+        degree = self.degrees.ulysses
+        if degree > 1 and not denoiser.parts:
+            raise ConfigError(
+                f"--ulysses-degree {degree}: the tokens of a {type(denoiser.net).__name__} cannot be shared; share "
+                f"the rows of a step: --cfg-parallel-size {degree}",
+                param="ulysses_degree",
+            )
+        for net in denoiser.networks if degree > 1 else ():
+            self._share_tokens(net)
 
     def _share_tokens(self, net: Any) -> None:
         from diffusers.hooks.context_parallel import apply_context_parallel
@@ -106,12 +112,6 @@ class Team:
         )
 
         degree, plan = self.degrees.ulysses, net._cp_plan
-        if plan is None:
-            raise ConfigError(
-                f"--ulysses-degree {degree}: the tokens of a {type(net).__name__} cannot be shared; share the rows of "
-                f"a step: --cfg-parallel-size {degree}",
-                param="ulysses_degree",
-            )
         heads = net.config.num_attention_heads // self.degrees.tensor
         if -heads % degree >= -(-heads // degree):
             raise ConfigError(
@@ -222,7 +222,7 @@ class Team:
     ) -> list[Tensor]:
         """See `Denoiser.predict`; each row has one of the `adapters`, or none."""
         shares = _shares(
-            [denoiser.tokens(row) + denoiser.width(row.prepared) for row in rows], self.degrees.cfg
+            [denoiser.length(row) + denoiser.width(row.prepared) for row in rows], self.degrees.cfg
         )
         mine = shares[self.degrees.share(self.rank)[0]]
         found: dict[int, Tensor] = {}
@@ -253,7 +253,7 @@ class Team:
             found.setdefault(denoiser.width(rows[number].prepared), []).append(number)
         for width, batch in found.items():
             # Ranks tell each other how much each has, before every exchange, only where that differs.
-            uneven = any(tokens % degree for tokens in (width, *(denoiser.tokens(rows[k]) for k in batch)))
+            uneven = any(tokens % degree for tokens in (width, *(denoiser.length(rows[k]) for k in batch)))
             for config in self._contexts:
                 config.context_parallel_config.ulysses_anything = uneven or self._odd
             yield batch

@@ -9,6 +9,8 @@ from typing import Any
 
 from tutti.errors import CheckpointError, ConfigError
 from tutti.formats.checkpoint import Checkpoint
+from tutti.formats.pipeline import PipelineCheckpoint
+from tutti.formats.quantization import form_of
 from tutti.graph import BuildOptions
 
 NETWORKS = ("transformer.", "transformer_2.", "unet.")
@@ -32,24 +34,50 @@ def value(config: Mapping[str, Any], name: str, key: str, default: Any = None) -
 
 
 def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any:
-    """The module of the component `name`, with its weights, for inference. Raises CheckpointError, ConfigError."""
+    """The module of the component `name`, with its weights, for inference; quantized where that is asked for.
+
+    Raises CheckpointError, ConfigError.
+    """
     import torch
 
-    if options.quantization is not None:
-        raise ConfigError(
-            f"--quantization {options.quantization}: models that draw are served as they are",
-            param="quantization",
-        )
+    form = form_of(options.quantization, name)
     kind = class_of(checkpoint, name)
+    foreign = isinstance(checkpoint, PipelineCheckpoint) and name in checkpoint.parts
+    method = component(checkpoint.config, name).get("quantization_config")
+    if method and not foreign:
+        raise CheckpointError(
+            f"{checkpoint.path / name}: its weights are quantized by {method.get('quant_method', 'another program')}, "
+            f"which is not read; take the plain ones and --quantization {name}=int8, or a GGUF file: "
+            f"--component {name}=FILE"
+        )
+    # Inference tensors cannot be changed in place, which loading does.
+    with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
+        if form is not None or foreign:
+            from tutti.models.drawing.filling import fill_module
+
+            module = fill_module(checkpoint, name, kind, options, form)
+            _share(name, module, options)
+        else:
+            module = _plain(checkpoint, name, kind, options)
+    return module.eval().requires_grad_(False)
+
+
+def _plain(checkpoint: Checkpoint, name: str, kind: Any, options: BuildOptions) -> Any:
+    """The module as its library loads it."""
+    import torch
+
     dtype = {
         "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)
     }
-    # Inference tensors cannot be changed in place, which loading does.
-    with _explained(checkpoint, name), torch.inference_mode(False), torch.no_grad():
-        module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
+    module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
+    _share(name, module, options)
+    return module.to(options.device)
+
+
+def _share(name: str, module: Any, options: BuildOptions) -> None:
+    """Leave the module what this process is to have of it."""
     if options.share is not None:
         options.share(name, module)
-    return module.eval().requires_grad_(False).to(options.device)
 
 
 def load_tokenizer(checkpoint: Checkpoint, name: str) -> Any:

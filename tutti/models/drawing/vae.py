@@ -52,7 +52,7 @@ class VaeDecoder:
         if items[0].latents.sketch:
             values = self._sketches(latents)
         else:
-            _tile(self.vae, self.cost(items[0]) > self.budget)
+            tile(self.vae, self.cost(items[0]) > self.budget)
             values = self.decode(latents.to(self.vae.dtype)).float()
         if not torch.isfinite(values).all():
             raise StageFailed("the VAE gave values that are no numbers; try --dtype float32", stage="vae")
@@ -70,7 +70,7 @@ class VaeDecoder:
             return self.decode(given.unsqueeze(2))[:, :, 0] if frames else self.decode(given)
 
         if self._sketcher is None:
-            _tile(self.vae, False)
+            tile(self.vae, False)
             self._sketcher = fitted(decode, latents.shape[1], latents.device)
         values = self._sketcher.draw(latents[:, :, 0] if frames else latents)
         return values.unsqueeze(2) if frames else values
@@ -115,7 +115,7 @@ class VaeEncoder:
 
     def run(self, items: list[np.ndarray]) -> list[Moments]:
         """See `OnceModel.run`."""
-        _tile(self.vae, self.cost(items[0]) > self.budget)
+        tile(self.vae, self.cost(items[0]) > self.budget)
         pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2).float() / 255
         mean, deviation = self.encode((2 * pixels - 1).to(self.vae.device, self.vae.dtype))
         return list(zip(mean.float().unbind(), deviation.float().unbind(), strict=True))
@@ -152,7 +152,7 @@ def build_encoder(checkpoint: Checkpoint, options: BuildOptions) -> VaeEncoder:
     return VaeEncoder(vae, VAE_ROWS, vae_pixels(checkpoint.config))
 
 
-def _tile(vae: Any, on: bool) -> None:
+def tile(vae: Any, on: bool) -> None:
     """Whether what comes next goes through in tiles."""
     if on:
         vae.enable_tiling()

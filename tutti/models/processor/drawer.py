@@ -172,8 +172,6 @@ class Drawer:
         """The files of pictures and masks. Raises InvalidRequest where this model does not take them, or needs some."""
         if not (originals or masks):
             return None
-        if self.film is not None:
-            raise InvalidRequest("this model films what it is told: it takes no pictures", param="image")
         if len(originals) != 1:
             raise InvalidRequest(
                 f"this model begins from one picture, and the request has {len(originals) or 'a mask alone'}",

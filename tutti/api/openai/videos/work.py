@@ -153,7 +153,7 @@ class VideoWork:
 
     async def _film(self, job: Job) -> None:
         """Have the model film, and write what comes. Raises what ends it early."""
-        request = job.read()
+        request = await asyncio.to_thread(self.store.request, job)
         caller = Caller(job.caller or None)
         output = _Output(self.store.part(job.id))
         try:

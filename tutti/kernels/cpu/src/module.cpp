@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "block.h"
+#include "gaze.h"
 #include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
@@ -123,6 +124,11 @@ void sum_gated(uintptr_t x, uintptr_t y, uintptr_t gate, uintptr_t out, int type
   gated_sum({at<void>(x), at<void>(y), at<void>(gate), at<void>(out), Type(type), rows, width, AS_GROUPS,
              at<void>(weight), Type(weight_type), eps},
             threads);
+}
+
+void whole_rows(GRID(q), GRID(k), GRID(v), GRID(out), int heads, int dim, uintptr_t starts, int rows, float scale,
+                int threads) {
+  gaze({AS_GRID(q), AS_GRID(k), AS_GRID(v), AS_GRID(out), heads, dim, at<int32_t>(starts), rows, scale}, threads);
 }
 
 void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t keys, size_t keys_block,
@@ -258,5 +264,7 @@ NB_MODULE(TUTTI_MODULE, module) {
   module.def("gated_sum", &sum_gated, Release());
   module.def("rope", &rope, Release());
   module.def("activate", &activation, Release());
+  module.def("gazes", &gazes);
+  module.def("gaze", &whole_rows, Release());
   module.def("paged_attention", &paged_attention, Release());
 }
