@@ -72,7 +72,9 @@ class Graph:
     None for a model that does not speak. `drawer` names `(name: str, config: dict) -> Drawer`, which says what may be
     asked of a model that draws and is called so (see `models.processor.drawer`). `folders` are those beside config.json
     with weights that stages open. `switch` is a key of config.json: where that is false, the checkpoint has what text
-    needs and no more.
+    needs and no more. `claims` names `(config: dict) -> bool`, which says of a checkpoint that no graph's
+    `architectures` name whether this graph serves it; a graph that has it is a last resort, and `remark` says how it
+    serves, for people.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Graph:
     drawer: str | None = None
     folders: tuple[str, ...] = ()
     switch: str | None = None
+    claims: str | None = None
+    remark: str = ""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]

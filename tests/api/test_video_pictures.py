@@ -22,7 +22,7 @@ from tests.models.film_pipelines import film_pipeline
 from tests.models.test_film_pictures import picture
 from tutti.api.openai.videos.store import JobStore
 from tutti.gateway.opening import processor_of
-from tutti.media.film import read_note
+from tutti.media.container import read_note
 from tutti.media.video import read_video
 from tutti.models.processor.drawer import drawing_request
 from tutti.request import Drawing, Media, Request

@@ -20,9 +20,11 @@ from tests.models.film_pipelines import film_pipeline
 from tests.models.original_files import gguf_file
 from tests.models.original_files import z_image as original
 from tests.models.pipelines import adapter_file, pipeline
+from tests.models.sound_pipelines import sound_pipeline
+from tests.models.whole_pipelines import whole_pipeline
 from tutti.errors import InvalidRequest
 from tutti.formats.gguf.blocks import kinds
-from tutti.media import film
+from tutti.media import container
 from tutti.media.image import read_note
 from tutti.media.video import read_video
 
@@ -195,7 +197,7 @@ def test_a_film_goes_into_a_file(tmp_path: Path) -> None:
     result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
     assert result.stdout.strip() == str(out)
-    note = json.loads(film.read_note(out.read_bytes()))
+    note = json.loads(container.read_note(out.read_bytes()))
     assert (note["num_frames"], note["fps"], note["seed"]) == (5, 8.0, 7) and note["model"] == Path(
         folder
     ).name
@@ -221,7 +223,7 @@ def test_a_film_begins_with_the_picture_that_the_prompt_names(tmp_path: Path) ->
     prompt = f"the cat walks away {tmp_path / 'cat.png'}"
     result = command("run", folder, prompt, *asked, "-o", str(out), *ENGINE, timeout=240)
     assert result.returncode == 0, result.stderr
-    assert json.loads(film.read_note(out.read_bytes()))["prompt"] == "the cat walks away"
+    assert json.loads(container.read_note(out.read_bytes()))["prompt"] == "the cat walks away"
     with tutti.Omni(folder, dtype="float32", memory="3GB", threads=1) as omni:
         fields = {"size": "32x16", "frames": 5, "steps": 2, "seed": 7, "guidance": 1.0}
         video = omni.generate(text="the cat walks away", images=[tmp_path / "cat.png"], **fields).videos[0]
@@ -238,3 +240,36 @@ def test_show_says_that_a_model_films(tmp_path: Path) -> None:
     made = command("create", "filmer", "-f", str(tmp_path / "Modelfile"), environment=store)
     assert made.returncode == 0, made.stderr
     assert "video" in command("show", "filmer", environment=store).stdout.split()
+
+
+def test_a_sound_goes_into_a_file(tmp_path: Path) -> None:
+    folder = str(sound_pipeline()[1])
+    out = tmp_path / "rain.wav"
+    asked = ("rain on", "a roof", "--seconds", "0.5", "--steps", "2", "--guidance", "2", "--negative", "low")
+    result = command("run", folder, *asked, "-o", str(out), "--seed", "7", *ENGINE, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip() == str(out) and "weight_norm" not in result.stderr
+    note = json.loads(container.read_note(out.read_bytes()))
+    assert note["prompt"] == "rain on a roof" and note["model"] == Path(folder).name
+    assert (note["seconds"], note["seed"], note["negative_prompt"]) == (0.5, 7, "low")
+    result = command("run", folder, "rain", "-o", str(tmp_path / "a.png"), *ENGINE, timeout=240)
+    assert result.returncode == 1 and "this model makes sounds: the name must end with .wav" in result.stderr
+    result = command("run", folder, "rain", "--size", "16x16", *ENGINE, timeout=240)
+    assert result.returncode == 1 and "size is for models that draw" in result.stderr
+
+
+def test_a_pipeline_that_no_family_serves_draws_and_is_told_apart(tmp_path: Path) -> None:
+    store = {"OLLAMA_MODELS": str(tmp_path / "models")}
+    (tmp_path / "Modelfile").write_text(f"FROM {whole_pipeline('stable_diffusion')[1]}\n")
+    made = command("create", "old", "-f", str(tmp_path / "Modelfile"), environment=store)
+    assert made.returncode == 0, made.stderr
+    shown = command("show", "old", environment=store).stdout
+    assert "image" in shown.split() and "by diffusers' own pipeline, one request after the other" in shown
+    out = tmp_path / "cat.png"
+    asked = ("a cat", "--size", "16x24", "--steps", "2", "--negative", "blue", "-o", str(out))
+    result = command("run", "old", *asked, *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 0, result.stderr
+    assert Image.open(out).size == (16, 24)
+    assert json.loads(read_note(out.read_bytes()))["negative_prompt"] == "blue"
+    result = command("run", "old", *asked, "--strength", "0.5", *ENGINE, environment=store, timeout=240)
+    assert result.returncode == 1 and "strength says how much of a picture" in result.stderr

@@ -78,6 +78,9 @@ class Engine:
             log.warning("trust_remote_code has no effect: code that comes with a model is never run")
         self.checkpoint = open_checkpoint(options.model, options.components)
         self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
+        if self.graph.remark:
+            kind = ", ".join(self.checkpoint.config["architectures"])
+            log.info("%s has no family of its own: it is served %s", kind, self.graph.remark)
         away = elsewhere(self.graph, options.placement, str(self.device))
         threads = threads_each(options, [str(self.device)] * options.degrees.ranks + [*away])
         if self.device.type == "cpu":

@@ -7,8 +7,9 @@ a budget of tokens, beginning with the request that has least left to do: nothin
 to whoever had least of the machine so far (fair queueing: Demers, Keshav and Shenker 1989), so nobody waits for ever.
 
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
-all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
-request begins when there is room in it for all that it will keep.
+all. The others keep their place in the queue. (Of a model that works on one request until it is done, `OneByOne`, the
+oldest is alone.) What states keep besides (feature caches) shares a pool of bytes, and a request begins when there is
+room in it for all that it will keep.
 
 Behind a stage that writes, most requests may end without a picture. Only those that are to be drawn count there, and
 when they are too many, or the model is still being built (`later`), they wait as their conditions.
@@ -29,7 +30,7 @@ from tutti.engine.stage import Failure, nobody
 from tutti.errors import Busy, InvalidRequest, StageFailed
 from tutti.events import Progress
 from tutti.graph import Chunk
-from tutti.models.protocols import DenoiseModel, Gathers
+from tutti.models.protocols import DenoiseModel, Gathers, OneByOne
 from tutti.request import Request
 from tutti.settings import format_size
 
@@ -102,7 +103,8 @@ class Denoise:
         self._model = model
         self.budget = budget
         self.largest = largest
-        self.turns = turns
+        self.alone = isinstance(model, OneByOne)  # whether one request is worked on until it is done
+        self.turns = 1 if self.alone else turns
         self.max_requests = max_requests
         self.fed = fed
         self.pool = pool
@@ -194,6 +196,8 @@ class Denoise:
             key=lambda item: item.place,
         )
         awake = self._with_room(awake)
+        if self.alone:
+            return [min(awake, key=lambda item: not item.begun)] if awake else []
         turning = awake[: self.turns]
         if len(awake) > self.turns:
             turning.append(min(awake[self.turns :], key=self._left))
@@ -234,8 +238,11 @@ class Denoise:
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
-        for them in (self._expected, self._newcomers, self._active):
+        for them in (self._expected, self._newcomers):
             them.pop(request_id, None)
+        item = self._active.pop(request_id, None)
+        if item is not None and isinstance(self._model, OneByOne):
+            self._model.close(item.state)
 
     # --- requests -----------------------------------------------------------------------------------------------
 

@@ -73,13 +73,14 @@ def make_picture_plan(
     check_quantization(options.quantization, checkpoint.config["components"])
     budget = _budget(options, device, available)
     spared = 0 if ranks is None else ranks.spared(checkpoint, options.quantization, item)
-    widest = max(activation_bytes(shape, shape.rows, 0, item) for shape in once)
+    widest = max((activation_bytes(shape, shape.rows, 0, item) for shape in once), default=0)
+    prompts = options.encoder_cache_memory_bytes if once else 0
     forms = _forms(checkpoint, options, dtype)
     fixed = [
         Row("weights", _weights(checkpoint, options.quantization, item) - spared, forms),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
-        Row("prompt cache", options.encoder_cache_memory_bytes, "what was made of prompts before"),
+        Row("prompt cache", prompts, "what was made of prompts before"),
     ]
     adapters = _adapter_rows(options, item)
     fixed += adapters

@@ -182,10 +182,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What leaves a graph as audio: `samples` float32 [samples] in [-1, 1] at `rate` Hz."""
+    """What leaves a graph as audio: `samples` float32 [samples] in [-1, 1] at `rate` Hz.
+
+    Of several channels they are [samples, channels]. `note` says how it was made, as JSON; the file carries it.
+    """
 
     samples: Tensor
     rate: int
+    note: str = ""
 
 
 @runtime_checkable
@@ -289,6 +293,15 @@ class Film:
     frames: np.ndarray
     rate: float
     note: str = ""
+
+
+@runtime_checkable
+class OneByOne(Protocol):
+    """A model of denoising that works on one request until it is done; the others wait."""
+
+    def close(self, state: Any) -> None:
+        """A request is over, however it ended: let go of what its state holds."""
+        ...
 
 
 class DenoiseModel(Protocol):

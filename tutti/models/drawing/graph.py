@@ -33,6 +33,12 @@ def filming_graph(family: str, *architectures: str) -> Graph:
     return _graph(family, architectures, decoder, encoder)
 
 
+def sounding_graph(family: str, *architectures: str) -> Graph:
+    """The same of a family that makes sounds, whose module `vae` gives these, and has the bridge to itself."""
+    decoder = stage(family, "vae", Kind.ONCE, "vae", output="sound")
+    return _graph(family, architectures, decoder, bridge=f"tutti.models.{family}.vae:finished")
+
+
 def unified_graph(
     base: Graph,
     family: str,
@@ -75,7 +81,10 @@ def unified_graph(
     )
 
 
-def _graph(family: str, architectures: tuple[str, ...], decoder: Stage, *encoders: Stage) -> Graph:
+def _graph(
+    family: str, architectures: tuple[str, ...], decoder: Stage, *encoders: Stage, bridge: str | None = None
+) -> Graph:
+    """`bridge` leads to the decoder, where that does not take pictures."""
     shared = "tutti.models.drawing.denoiser"
     stages = (
         stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
@@ -86,6 +95,6 @@ def _graph(family: str, architectures: tuple[str, ...], decoder: Stage, *encoder
     edges = (
         Edge("text", "denoiser", f"{shared}:condition"),
         *(Edge(one.name, "denoiser") for one in encoders),
-        Edge("denoiser", "vae", f"{shared}:finished"),
+        Edge("denoiser", "vae", bridge or f"{shared}:finished"),
     )
     return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")

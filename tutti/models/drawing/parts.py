@@ -80,6 +80,34 @@ def _share(name: str, module: Any, options: BuildOptions) -> None:
         options.share(name, module)
 
 
+def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
+    """The whole pipeline as diffusers makes it, of the libraries' classes. Raises CheckpointError, ConfigError."""
+    import torch
+
+    if options.quantization is not None:
+        raise ConfigError(
+            f"--quantization {options.quantization}: what diffusers' own pipeline runs is served as it is",
+            param="quantization",
+        )
+    if isinstance(checkpoint, PipelineCheckpoint) and checkpoint.parts:
+        raise ConfigError(
+            f"what diffusers' own pipeline runs is served with its own weights, not with others for {', '.join(checkpoint.parts)}",
+            param="model",
+        )
+    for name in checkpoint.config["components"]:
+        class_of(checkpoint, name)
+    kind = getattr(importlib.import_module("diffusers"), checkpoint.config["architectures"][0])
+    with _explained(checkpoint, "."), torch.inference_mode(False), torch.no_grad():
+        pipeline = kind.from_pretrained(
+            str(checkpoint.path),
+            local_files_only=True,
+            use_safetensors=True,
+            dtype=getattr(torch, options.dtype),
+        )
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(options.device)
+
+
 def load_tokenizer(checkpoint: Checkpoint, name: str) -> Any:
     """The tokenizer of the component `name`, as transformers makes it. Raises CheckpointError."""
     from transformers import AutoTokenizer
@@ -99,18 +127,21 @@ def load_reader(checkpoint: Checkpoint, ending: str, options: BuildOptions) -> R
 
 
 def class_of(checkpoint: Checkpoint, name: str) -> Any:
-    """The class that model_index.json names, from one of the two libraries and from nowhere else."""
+    """The class that model_index.json names, from the two libraries, diffusers' pipelines and nowhere else."""
     component(checkpoint.config, name)
     found = checkpoint.config["components"][name]
-    if found["library"] not in ("diffusers", "transformers"):
-        raise CheckpointError(
-            f"{checkpoint.path}: the component {name!r} is of {found['library']!r}; code that comes with a model is "
-            "never run"
-        )
+    library = found["library"]
+    own = library not in ("diffusers", "transformers")  # a pipeline may have components of its own
     try:
+        home = importlib.import_module("diffusers.pipelines" if own else library)
+        if own and (library.startswith("_") or not hasattr(home, library)):
+            raise CheckpointError(
+                f"{checkpoint.path}: the component {name!r} is of {library!r}; code that comes with a model is "
+                "never run"
+            )
         # The libraries' own bars would run into what our doors print.
-        importlib.import_module(f"{found['library']}.utils.logging").disable_progress_bar()
-        return getattr(importlib.import_module(found["library"]), found["class"])
+        importlib.import_module(f"{'diffusers' if own else library}.utils.logging").disable_progress_bar()
+        return getattr(getattr(home, library) if own else home, found["class"])
     except ImportError as error:
         raise ConfigError(
             f"drawing needs diffusers, which is not installed ({error}): pip install 'tutti-engine[draw]'"

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from tutti.errors import InvalidRequest
-from tutti.models.processor.filming import Filming, refuse_film
+from tutti.models.processor.filming import Filming, refuse_film, refuse_sound
 from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
 from tutti.request import Chat, Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
@@ -67,6 +67,11 @@ class Drawer:
     def output(self) -> str:
         """What leaves the model: "image" or "video"."""
         return "image" if self.film is None else "video"
+
+    @property
+    def door(self) -> tuple[str, str]:
+        """What it does, and the path where it is asked to."""
+        return ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
@@ -160,7 +165,9 @@ class Drawer:
             lora_scale=drawing.lora_scale,
             prompt=drawing.prompt,
         )
+        self._check_size(whole)
         self._check(whole)
+        refuse_sound(drawing)
         if self.film is None:
             refuse_film(drawing)
             return whole
@@ -215,9 +222,7 @@ class Drawer:
             or len(texts) + len(media) + 1 != len(request.parts)
             or any(medium.modality not in ("image", "mask") for medium in media)
         ):
-            does, path = (
-                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
-            )
+            does, path = self.door
             raise InvalidRequest(
                 f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
                 param="model",
@@ -254,7 +259,7 @@ class Drawer:
             )
         return {"cache": name, "cache_threshold": threshold}
 
-    def _check(self, drawing: Drawing) -> None:
+    def _check_size(self, drawing: Drawing) -> None:
         width, height = drawing.width or 0, drawing.height or 0
         for side in (width, height):
             if side < self.multiple or side % self.multiple:
@@ -269,6 +274,9 @@ class Drawer:
                 f"size {width}x{height}: at most {self.longest} pixels a side and {MOST_PIXELS:,} in all are drawn",
                 param="size",
             )
+
+    def _check(self, drawing: Drawing) -> None:
+        """The numbers of a drawing beside its size."""
         if not 1 <= (drawing.steps or 0) <= MOST_STEPS:
             raise InvalidRequest(
                 f"num_inference_steps must be from 1 to {MOST_STEPS:,}, got {drawing.steps}; "
@@ -307,7 +315,7 @@ class DrawingProcessor(Processor):
 
     def readings(self, request: Request, context: int) -> list[Request]:
         """See `Processor.readings`. Raises InvalidRequest."""
-        raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
+        raise InvalidRequest(f"this model does not read texts aloud: it {self.drawer.door[0]}", param="model")
 
 
 def _last_words(parts: Sequence[Part]) -> str | None:
