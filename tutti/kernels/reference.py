@@ -85,9 +85,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: fl
         q, k, v = (one.unflatten(0, (len(lengths), -1)).transpose(1, 2) for one in (q, k, v))
         return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(0, 1)
     rows = zip(*(one.split(list(lengths)) for one in (q, k, v)), strict=True)
-    return (
-        torch.cat([attention(*row, [len(row[0])], scale) for row in rows]) if lengths else torch.empty_like(q)
-    )
+    found = [attention(query, key, value, [len(query)], scale) for query, key, value in rows]
+    return torch.cat(found) if found else torch.empty_like(q)
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:

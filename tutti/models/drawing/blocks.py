@@ -15,9 +15,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from tutti.kernels import Dense, activate, apply_rope, gated_sum, modulated_norm, pack_linear, rms_norm
+from tutti.kernels import (
+    Dense,
+    activate,
+    apply_rope,
+    attention,
+    gated_sum,
+    modulated_norm,
+    pack_linear,
+    rms_norm,
+)
 from tutti.layers.packed import PackedModule
 
 _PACKED = ("cpu", torch.bfloat16)
@@ -116,18 +124,15 @@ def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Sequence[int] | N
 
     Of each row only the first `lengths` tokens are there; what the others give means nothing.
     """
-    if lengths is None or min(lengths) == query.shape[1]:
-        return _attend(query, key, value)
-    found = query.new_zeros(*query.shape[:2], query.shape[2] * query.shape[3])
+    rows, tokens = query.shape[:2]
+    if lengths is None or min(lengths) == tokens:
+        query, key, value = (one.flatten(0, 1) for one in (query, key, value))
+        return attention(query, key, value, [tokens] * rows).view(rows, tokens, -1)
+    mixed = torch.zeros_like(query)
     for row, length in enumerate(lengths):
-        parts = (one[row : row + 1, :length] for one in (query, key, value))
-        found[row, :length] = _attend(*parts)[0]
-    return found
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    mixed = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return mixed.transpose(1, 2).flatten(2)
+        own = slice(length)
+        mixed[row, own] = attention(query[row, own], key[row, own], value[row, own], [length])
+    return mixed.flatten(2)
 
 
 def joint(
@@ -136,11 +141,11 @@ def joint(
     text: Tensor,
     turns: tuple[Turns, Turns] | None = None,
     lengths: Sequence[int] | None = None,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Tensor]:
     """Attention of two streams as one, (of `hidden`, of `text`), each with its own matrices in diffusers' `attn`.
 
     `turns` are the places of `hidden` and of `text`. Of each row of `text` the first `lengths` tokens are there (None:
-    all). Where the block is the last one of the text, None stands for what is left of it.
+    all). Where the block is the last one of the text, nothing is made of what it saw.
     """
     count = attn.heads
     query = (
@@ -150,14 +155,14 @@ def joint(
     key = heads(attn.to_k, hidden, count, attn.norm_k), heads(attn.add_k_proj, text, count, attn.norm_added_k)
     value = heads(attn.to_v, hidden, count), heads(attn.add_v_proj, text, count)
     if turns is not None:
-        pairs = [turn(*pair, places) for *pair, places in zip(query, key, turns, strict=True)]
-        query, key = zip(*pairs, strict=True)
+        own, other = turn(query[0], key[0], turns[0]), turn(query[1], key[1], turns[1])
+        query, key = (own[0], other[0]), (own[1], other[1])
     seen = hidden.shape[1]
     if lengths is not None:
         lengths = [seen + length for length in lengths]
     mixed = attend(torch.cat(query, 1), torch.cat(key, 1), torch.cat(value, 1), lengths)
-    out = attn.to_out[0](mixed[:, :seen].contiguous())
-    return out, None if attn.context_pre_only else attn.to_add_out(mixed[:, seen:].contiguous())
+    out, told = attn.to_out[0](mixed[:, :seen].contiguous()), mixed[:, seen:]
+    return out, told if attn.context_pre_only else attn.to_add_out(told.contiguous())
 
 
 def feed(layer: Any, x: Tensor) -> Tensor:

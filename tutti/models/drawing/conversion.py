@@ -58,8 +58,8 @@ class Rows:
         first, *others = args
         if function is torch.cat:
             return _above_each_other(first)
-        found: Callable[..., Any] = {torch.chunk: cls.chunk, torch.split: cls.split}.get(function, _refuse)
-        return found(first, *others, **kwargs)
+        known: dict[Any, Callable[..., Any]] = {torch.chunk: cls.chunk, torch.split: cls.split}
+        return known.get(function, _refuse)(first, *others, **kwargs)
 
     @property
     def ndim(self) -> int:
@@ -171,7 +171,7 @@ def network_rows(
     """
     from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 
-    known = SINGLE_FILE_LOADABLE_CLASSES.get(kind)
+    known: Any = SINGLE_FILE_LOADABLE_CLASSES.get(kind)
     if known is None:
         raise CheckpointError(f"{kind} is read in diffusers' names only, and these are others")
     given = {

@@ -282,7 +282,7 @@ class Denoiser(ABC):
         tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
         return sum(tokens + self.width(one) for one in state.prepared)
 
-    def length(self, row: Row) -> int:
+    def own_tokens(self, row: Row) -> int:
         """The tokens of a row besides its text's."""
         beside = sum(math.prod(patches_of(one)) for one in row.beside)
         return self.tokens(tuple(row.latents.shape)) + beside

@@ -61,8 +61,8 @@ class FilmDenoiser(Denoiser):
         own = self.tokens(tuple(state.latents.shape))
         return sum(own + self.width(one) for one in state.prepared)
 
-    def length(self, row: Row) -> int:
-        """See `Denoiser.length`: what stands beside is no tokens."""
+    def own_tokens(self, row: Row) -> int:
+        """See `Denoiser.own_tokens`: what stands beside is no tokens."""
         return self.tokens(tuple(row.latents.shape))
 
     def look(

@@ -222,7 +222,7 @@ class Team:
     ) -> list[Tensor]:
         """See `Denoiser.predict`; each row has one of the `adapters`, or none."""
         shares = _shares(
-            [denoiser.length(row) + denoiser.width(row.prepared) for row in rows], self.degrees.cfg
+            [denoiser.own_tokens(row) + denoiser.width(row.prepared) for row in rows], self.degrees.cfg
         )
         mine = shares[self.degrees.share(self.rank)[0]]
         found: dict[int, Tensor] = {}
@@ -253,7 +253,9 @@ class Team:
             found.setdefault(denoiser.width(rows[number].prepared), []).append(number)
         for width, batch in found.items():
             # Ranks tell each other how much each has, before every exchange, only where that differs.
-            uneven = any(tokens % degree for tokens in (width, *(denoiser.length(rows[k]) for k in batch)))
+            uneven = any(
+                tokens % degree for tokens in (width, *(denoiser.own_tokens(rows[k]) for k in batch))
+            )
             for config in self._contexts:
                 config.context_parallel_config.ulysses_anything = uneven or self._odd
             yield batch

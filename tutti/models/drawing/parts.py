@@ -91,8 +91,8 @@ def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
         )
     if isinstance(checkpoint, PipelineCheckpoint) and checkpoint.parts:
         raise ConfigError(
-            "what diffusers' own pipeline runs is served with its own weights, not with others for "
-            f"{', '.join(checkpoint.parts)}",
+            "what diffusers' own pipeline runs has its own weights: leave out those of other files for "
+            + ", ".join(checkpoint.parts),
             param="model",
         )
     for name in checkpoint.config["components"]:

@@ -137,7 +137,7 @@ def load_half(checkpoint: Checkpoint, options: BuildOptions, half: str) -> Any:
     setattr(vae, "decoder" if half == "encoder" else "encoder", torch.nn.Identity())
     for module in vae.modules():
         if isinstance(module, torch.nn.Conv2d):
-            module.to(memory_format=torch.channels_last)
+            module.weight.data = module.weight.data.contiguous(memory_format=torch.channels_last)
     return vae
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from tutti.kernels import gated
-from tutti.models.drawing.blocks import Groups, Turns, attend, heads, turn
+from tutti.kernels import attention, gated
+from tutti.models.drawing.blocks import Groups, Turns, heads, turn
 
 
 def through(
@@ -40,16 +39,7 @@ def _attend(attn: Any, tokens: Tensor, lengths: Sequence[int], turns: Turns) -> 
     key = heads(attn.to_k, tokens, attn.heads, attn.norm_k)
     query, key = turn(query, key, turns)
     value = heads(attn.to_v, tokens, attn.heads)
-    count = 1
-    if len(set(lengths)) == 1:  # as a batch
-        count = len(lengths)
-    parts = [one.unflatten(0, (count, -1)) for one in (query, key, value)]
-    if count == len(lengths):
-        mixed = attend(*parts).flatten(0, 1)
-    else:
-        rows = zip(*(one.split(tuple(lengths), dim=1) for one in parts), strict=True)
-        mixed = torch.cat([attend(*row)[0] for row in rows])
-    found: Tensor = attn.to_out[0](mixed)
+    found: Tensor = attn.to_out[0](attention(query, key, value, lengths).flatten(1))
     return found
 
 
