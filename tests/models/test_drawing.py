@@ -170,7 +170,8 @@ def test_latents_that_are_no_numbers_fail_their_request_by_name_and_no_other(tmp
         ({}, {"steps": 0}, "from 1 to 1,000, got 0", "num_inference_steps"),
         ({"guidance_scale": float("nan")}, {}, "from 0 to 100, got nan", "guidance_scale"),
         ({"true_cfg_scale": -1.0}, {}, "from 0 to 100, got -1.0", "true_cfg_scale"),
-        ({}, {"previews": 9}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 9, "decoded": True}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 1001}, "from 0 to 1,000, got 1001", "previews"),
         ({}, {"prompt": " "}, "the prompt is empty", "prompt"),
     ],
 )
