@@ -1,7 +1,7 @@
 """What feature caches do to pictures that mean something: `python -m bench.denoise.pico [--count 50]`.
 
-pico is asked for held-out scenes, without a cache and with each cache and threshold: how many of the denoiser's steps are
-spared and how much less of its time is needed, how alike the pictures are to those without (PSNR), and whether the
+pico is asked for held-out scenes, without a cache and with each cache and threshold: how many of the denoiser's steps
+are spared and how much less of its time is needed, how alike the pictures are to those without (PSNR), and whether the
 examination of `pico.drawing` is still passed.
 """
 
