@@ -123,6 +123,11 @@ def test_the_file_says_how_to_make_it_again() -> None:
     assert np.array_equal(pixels(made.finish()["two"]), pixels(first))
 
 
+def test_one_step_draws_where_the_last_level_would_be_stretched_to_a_terminal_one() -> None:
+    made = studio("qwen_image")
+    assert made.draw(steps=1).std() > 0  # diffusers' levels are no numbers then
+
+
 def test_who_leaves_at_any_step_leaves_nothing() -> None:
     made = studio("z_image")
     whole = made.draw("a cat")
