@@ -50,17 +50,22 @@ class TokenTimes(msgspec.Struct, frozen=True, tag="times"):
 
 
 class AudioDelta(msgspec.Struct, frozen=True, tag="audio"):
-    """Sound: 16-bit little-endian mono PCM at `rate` Hz."""
+    """Sound: 16-bit little-endian PCM at `rate` Hz, of several `channels` one sample of each in turn.
+
+    Speech has one channel. `note` says how a sound was made, as JSON; the file carries it.
+    """
 
     request: str
     pcm: bytes
     rate: int
     index: int = 0
+    channels: int = 1
+    note: str = ""
 
     @property
     def seconds(self) -> float:
         """How long it lasts."""
-        return len(self.pcm) / 2 / self.rate
+        return len(self.pcm) / 2 / self.channels / self.rate
 
 
 class ImageDone(msgspec.Struct, frozen=True, tag="image"):

@@ -72,7 +72,9 @@ class Graph:
     None for a model that does not speak. `drawer` names `(name: str, config: dict) -> Drawer`, which says what may be
     asked of a model that draws and is called so (see `models.processor.drawer`). `folders` are those beside config.json
     with weights that stages open. `switch` is a key of config.json: where that is false, the checkpoint has what text
-    needs and no more.
+    needs and no more. `claims` names `(config: dict) -> bool`, which says of a checkpoint that no graph's
+    `architectures` name whether this graph serves it; a graph that has it is a last resort, and `remark` says how it
+    serves, for people.
     """
 
     name: str
@@ -84,6 +86,8 @@ class Graph:
     drawer: str | None = None
     folders: tuple[str, ...] = ()
     switch: str | None = None
+    claims: str | None = None
+    remark: str = ""
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -237,7 +241,8 @@ class StageShape:
     size the activations. `memory` are the numbers that a running request keeps besides its tokens' keys and values. A
     stage of one pass has no groups, no context and no vocabulary; `rows` are then the most rows (frames, patches) that
     it computes in one step. Nor has a stage of denoising, whose `rows` are the most tokens that one picture has in a
-    step, where there is a largest picture (`engine.drawing_room`).
+    step, where there is a largest picture (`engine.drawing_room`); `usual` are those of one of the usual size, where
+    that is not a picture of 1024 x 1024 pixels.
     """
 
     groups: tuple[KVGroup, ...]
@@ -247,16 +252,21 @@ class StageShape:
     vocab: int
     rows: int = 0
     memory: int = 0
+    usual: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How a stage is built. `dtype` is a torch dtype's name ("float32", "bfloat16", "float16")."""
+    """How a stage is built. `dtype` is a torch dtype's name ("float32", "bfloat16", "float16").
+
+    `share`, given the name of a component and its module in main memory, leaves it what this process is to have of it.
+    """
 
     device: str = "cpu"
     dtype: str = "float32"
     quantization: str | None = None  # None keeps the checkpoint's form; "int8" quantizes while loading
     context: int | None = None  # the longest sequence that will be served; None: the configuration's own
+    share: Callable[[str, Any], None] | None = None
 
 
 def resolve(target: str) -> Callable[..., Any]:

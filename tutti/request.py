@@ -250,8 +250,11 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     medium "mask" beside it says what is drawn anew, and becomes `mask`, uint8 [height, width], 1 there and 0 elsewhere.
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
-    `true_guidance`. So many `previews` are shown on the way. A film has `frames`, `fps` of them a second; `guidance_2`
-    is the scale once little noise is left, of a model with a network of its own for that. `cache` ("none",
+    `true_guidance`. So many `previews` are shown on the way: small sketches, or pictures that were `decoded` as the
+    finished one is. A film has `frames`, `fps` of them a second; `guidance_2`
+    is the scale once little noise is left, of a model with a network of its own for that. It begins with the request's
+    picture, if there is one, and ends with the second. A sound has `seconds`, from `seconds_start` of what it is a
+    part of. `cache` ("none",
     "first_block", "teacache") spares steps most of the network while less than `cache_threshold` has changed. `lora`
     names an adapter of the server's. The seed is the sampling's. `prompt` is what the picture is of, as its file says,
     where no `Text` of the request does.
@@ -263,11 +266,14 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     guidance: float | None = None
     true_guidance: float | None = None
     previews: int = 0
+    decoded: bool = False
     strength: float | None = None
     mask: Array | None = None
     frames: int | None = None
     fps: float | None = None
     guidance_2: float | None = None
+    seconds: float | None = None
+    seconds_start: float | None = None
     cache: str | None = None
     cache_threshold: float | None = None
     lora: str | None = None
@@ -287,13 +293,13 @@ class Request(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     A door makes it with a `Text`, `Chat` or `Insertion` part and its `Media`, or with a `Script` or a `Pair`; the
     processor turns those into `Tokens` and `MediaInput`s before the engine sees them. A picture is asked for with a
-    `Drawing` and its texts. `modalities` are what is wanted of the model: "text", "audio", "image", an "embedding", or
-    a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer: its tokens are computed
-    (other stages follow them), but not chosen. `sampling` is the parameters of the stage that answers;
-    `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first. `deadline` is in seconds
-    since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut short there; without it,
-    a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when given, has an answer go on
-    where the context is full: all tokens but the first `shift` lose their older half.
+    `Drawing` and its texts. `modalities` are what is wanted of the model: "text", "audio" (speech), "image", "video",
+    "sound", an "embedding", or a "score"; `pooling` is how the last two are made. `reply`, when given, is the answer:
+    its tokens are computed (other stages follow them), but not chosen. `sampling` is the parameters of the
+    stage that answers; `stage_sampling` overrides them for a stage by its name. `priority`: lower is served first.
+    `deadline` is in seconds since the epoch. `context`, in tokens, bounds prompt and answer together: the answer is cut
+    short there; without it, a request whose `max_tokens` do not fit in the model's context is refused. `shift`, when
+    given, has an answer go on where the context is full: all tokens but the first `shift` lose their older half.
     """
 
     id: str

@@ -20,7 +20,7 @@ from tests.cli.test_serve import Server
 from tests.models.film_pipelines import film_pipeline
 from tutti.api.openai.videos.store import JobStore
 from tutti.gateway.opening import processor_of
-from tutti.media.film import read_note
+from tutti.media.container import read_note
 from tutti.media.video import read_video
 from tutti.models.processor.drawer import drawing_request
 from tutti.request import Drawing, Request
@@ -100,6 +100,7 @@ def test_jobs_are_listed_in_pages(client: openai.OpenAI) -> None:
 def test_who_deletes_a_running_job_stops_it(client: openai.OpenAI, studio: Serving) -> None:
     video = client.videos.create(prompt="a cat", extra_body=LONG)
     until(lambda: client.videos.retrieve(video.id).status == "in_progress")
+    until(lambda: "sketch" in _thumbnail(client, video.id))
     with pytest.raises(openai.BadRequestError, match="not done: it is in_progress"):
         client.videos.download_content(video.id)
     gone = client.videos.delete(video.id)
@@ -107,6 +108,15 @@ def test_who_deletes_a_running_job_stops_it(client: openai.OpenAI, studio: Servi
     with pytest.raises(openai.NotFoundError, match="There is no video"):
         client.videos.retrieve(video.id)
     studio.everything_is_returned()
+
+
+def _thumbnail(client: openai.OpenAI, id: str) -> str:
+    """What the thumbnail of a job is now."""
+    try:
+        file = client.videos.download_content(id, variant="thumbnail").read()
+    except openai.BadRequestError:
+        return "nothing yet"
+    return "sketch" if Image.open(io.BytesIO(file)).format == "PNG" else "frame"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +154,7 @@ def test_what_makes_no_sense_is_refused_in_openais_shape(
 def test_forms_are_refused_in_the_same_words(client: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError, match="num_frames: expected int"):
         client.videos.create(prompt="a cat", extra_body=SMALL | {"num_frames": "many"})
-    with pytest.raises(openai.BadRequestError, match="takes no picture: leave input_reference out"):
+    with pytest.raises(openai.BadRequestError, match="takes no picture: leave it out"):
         client.videos.create(prompt="a cat", input_reference=("a.png", b"picture"), extra_body=SMALL)
     with pytest.raises(openai.BadRequestError, match="field 'prompt' is missing"):
         client.videos.create(prompt=openai.omit, extra_body=SMALL)  # type: ignore[arg-type]

@@ -126,6 +126,18 @@ def test_a_late_small_picture_waits_for_steps_of_a_large_one_and_not_for_all_of_
     assert finish(denoise) == {"large": "90 in 50"}
 
 
+def test_small_ones_that_keep_coming_do_not_keep_a_large_one_from_its_steps() -> None:
+    denoise, _ = stage()
+    denoise.admit(request("large", size=90, steps=20))
+    small = 0
+    while "large" in denoise and small < 10_000:
+        if denoise.running == 1:
+            denoise.admit(request(f"small {small}", size=10, steps=1))
+            small += 1
+        denoise.step(denoise.plan())
+    assert 20 * 9 < small <= 20 * 9 * 4  # it has between a quarter of the machine and half
+
+
 def test_the_shortest_of_those_in_the_queue_takes_its_turn() -> None:
     denoise, _ = stage(turns=2, budget=10)
     for name in ("a", "b", "c"):

@@ -17,11 +17,12 @@ SUFFIXES = {".py", ".cpp", ".h"}
 
 
 def families(models: Path = PACKAGE / "models") -> list[str]:
-    """The family folders' names, the fallback (which is no model) left out."""
+    """The family folders' names, the last resorts (which are no models) left out."""
     return sorted(
         init.parent.name
         for init in models.glob("*/__init__.py")
-        if re.search(r"^GRAPHS?\b", init.read_text(), re.MULTILINE) and init.parent.name != "fallback"
+        if re.search(r"^GRAPHS?\b", init.read_text(), re.MULTILINE)
+        and init.parent.name not in ("fallback", "pipeline")
     )
 
 

@@ -117,6 +117,13 @@ def test_a_pipeline_comes_with_the_folders_of_its_components_and_no_other_form_o
     assert set(hub.fetched) <= set(DRAWS)  # two files of the same bytes come once
 
 
+def test_weights_that_are_taken_from_elsewhere_are_not_fetched(hub: Hub, tmp_path: Path) -> None:
+    path = resolve_model("org/draws", Settings(hf_endpoint=hub.url), cache=tmp_path, without=("vae",))
+    found = {str(file.relative_to(path)) for file in path.rglob("*") if file.is_file()}
+    left = {name for name in DRAWS if name.startswith("vae/") and name.endswith(".safetensors")}
+    assert left and found == set(DRAWS) - left
+
+
 def test_the_outline_of_a_pipeline_has_headers_in_its_folders(hub: Hub, tmp_path: Path) -> None:
     with outline_model("org/draws", Settings(hf_endpoint=hub.url), cache=tmp_path) as path:
         file = path / "vae" / "diffusion_pytorch_model.safetensors"

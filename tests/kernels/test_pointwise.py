@@ -50,9 +50,52 @@ def test_rms_norm_of_heads_reads_strided_views(native_operations: Any, dtype: to
         close(native_operations.rms_norm(x, part, 1e-5), reference.rms_norm(x, part, 1e-5), dtype)
 
 
+GROUPS = ([70], [1, 0, 69], [35, 35], [0])
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("centered", [False, True])
+@pytest.mark.parametrize("width", WIDTHS)
+def test_modulated_norms_equal_the_reference(
+    native_operations: Any, width: int, centered: bool, dtype: torch.dtype
+) -> None:
+    for lengths in GROUPS:
+        starts = torch.tensor([0, *lengths]).cumsum(0).int()
+        x = (torch.randn(sum(lengths), width) * 3 + 1).to(dtype)
+        shift, scale = torch.randn(len(lengths), 2 * width).to(dtype).chunk(2, -1)  # as a network's own are
+        for weight in (None, torch.randn(width).to(dtype), torch.randn(width)):
+            for manner in ((None, None), (scale, None), (scale, shift)):
+                given = (x, *manner, starts, 1e-5, weight, centered)
+                got, wanted = native_operations.modulated_norm(*given), reference.modulated_norm(*given)
+                close(got, wanted, dtype)
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("width", WIDTHS)
+def test_gated_sums_equal_the_reference(native_operations: Any, width: int, dtype: torch.dtype) -> None:
+    for lengths in GROUPS:
+        starts = torch.tensor([0, *lengths]).cumsum(0).int()
+        x, y = torch.randn(2, sum(lengths), width).to(dtype)
+        gate = torch.randn(len(lengths), 3 * width).to(dtype)[:, width : 2 * width]
+        for weight in (None, torch.randn(width).to(dtype), torch.randn(width)):
+            for own in (None, gate):
+                given = (x, y, own, starts, weight, 1e-5)
+                close(native_operations.gated_sum(*given), reference.gated_sum(*given), dtype)
+
+
+def test_groups_that_are_not_those_of_the_rows_are_refused(native_operations: Any) -> None:
+    x, starts = torch.randn(4, 8), torch.tensor([0, 1, 4], dtype=torch.int32)
+    with pytest.raises(TypeError, match=r"\[groups, width\]"):
+        native_operations.gated_sum(x, x, torch.randn(3, 8), starts, None, 0.0)
+    with pytest.raises(TypeError, match="int32"):
+        native_operations.gated_sum(x, x, torch.randn(2, 8), starts.long(), None, 0.0)
+    with pytest.raises(TypeError, match="int32"):
+        native_operations.gated_sum(x, x, torch.randn(2, 8), starts - 1, None, 0.0)
+
+
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("interleaved", [False, True])
-@pytest.mark.parametrize(("dim", "half"), [(16, 8), (80, 40), (80, 16), (128, 64), (64, 3)])
+@pytest.mark.parametrize(("dim", "half"), [(16, 8), (80, 40), (80, 16), (128, 64), (64, 3), (64, 20)])
 def test_rope_equals_the_reference(
     native_operations: Any, dim: int, half: int, interleaved: bool, dtype: torch.dtype
 ) -> None:
@@ -77,6 +120,10 @@ def test_activations_equal_the_reference(native_operations: Any, activation: str
         for rows in ROWS:
             x = (torch.randn(rows, 2 * width) * 2).to(dtype)
             close(native_operations.gated(x, activation), reference.gated(x, activation), dtype)
+            gate, up = x.chunk(2, dim=-1)
+            for parts in ((gate, up), (gate.contiguous(), up), (gate, up.contiguous())):
+                got = native_operations.gated(parts[0], activation, parts[1])
+                assert torch.equal(got, native_operations.gated(x, activation))
             if activation != "swiglu_clamped":
                 close(native_operations.activate(x, activation), reference.activate(x, activation), dtype)
 

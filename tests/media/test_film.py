@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tutti.media.film import FilmWriter, read_note, still, write_film
+from tutti.media.container import read_note
+from tutti.media.film import FilmWriter, still, write_film
 from tutti.media.video import read_video
 
 # A colour for each frame, and a brightness from left to right.

@@ -365,10 +365,10 @@ def matrices(net: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
     return found
 
 
-def adapter_file(family: str, folder: Path, seed: int, alpha: int | None = None) -> Path:
-    """An adapter in diffusers' format; with `alpha`, its metadata say that and the rank."""
+def adapter_file(family: str, folder: Path, seed: int, alpha: int | None = None, net: Any = None) -> Path:
+    """An adapter in diffusers' format, for `net` (the family's); with `alpha`, its metadata say that and the rank."""
     path = folder / f"{family}-{seed}.safetensors"
-    state = matrices(pipeline(family)[0].transformer, seed)
+    state = matrices(pipeline(family)[0].transformer if net is None else net, seed)
     layers = [name[len("transformer.") : -len(".lora_A.weight")] for name in state if "lora_A" in name]
     settings = {"r": 2, "lora_alpha": alpha, "target_modules": layers}
     about = json.dumps({f"transformer.{name}": value for name, value in settings.items()})

@@ -33,7 +33,8 @@ MANNERS: dict[str, dict[str, Any]] = {
 
 
 def options(folder: Path, memory: int = 3_000_000_000, **more: Any) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=memory, threads=1, **more)
+    defaults: dict[str, Any] = {"dtype": "float32", "max_num_batched_tokens": 8192, "threads": 1}
+    return EngineOptions(model=str(folder), device="cpu", memory=memory, **(defaults | more))
 
 
 class Studio:
@@ -57,6 +58,7 @@ class Studio:
             guidance=manner.get("guidance_scale"),
             true_guidance=manner.get("true_cfg_scale"),
             previews=fields["previews"],
+            decoded=fields.get("decoded", False),
             strength=fields.get("strength"),
             cache=fields.get("cache"),
             cache_threshold=fields.get("cache_threshold"),

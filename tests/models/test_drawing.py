@@ -9,17 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import msgspec
 import numpy as np
 import pytest
 import torch
 
 from tests.models.pipelines import MAKERS, pipeline
 from tests.models.studio import MANNERS, Studio, options, pixels, reference, studio
-from tutti.engine.core import Engine
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
-from tutti.errors import CheckpointError, ConfigError, InvalidRequest, OutOfMemory, StageFailed
+from tutti.errors import CheckpointError, InvalidRequest, OutOfMemory, StageFailed
 from tutti.events import Done, Failed, ImageDone, Progress
 from tutti.formats.checkpoint import open_checkpoint
 from tutti.media.image import read_note
@@ -125,6 +123,11 @@ def test_the_file_says_how_to_make_it_again() -> None:
     assert np.array_equal(pixels(made.finish()["two"]), pixels(first))
 
 
+def test_one_step_draws_where_the_last_level_would_be_stretched_to_a_terminal_one() -> None:
+    made = studio("qwen_image")
+    assert made.draw(steps=1).std() > 0  # diffusers' levels are no numbers then
+
+
 def test_who_leaves_at_any_step_leaves_nothing() -> None:
     made = studio("z_image")
     whole = made.draw("a cat")
@@ -172,7 +175,8 @@ def test_latents_that_are_no_numbers_fail_their_request_by_name_and_no_other(tmp
         ({}, {"steps": 0}, "from 1 to 1,000, got 0", "num_inference_steps"),
         ({"guidance_scale": float("nan")}, {}, "from 0 to 100, got nan", "guidance_scale"),
         ({"true_cfg_scale": -1.0}, {}, "from 0 to 100, got -1.0", "true_cfg_scale"),
-        ({}, {"previews": 9}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 9, "decoded": True}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 1001}, "from 0 to 1,000, got 1001", "previews"),
         ({}, {"prompt": " "}, "the prompt is empty", "prompt"),
     ],
 )
@@ -213,12 +217,6 @@ def test_the_plan_says_what_can_be_drawn_and_refuses_what_does_not_fit() -> None
     assert "tokens in a step of several pictures" in plan.text() and plan.total <= plan.budget
     with pytest.raises(OutOfMemory, match="texts and VAE"):
         plan_for(checkpoint, graph, options(checkpoint.path, 900_000_000), device)
-
-
-def test_weights_of_a_model_that_draws_are_not_quantized() -> None:
-    int8 = msgspec.structs.replace(options(pipeline("z_image")[1]), quantization="int8")
-    with pytest.raises(ConfigError, match="served as they are"):
-        Engine(int8, list)
 
 
 def test_an_incomplete_folder_is_refused_by_name(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from tests.models.checkpoints import BASE, IDS, VOCAB, WINDOW
 from tutti.errors import CheckpointError, ConfigError, InvalidRequest
 from tutti.formats.checkpoint import SINGLE
 from tutti.graph import resolve
-from tutti.models.fallback.loading import PackedModule
+from tutti.layers.packed import PackedModule
 from tutti.models.protocols import ForwardInputs
 from tutti.models.registry import find_graph
 

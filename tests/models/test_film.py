@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import io
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,74 +12,16 @@ import torch
 from PIL import Image
 
 from tests.models.film_pipelines import FILMS, film_pipeline
-from tutti.engine.core import Engine
+from tests.models.film_studio import Studio, options, studio
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
 from tutti.errors import CheckpointError, InvalidRequest
-from tutti.events import Done, Event, Failed, ImageDone, Progress, VideoDelta
+from tutti.events import Done, Failed, ImageDone, Progress, VideoDelta
 from tutti.formats.checkpoint import open_checkpoint
-from tutti.gateway.opening import processor_of
 from tutti.models.drawing.unipc import unipc
-from tutti.models.processor.drawer import drawing_request
 from tutti.models.registry import find_graph
-from tutti.request import Drawing, Request
-from tutti.settings import EngineOptions
 
 GUIDED: dict[str, Any] = {"guidance": 3.0, "negative": "blue"}
-
-
-def options(folder: Path) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=3_000_000_000, threads=1)
-
-
-class Studio:
-    """An engine that films, and what it emitted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.events: list[Event] = []
-        self.engine = Engine(options(folder), self.events.extend)
-        self.processor = processor_of(options(folder))
-
-    def submit(self, name: str, prompt: str = "a cat walks", **asked: Any) -> Request:
-        fields = {"width": 32, "height": 16, "frames": 5, "steps": 3, "seed": 5, **asked}
-        negative, seed = fields.pop("negative", None), fields.pop("seed")
-        request = self.processor.prepare(
-            drawing_request(prompt, negative, Drawing(**fields), id=name, seed=seed)
-        )
-        self.engine.loop.submit(request)
-        return request
-
-    def finish(self) -> dict[str, np.ndarray | Failed]:
-        """Work until nothing is left; the film of each request, or how it failed."""
-        while self.engine.loop.turn():
-            pass
-        found: dict[str, np.ndarray | Failed] = {}
-        for event in self.events:
-            if isinstance(event, Failed):
-                found[event.request] = event
-            elif isinstance(event, VideoDelta):
-                piece = np.frombuffer(event.frames, np.uint8).reshape(*event.shape, 3).astype(int)
-                before = found.get(event.request)
-                found[event.request] = piece if before is None else np.concatenate([before, piece])
-        self.events.clear()
-        return found
-
-    def film(self, prompt: str = "a cat walks", **asked: Any) -> np.ndarray:
-        self.submit("one", prompt, **asked)
-        found = self.finish()["one"]
-        assert isinstance(found, np.ndarray), found
-        return found
-
-    def nothing_is_left(self) -> None:
-        assert self.engine.loop.turn() is False
-        assert not self.engine.loop._routes
-        assert all(runner.waiting == 0 for runner in self.engine.loop.runners.values())
-        assert isinstance(self.engine.runner, Denoise) and self.engine.runner.running == 0
-
-
-@functools.cache
-def studio(family: str) -> Studio:
-    return Studio(film_pipeline(family)[1])
 
 
 def reference(family: str, prompt: str = "a cat walks", **more: Any) -> np.ndarray:
@@ -265,7 +205,7 @@ def test_a_schedule_that_is_not_ours_is_refused(setting: dict[str, Any]) -> None
 def test_a_large_film_is_decoded_in_tiles() -> None:
     from tutti.models.drawing.denoiser import Decoded, Latents
 
-    decoder = studio("wan").engine.encoders[1].model
+    (decoder,) = (one.model for one in studio("wan").engine.encoders if one.name == "vae")
     latents = torch.randn(4, 2, 72, 16, generator=torch.Generator().manual_seed(0))
     item = Decoded(Latents(latents), "", 16.0)
     whole = decoder.run([item])[0].frames.astype(int)

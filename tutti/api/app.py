@@ -36,6 +36,7 @@ from tutti.api.openai.images import generations
 from tutti.api.openai.models import get_model, list_models
 from tutti.api.openai.ranking import rerank, score
 from tutti.api.openai.responses.door import Responses
+from tutti.api.openai.sounds import sounds
 from tutti.api.openai.speech import speech
 from tutti.api.openai.tokenize import detokenize, tokenize
 from tutti.api.openai.transcriptions import transcriptions, translations
@@ -64,6 +65,7 @@ _ROUTES = (
     ("/score", "POST", score, True),
     ("/pooling", "POST", pooling, True),
     ("/v1/audio/speech", "POST", speech, True),
+    ("/v1/audio/generate", "POST", sounds, True),
     ("/v1/audio/voices", "GET", list_voices, False),  # Open WebUI asks for both without a key
     ("/v1/audio/models", "GET", list_speaking_models, False),
     ("/v1/audio/transcriptions", "POST", transcriptions, True),

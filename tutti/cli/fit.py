@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -41,12 +42,16 @@ def fit(
 
     from tutti.hub import outline_model
     from tutti.hub.composition import is_composition
+    from tutti.llm.options import single_file
 
     if is_composition(model):
         _fit_composition(engine.options(model))
         return
-    with outline_model(model) as path:
-        options = engine.options(str(path), (model,))
+    rest, files = single_file(model, engine.pipeline)
+    with outline_model(rest) as path:
+        if files:
+            engine = replace(engine, pipeline=str(path))
+        options = engine.options(model if files else str(path), (model,))
         if context is not None:
             options = msgspec.structs.replace(options, max_model_len=context)
         plan = _plan(options, concurrency)
@@ -76,7 +81,7 @@ def _plan(options: EngineOptions, concurrency: int | None) -> MemoryPlan:
     from tutti.formats.checkpoint import open_checkpoint
     from tutti.models.registry import find_graph
 
-    checkpoint = open_checkpoint(options.model)
+    checkpoint = open_checkpoint(options.model, options.components)
     graph = find_graph(checkpoint.config, checkpoint.path)
     device = choose_device(options.device)
     return sketch_plan(checkpoint, graph, options, device, available=options.memory, concurrency=concurrency)

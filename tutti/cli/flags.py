@@ -41,7 +41,19 @@ class EngineFlags:
     ] = 256_000_000
     dtype: Annotated[str, _flag("auto, bfloat16, float16 or float32.")] = "auto"
     quantization: Annotated[
-        str | None, _flag("int8: quantize the weights while loading.", "--quantization", "-q")
+        str | None,
+        _flag(
+            "int8: quantize the weights while loading; drawing: fp8, or transformer=int8,...",
+            "--quantization",
+            "-q",
+        ),
+    ] = None
+    component: Annotated[
+        list[str] | None,
+        _flag("NAME=FILE: take a drawing model's component from this file; may be repeated."),
+    ] = None
+    pipeline: Annotated[
+        str | None, _flag("The folder or id of the rest, of a model that is one file of weights.")
     ] = None
     device: Annotated[str, _flag("auto, cpu or cuda.")] = "auto"
     placement: Annotated[
@@ -57,6 +69,14 @@ class EngineFlags:
     max_num_batched_tokens: Annotated[
         int | None, _flag("Most tokens in one step.", parser=parse_tokens, metavar="TOKENS")
     ] = None
+    cfg_parallel_size: Annotated[
+        int, _flag("Ranks that share the pictures of a step, and what guides them.", min=1)
+    ] = 1
+    ulysses_degree: Annotated[int, _flag("Ranks that share each picture's tokens.", min=1)] = 1
+    tensor_parallel_size: Annotated[
+        int,
+        _flag("Ranks that share each layer of a model that draws.", min=1),
+    ] = 1
     max_queue: Annotated[int, _flag("Requests that may wait; more are answered 503.", min=0)] = 256
     block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
     enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True
@@ -109,8 +129,13 @@ class EngineFlags:
             "reasoning_parser",
             "placement",
             "lora_modules",
+            "cfg_parallel_size",
+            "ulysses_degree",
+            "tensor_parallel_size",
+            "component",
+            "pipeline",
         ):
-            if getattr(self, flag):
+            if getattr(self, flag) not in (None, [], 1):
                 name = "place" if flag == "placement" else flag.replace("_", "-")
                 raise ConfigError(f"--{name} is for one model: say which, tutti serve MODEL", param=flag)
         return EngineOptions(model="", **self._typed(read_settings().num_parallel or 256))
@@ -127,12 +152,28 @@ class EngineFlags:
         else:
             del typed["adapters"]  # those that a model of the store brings along count
         typed["lora_modules"] = tuple(self.lora_modules or ())
+        typed["components"] = _files(typed.pop("component") or [])
+        if self.pipeline is None:
+            del typed["pipeline"]
         typed["max_num_seqs"] = self.max_num_seqs or max_num_seqs
         typed["seed"] = self.seed or 0
         typed["threads"] = self.threads or read_settings().threads
         if self.tokenizer is not None:
             typed["tokenizer"] = str(resolve_model(self.tokenizer))
         return typed
+
+
+def _files(given: list[str]) -> dict[str, str]:
+    """The files of NAME=FILE, by the names. Raises ConfigError."""
+    found = {}
+    for one in given:
+        name, _, file = one.partition("=")
+        if not name or not file:
+            raise ConfigError(
+                f"--component {one}: write NAME=FILE, transformer=model.gguf for instance", param="component"
+            )
+        found[name] = file
+    return found
 
 
 def with_engine_flags(command: Callable[..., Any]) -> Callable[..., Any]:

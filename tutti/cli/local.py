@@ -93,8 +93,8 @@ class LocalSession:
 
     @property
     def draws(self) -> bool:
-        """Whether the model gives pictures or films and nothing else."""
-        return self.backend.info.outputs in (("image",), ("video",))
+        """Whether the model gives pictures, films or sounds and nothing else."""
+        return self.backend.info.outputs in (("image",), ("video",), ("sound",))
 
     @property
     def illustrates(self) -> bool:
@@ -107,9 +107,9 @@ class LocalSession:
         return prompt if drawer is None or drawer.told is None else drawer.told(prompt)
 
     @property
-    def films(self) -> bool:
-        """Whether that is films."""
-        return self.backend.info.outputs == ("video",)
+    def output(self) -> str:
+        """What the model gives mainly; of one that draws, that is all."""
+        return self.backend.info.outputs[0]
 
     @property
     def voices(self) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from tutti.errors import (
 
 EMBEDDING = "embedding"  # the capability of models that give vectors and no answers
 CHATS = "completion"  # that of those that write
-DRAWS = ("image", "video")  # those of models that draw and film
+DRAWS = ("image", "video", "sound")  # those of models that draw, film and make sounds
 
 _SENSES = {"vision": ("image", "video"), "audio": ("audio",)}
 _NANO = 1e-9

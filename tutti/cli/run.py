@@ -87,7 +87,7 @@ def run(
         typer.Option(
             "--output",
             "-o",
-            help="Where the picture or the film goes, of a model that draws; of one that chats, too.",
+            help="Where the picture, film or sound goes, of a model that makes such; of one that chats, too.",
             metavar="FILE.png",
         ),
     ] = None,
@@ -106,6 +106,7 @@ def run(
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Of a film: how many pictures it has.")] = None,
     fps: Annotated[float | None, typer.Option(help="Of a film: how many it shows a second.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Of a sound: how long it is.")] = None,
     cache: Annotated[
         str | None,
         typer.Option(
@@ -145,6 +146,7 @@ def run(
         mask=mask,
         frames=frames,
         fps=fps,
+        seconds=seconds,
         cache=cache,
         cache_threshold=cache_threshold,
         lora=lora,

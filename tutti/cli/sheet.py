@@ -1,4 +1,4 @@
-"""How a picture or a film was asked for at the command line."""
+"""How a picture, a film or a sound was asked for at the command line."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class Sheet:
     mask: Path | None = None
     frames: int | None = None
     fps: float | None = None
+    seconds: float | None = None
     cache: str | None = None
     cache_threshold: float | None = None
     lora: Path | None = None
@@ -33,7 +34,7 @@ class Sheet:
     def asked(self) -> list[str]:
         """The flags that were typed and mean something to a model that draws only."""
         picture = ("output", "size", "steps", "guidance", "negative", "strength", "mask", "frames", "fps")
-        own = (*picture, "cache", "cache_threshold", "lora")
+        own = (*picture, "seconds", "cache", "cache_threshold", "lora")
         return [f"--{name.replace('_', '-')}" for name in own if getattr(self, name) is not None]
 
     @property
@@ -51,6 +52,7 @@ class Sheet:
             strength=self.strength,
             frames=self.frames,
             fps=self.fps,
+            seconds=self.seconds,
             cache=self.cache,
             cache_threshold=self.cache_threshold,
             lora=self.adapter,

@@ -13,7 +13,7 @@ from tutti.errors import ConfigError
 
 if TYPE_CHECKING:
     from tutti.formats.gguf.header import Header
-    from tutti.gateway.cards import Sheet
+    from tutti.gateway.cards import Card, Sheet
     from tutti.hub.model import StoredModel
 
 
@@ -54,8 +54,8 @@ def show(
     elif system:
         print(found.system)
     else:
-        can = Catalog(store).find(model).capabilities if found.model is None else ()
-        print(_joined(_sections(found, can, verbose)))
+        card = Catalog(store).find(model) if found.model is None else None
+        print(_joined(_sections(found, card, verbose)))
 
 
 def modelfile_of(model: StoredModel) -> str:
@@ -87,15 +87,16 @@ def _packaged(sheet: Sheet, verbose: bool) -> str:
     return _joined(sections)
 
 
-def _sections(model: StoredModel, can: Sequence[str], verbose: bool) -> Iterator[tuple[str, Sequence[Row]]]:
-    """(title, rows) of all that there is something to say of, in Ollama's order; a checkpoint `can` do so much."""
+def _sections(model: StoredModel, card: Card | None, verbose: bool) -> Iterator[tuple[str, Sequence[Row]]]:
+    """(title, rows) of all that there is something to say of, in Ollama's order; `card` is of a checkpoint."""
     from tutti.formats.gguf.header import read_header
     from tutti.hub.capabilities import capabilities
     from tutti.hub.model import parameter_lines
 
     header = None if model.model is None else read_header(model.model)
-    yield "Model", _model_rows(model, header)
-    found = can or capabilities(model, {} if header is None else header.metadata)
+    rows = _model_rows(model, header)
+    yield "Model", [*rows, ("served", card.remark)] if card is not None and card.remark else rows
+    found = (card and card.capabilities) or capabilities(model, {} if header is None else header.metadata)
     yield "Capabilities", [(word,) for word in found]
     for path in model.projectors:
         yield "Projector", _projector_rows(read_header(path))

@@ -14,8 +14,10 @@ from tutti.engine.denoise import Denoise
 from tutti.engine.kv.cache import KVCache
 from tutti.engine.later import Later
 from tutti.engine.once import Once
+from tutti.engine.placement import main_stage
 from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
+from tutti.engine.ranks import Led, Ranks
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ConfigError
@@ -23,10 +25,11 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters, open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.layers.parameters import LoadOptions
+from tutti.models.drawing.parallel import Team
 from tutti.models.encoders.pooling import Embedder
 from tutti.models.processor.files import eos_ids
 from tutti.models.processor.pooling import read_pooling
-from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, TakesAdapters
+from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, Shares, TakesAdapters
 from tutti.settings import EngineOptions
 
 
@@ -51,6 +54,7 @@ class Builder:
         self.device = device
         self._players = players
         self._wake = wake
+        self.ranks: Ranks | None = None  # the other ranks of the stage of denoising, if there are any
 
     @functools.cached_property
     def later(self) -> Later:
@@ -59,8 +63,12 @@ class Builder:
         return Later(lambda: {stage.name: self._beside(stage) for stage in late}, self._wake)
 
     def _beside(self, stage: Stage) -> Any:
-        """The model of a stage of one pass, or of one that draws beside the main one; these are never quantized."""
-        model = self.load(stage, None, None)
+        """The model of a stage of one pass, or of one that draws beside the main one.
+
+        Quantized are those of a model that does nothing but draw.
+        """
+        draws = main_stage(self.graph).kind is Kind.DENOISE
+        model = self.load(stage, None, self.options.quantization if draws else None)
         if stage.kind is Kind.DENOISE and self.plan.drawing is not None:
             self._name_adapters(model, self.plan.drawing.adapters)
         return model
@@ -72,7 +80,13 @@ class Builder:
         cached = [one for one in self.graph.stages if one.kind is Kind.ONCE and one.inputs]
         room = self.options.encoder_cache_memory_bytes // len(cached) if stage.inputs else 0
         return Once(
-            stage.name, model, budget=shape.rows, inputs=stage.inputs, keep_bytes=room, players=self._players
+            stage.name,
+            model,
+            budget=shape.rows,
+            inputs=stage.inputs,
+            output=stage.output,
+            keep_bytes=room,
+            players=self._players,
         )
 
     def denoise(self, stage: Stage) -> Denoise:
@@ -86,8 +100,8 @@ class Builder:
         elif beside:
             model = self._beside(stage)
         else:
-            model = self.load(stage, None, self.options.quantization)
-            self._name_adapters(model, room.adapters)
+            model = self.network(stage, None if self.ranks is None else self.ranks.team)
+            model = model if self.ranks is None else Led(model, self.ranks)
         fed = any(edge.destination == stage.name for edge in self.graph.edges)
         return Denoise(
             stage.name,
@@ -99,6 +113,19 @@ class Builder:
             fed=fed,
             patient=beside,
         )
+
+    def network(self, stage: Stage, team: Team | None) -> Any:
+        """The model of a stage of denoising, which the `team` computes together, if there is one."""
+        room = self.plan.drawing
+        assert room is not None
+        share = None if team is None else team.share_layers
+        model = self.load(stage, None, self.options.quantization, share)
+        if team is not None:
+            if not isinstance(model, Shares):
+                raise ConfigError("this model cannot be computed by several ranks", param="cfg_parallel_size")
+            model.share(team)
+        self._name_adapters(model, room.adapters)
+        return model
 
     def pooler(self, stage: Stage) -> Once:
         """The main stage of a model that makes vectors of text; a step computes as many tokens as one of text would."""
@@ -116,9 +143,15 @@ class Builder:
         model = self.load(stage, pool.context, self.options.quantization)
         return self.autoregress(stage, model, pool.context, pool.blocks)
 
-    def load(self, stage: Stage, context: int | None, quantization: str | None) -> Any:
+    def load(
+        self,
+        stage: Stage,
+        context: int | None,
+        quantization: str | None,
+        share: Callable[[str, Any], None] | None = None,
+    ) -> Any:
         """A stage's model with its weights; `context` is what one that reads tokens serves."""
-        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context)
+        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context, share=share)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, options)
             if stage.output == "text":

@@ -2,12 +2,14 @@
 
 Requests join and leave between steps, whatever their step counts, guidance and seeds. Which may share a batch the model
 tells by a key (the same shape, or one key for all where it packs pictures of different sizes). A batch is filled within
-a budget of tokens, beginning with the request that has had least of the machine so far (fair queueing: Demers, Keshav
-and Shenker 1989). So a late small picture waits for one step of a large one, not for the whole of it.
+a budget of tokens, beginning with the request that has least left to do: nothing makes the mean wait shorter (Schrage
+1968), and a late small picture waits for one step of a large one, not for the whole of it. A quarter of the work goes
+to whoever had least of the machine so far (fair queueing: Demers, Keshav and Shenker 1989), so nobody waits for ever.
 
 The oldest requests take turns, and with them the one that has least left to do; more at once would only be slower for
-all. The others keep their place in the queue. What states keep besides (feature caches) shares a pool of bytes, and a
-request begins when there is room in it for all that it will keep.
+all. The others keep their place in the queue. (Of a model that works on one request until it is done, `OneByOne`, the
+oldest is alone.) What states keep besides (feature caches) shares a pool of bytes, and a request begins when there is
+room in it for all that it will keep.
 
 Behind a stage that writes, most requests may end without a picture. Only those that are to be drawn count there, and
 when they are too many, or the model is still being built (`later`), they wait as their conditions.
@@ -18,7 +20,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -28,19 +30,19 @@ from tutti.engine.stage import Failure, nobody
 from tutti.errors import Busy, InvalidRequest, StageFailed
 from tutti.events import Progress
 from tutti.graph import Chunk
-from tutti.models.protocols import DenoiseModel, Gathers
+from tutti.models.protocols import DenoiseModel, Gathers, OneByOne
 from tutti.request import Request
 from tutti.settings import format_size
 
-_PATIENCE = 0.5  # seconds that a picture may rest between two steps
+_PATIENCE = 0.5  # seconds that the stage may rest between two steps
+_SHORT = 3  # tokens computed first for who has least left, for each that is for who had least
 
 
 @dataclass(slots=True, eq=False)
 class DenoiseItem:
     """A request between two steps.
 
-    `due` is when it last advanced (monotonic seconds); `served` is what it has had of the machine, in tokens computed,
-    counted from what the others had had when it came.
+    `served` is what it has had of the machine, in tokens computed, counted from what the others had had when it came.
     """
 
     request: Request
@@ -50,7 +52,6 @@ class DenoiseItem:
     served: int
     kept: int = 0  # bytes of the pool, from its first step on
     begun: bool = False
-    due: float = field(default_factory=time.monotonic)
 
     @property
     def request_id(self) -> str:
@@ -102,7 +103,8 @@ class Denoise:
         self._model = model
         self.budget = budget
         self.largest = largest
-        self.turns = turns
+        self.alone = isinstance(model, OneByOne)  # whether one request is worked on until it is done
+        self.turns = 1 if self.alone else turns
         self.max_requests = max_requests
         self.fed = fed
         self.pool = pool
@@ -112,6 +114,9 @@ class Denoise:
         self._newcomers: dict[str, Newcomer] = {}
         self._active: dict[str, DenoiseItem] = {}
         self._numbers = itertools.count()
+        self._owed = 0  # tokens computed for who had least left, that others have not had their part of
+        self._stepped = time.monotonic()  # when it did so last
+        self._fair = False  # whether the batch that was planned begins with who had least
 
     @property
     def model(self) -> DenoiseModel:
@@ -151,11 +156,10 @@ class Denoise:
             self._newcomers[request.id] = Newcomer(request, condition)
 
     def urgency(self) -> float | None:
-        """See `stage.Runner`. A picture has time: what is heard or read goes first."""
+        """See `stage.Runner`. A picture has time: what is heard or read goes first, and what is nearly done."""
         if self._newcomers and self._has_place:
             return time.monotonic()
-        oldest = min((item.due for item in self._active.values()), default=None)
-        return None if oldest is None else oldest + _PATIENCE
+        return self._stepped + _PATIENCE if self._active else None
 
     def __contains__(self, request_id: str) -> bool:
         """Whether a request is here."""
@@ -181,7 +185,7 @@ class Denoise:
         return False
 
     def plan(self, rests: Callable[[str], bool] = nobody) -> list[DenoiseItem] | list[Newcomer]:
-        """The request that had least so far, and those that may share its step within the budget, in that order.
+        """The request whose turn it is, and those that may share its step within the budget, in the same order.
 
         Who waits for a place that is free now comes first, alone.
         """
@@ -192,12 +196,15 @@ class Denoise:
             key=lambda item: item.place,
         )
         awake = self._with_room(awake)
+        if self.alone:
+            return [min(awake, key=lambda item: not item.begun)] if awake else []
         turning = awake[: self.turns]
         if len(awake) > self.turns:
             turning.append(min(awake[self.turns :], key=self._left))
         batch: list[DenoiseItem] = []
         cost = 0
-        for item in sorted(turning, key=lambda item: (item.request.priority, item.served, item.number)):
+        self._fair = self._owed > 0
+        for item in sorted(turning, key=self._had if self._fair else self._left):
             if batch and self.model.key(item.state) != self.model.key(batch[0].state):
                 continue
             if batch and cost + item.cost > self.budget:
@@ -217,19 +224,25 @@ class Denoise:
 
     def _advance(self, batch: Sequence[DenoiseItem]) -> list[Chunk]:
         states = self.model.step([item.state for item in batch])
-        now = time.monotonic()
+        self._stepped = time.monotonic()
+        if self.running > len(batch):
+            cost = sum(item.cost for item in batch)
+            self._owed += -_SHORT * cost if self._fair else cost
         chunks: list[Chunk] = []
         for item, state in zip(batch, states, strict=True):
             self.skipped += self.model.skipped(state) - self.model.skipped(item.state)
-            item.state, item.due, item.begun = state, now, True
+            item.state, item.begun = state, True
             item.served += item.cost
             chunks += self._emitted(item)
         return chunks
 
     def release(self, request_id: str) -> None:
         """See `stage.Runner`."""
-        for them in (self._expected, self._newcomers, self._active):
+        for them in (self._expected, self._newcomers):
             them.pop(request_id, None)
+        item = self._active.pop(request_id, None)
+        if item is not None and isinstance(self._model, OneByOne):
+            self._model.close(item.state)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -255,6 +268,8 @@ class Denoise:
                 f"{format_size(self.pool)}: ask for a smaller one or for none, or serve the model with more --memory",
                 param="cache",
             )
+        if not self._active:
+            self._stepped = time.monotonic()
         served = min((item.served for item in self._active.values()), default=0)
         self._active[request.id] = DenoiseItem(request, state, next(self._numbers), cost, served, kept)
 
@@ -276,9 +291,13 @@ class Denoise:
         return found
 
     def _left(self, item: DenoiseItem) -> tuple[int, int, int]:
-        """How much there is still to do for a request that does not take turns."""
+        """How much there is still to do for a request, in the order in which they are served."""
         done, total = self.model.progress(item.state)
         return item.request.priority, item.cost * (total - done), item.number
+
+    def _had(self, item: DenoiseItem) -> tuple[int, int, int]:
+        """How much a request had so far, likewise."""
+        return item.request.priority, item.served, item.number
 
     def _emitted(self, item: DenoiseItem) -> list[Chunk]:
         """What a request emits after a step."""

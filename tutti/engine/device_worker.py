@@ -93,7 +93,7 @@ def _build(
 
     if begin.device.startswith("cpu"):
         torch.set_num_threads(begin.threads)
-    checkpoint = open_checkpoint(begin.options.model)
+    checkpoint = open_checkpoint(begin.options.model, begin.options.components)
     graph = find_graph(checkpoint.config, checkpoint.path)
     players = Players(begin.options.player_clock)
     wake = functools.partial(inbox.put, Wake())

@@ -13,7 +13,7 @@ _LATENTS = 4 * 128 * 128 * 16 * 4
 _CACHES = 4  # pictures that draw with a feature cache at once, where there is room
 _TURNS = 16  # pictures of a step, where a picture has a largest size
 _STEP = {
-    "cpu": 8192,
+    "cpu": 1024,
     "cuda": 65536,
 }  # tokens in a step of several: enough to fill the machine, few enough to be short
 
@@ -37,19 +37,27 @@ class DrawingRoom:
 
 
 def drawing_room(
-    denoiser: StageShape, room: int, *, item: int, token: int, requests: int, adapters: int, device: str
+    denoiser: StageShape,
+    room: int,
+    *,
+    item: int,
+    token: int,
+    requests: int,
+    adapters: int,
+    device: str,
+    most: int | None = None,
 ) -> DrawingRoom:
     """How `room` bytes are used by a denoiser whose numbers have `item` bytes and whose tokens take `token` of them.
 
-    At most so many `requests` are under way.
+    At most so many `requests` are under way, and at most so many tokens in a step of several (None: what is good).
     """
     picture = denoiser.rows or _PICTURE
     least = min(_LEAST, picture)
     kept = denoiser.memory * item + _LATENTS * picture // _PICTURE
     count = max(1, min(requests, (room - least * token) // 2 // kept))
-    one = 2 * picture * denoiser.hidden * item
+    one = 2 * (denoiser.usual or picture) * denoiser.hidden * item
     features = max(0, min(_CACHES * one, (room - count * kept - least * token) // 4))
     largest = max(least, (room - count * kept - features) // token)
-    most = _STEP.get(device, 8192)
+    most = most or _STEP.get(device, 8192)
     tokens = min(most, _TURNS * denoiser.rows or most, largest)
     return DrawingRoom(tokens, largest, count, features, adapters, kept, token, one)

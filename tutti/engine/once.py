@@ -81,14 +81,19 @@ class Once:
         *,
         budget: int,
         inputs: Sequence[str] = (),
+        output: str | None = None,
         keep_bytes: int = 0,
         players: Players | None = None,
     ) -> None:
-        """`inputs` are the modalities of the parts it takes; results of up to `keep_bytes` in all are kept."""
+        """`inputs` are the modalities of the parts it takes; results of up to `keep_bytes` in all are kept.
+
+        `output` is the modality of results that go to a client.
+        """
         self.name = name
         self._model = model
         self.budget = budget
         self.inputs = frozenset(inputs)
+        self._seen = output in ("image", "video")
         self.kept = Kept(keep_bytes)
         self.items = 0
         self.prompt_tokens = 0  # of the prompts that vectors were made of
@@ -226,10 +231,11 @@ class Once:
         return min(self._wanted(work, waiter) for waiter in work.waiters)
 
     def _wanted(self, work: Work, waiter: Waiter) -> float:
-        """When its listener runs dry, or somebody who waits for it grows impatient."""
+        """When its listener runs dry, or somebody who waits for it grows impatient. A file of sound has time."""
         dry = self._players.deadline(waiter.request_id)
         if dry is None or self.inputs:
-            return max(waiter.arrival, work.served) + (_PATIENCE if self.inputs else FILE)
+            awaited = self.inputs or self._seen
+            return max(waiter.arrival, work.served) + (_PATIENCE if awaited else FILE)
         return dry
 
 

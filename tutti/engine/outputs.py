@@ -37,7 +37,9 @@ def _encode(payload: Any, chunk: Chunk) -> list[Event]:
 
 @_encode.register
 def _(payload: Sound, chunk: Chunk) -> list[Event]:
-    return [AudioDelta(chunk.request, to_pcm16(payload.samples.float().cpu().numpy()), payload.rate)]
+    samples = payload.samples.float().cpu().numpy()
+    channels = samples.shape[1] if samples.ndim == 2 else 1
+    return [AudioDelta(chunk.request, to_pcm16(samples), payload.rate, channels=channels, note=payload.note)]
 
 
 @_encode.register

@@ -45,7 +45,7 @@ def portion(guest: Guest) -> Portion:
     """What one engine among others takes. Raises OutOfMemory, CheckpointError, ConfigError."""
     device = choose_device(guest.options.device)
     budget = guest.budget or int(available_bytes(device) * auto_share(device.type))
-    checkpoint = open_checkpoint(guest.options.model)
+    checkpoint = open_checkpoint(guest.options.model, guest.options.components)
     graph = find_graph(checkpoint.config, checkpoint.path)
     longest = resolve(main_stage(graph).describe)(checkpoint.config).context
     asked = guest.options.max_model_len
@@ -102,7 +102,7 @@ class _Planner:
     def __init__(self, sharer: Sharer, available: int | None) -> None:
         self.sharer = sharer
         self.device = choose_device(sharer.options.device)
-        self.checkpoint = open_checkpoint(sharer.options.model)
+        self.checkpoint = open_checkpoint(sharer.options.model, sharer.options.components)
         self.graph = find_graph(self.checkpoint.config, self.checkpoint.path)
         self.available = available
         self.alone = self.plan(sharer.options.memory)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tutti.errors import CheckpointError, ModelNotFound
+from tutti.errors import CheckpointError, ConfigError, ModelNotFound
 from tutti.formats.safetensors import TensorInfo, read_header
 from tutti.hub.gguf import is_gguf
 
@@ -112,16 +113,21 @@ class Checkpoint:
         return self._maps[file]
 
 
-def open_checkpoint(path: str | Path) -> Checkpoint:
+def open_checkpoint(path: str | Path, components: Mapping[str, str] | None = None) -> Checkpoint:
     """Opens the checkpoint `path`: a directory with safetensors, in one file or sharded by an index, or a GGUF file.
 
     A directory in diffusers' format is one checkpoint, too, and components in that format may stand in folders beside
-    the safetensors (`formats.pipeline`).
+    the safetensors (`formats.pipeline`). Of the former, `components` are files with the weights of some components.
 
-    Raises ModelNotFound when there is no such directory and CheckpointError when something in it is missing, cut short
-    or not what it says it is.
+    Raises ConfigError where there are none that files could be for, ModelNotFound when there is no such directory and
+    CheckpointError when something in it is missing, cut short or not what it says it is.
     """
     path = Path(path)
+    if components and not (path / PIPELINE).is_file():
+        raise ConfigError(
+            f"--component: {path} has no {PIPELINE}, so it has no components that files could be for",
+            param="components",
+        )
     if is_gguf(path):
         from tutti.formats.gguf.checkpoint import open_gguf  # it makes a `Checkpoint`
 
@@ -133,14 +139,14 @@ def open_checkpoint(path: str | Path) -> Checkpoint:
     if (path / PIPELINE).is_file():
         from tutti.formats.pipeline import open_pipeline  # it makes a `Checkpoint` of several
 
-        return open_pipeline(path)
+        return open_pipeline(path, components)
     config = read_json(path / CONFIG)
     if DRAWING not in config:
         return Checkpoint(path, config, _tensors(path))
     from tutti.formats.pipeline import beside
 
-    components, tensors = beside(path)
-    return Checkpoint(path, {**config, "components": components}, _tensors(path) | tensors)
+    found, tensors = beside(path)
+    return Checkpoint(path, {**config, "components": found}, _tensors(path) | tensors)
 
 
 def open_weights(path: Path) -> Checkpoint:

@@ -8,7 +8,7 @@ from tutti.models.parsers.choose import NONE
 
 COMPLETION, TOOLS, THINKING, VISION, AUDIO = "completion", "tools", "thinking", "vision", "audio"
 EMBEDDING, INSERT = "embedding", "insert"
-IMAGE, VIDEO = "image", "video"  # it draws, it films
+IMAGE, VIDEO, SOUND = "image", "video", "sound"  # it draws, it films, it makes sounds
 _SENSES = {"image": VISION, "video": VISION, "audio": AUDIO}
 
 
@@ -18,7 +18,7 @@ def capabilities(backend: Backend, model: BackendModel) -> list[str]:
     found = []
     if "text" in model.outputs and (processor.converses or processor.transcriber is None):
         found.append(COMPLETION)
-    found += [word for word in (EMBEDDING, IMAGE, VIDEO) if word in model.outputs]
+    found += [word for word in (EMBEDDING, IMAGE, VIDEO, SOUND) if word in model.outputs]
     found += [sense for sense in (VISION, AUDIO) if sense in map(_SENSES.get, processor.modalities)]
     if COMPLETION in found and processor.inserts:
         found.append(INSERT)

@@ -22,6 +22,7 @@ class Card:
     `root` is the checkpoint (a path or a name) behind it; `created` is in seconds since the epoch, `context` in tokens
     (0: not known), `size` in bytes of its files. `digest` has 64 hexadecimal digits. `parameters` is their number as
     people write it. `outputs`, `voices`: see `BackendModel`; the voices of a model are known once it was loaded.
+    `remark` says how it is served, where that is not by a family of its own.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Card:
     outputs: tuple[str, ...] = ("text",)
     voices: tuple[str, ...] = ()
     preset: Preset = BARE
+    remark: str = ""
 
 
 @dataclass(frozen=True, slots=True)

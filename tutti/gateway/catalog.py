@@ -17,7 +17,7 @@ from tutti.errors import CheckpointError, InvalidModelName, ModelNotFound, Store
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.formats.gguf.header import Array, Header, read_header
 from tutti.formats.shapes import weight_shapes
-from tutti.gateway.abilities import EMBEDDING, IMAGE, VIDEO
+from tutti.gateway.abilities import EMBEDDING, IMAGE, SOUND, VIDEO
 from tutti.gateway.cards import Card, Sheet, Tensor, modelfile, type_name
 from tutti.gateway.opening import brought
 from tutti.graph import Graph, resolve
@@ -48,7 +48,7 @@ class _Folder:
     @property
     def capabilities(self) -> tuple[str, ...]:
         senses, outputs = ((), ()) if self.graph is None else (self.graph.inputs, self.graph.outputs)
-        gives = tuple(word for word in (EMBEDDING, IMAGE, VIDEO) if word in outputs)
+        gives = tuple(word for word in (EMBEDDING, IMAGE, VIDEO, SOUND) if word in outputs)
         if "text" not in outputs and gives:
             return gives
         found = capabilities_of(self.template, [word for sense, word in _SENSES.items() if sense in senses])
@@ -215,6 +215,7 @@ def _of_folder(card: Card, folder: _Folder) -> Card:
         quantization=folder.quantization,
         capabilities=folder.capabilities,
         outputs=("text",) if folder.graph is None else tuple(sorted(folder.graph.outputs)),
+        remark="" if folder.graph is None else folder.graph.remark,
     )
 
 

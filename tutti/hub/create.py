@@ -400,7 +400,7 @@ class _Maker:
         if not _is_complete(wanted):
             raise ModelfileError(f"{what} are neither GGUF nor a checkpoint: config.json with *.safetensors")
         for name, layer in wanted.items():
-            kind = "tensor" if name.endswith(".safetensors") else "json"
+            kind = "tensor" if name.endswith((".safetensors", ".gguf")) else "json"
             self._draft.layers.append(Layer(IMAGE + kind, layer.digest, layer.size, name))
         draws = PIPELINE in wanted
         outline = _object(self._store.read(wanted[PIPELINE if draws else "config.json"]), what)

@@ -39,18 +39,32 @@ UNWANTED = (*_OTHER_FOLDERS, "consolidated*", "*.gguf", "*.onnx")
 # The same of a repository in diffusers' format: the folders of its components, without other forms of their weights.
 # What lies beside model_index.json is a single file for other programs.
 PIPELINE = "model_index.json"
-PIPELINE_WANTED = (PIPELINE, "*/*.json", "*/*.safetensors", "*/*.txt", "*/*.model", "*/*.jinja")
+PIPELINE_WANTED = (PIPELINE, "*/*.json", "*/*.safetensors", "*/*.gguf", "*/*.txt", "*/*.model", "*/*.jinja")
 PIPELINE_UNWANTED = ("*.fp16.*", "*.bf16.*", "*.ema.*", "*non_ema*", "*/*/*")
 _LONGEST_HEADER = 100_000_000  # bytes; the format's own limit
 
 
-def download(repo: str, revision: str | None, settings: Settings, cache: Path | None = None) -> Path:
+def download(
+    repo: str,
+    revision: str | None,
+    settings: Settings,
+    cache: Path | None = None,
+    without: Collection[str] = (),
+) -> Path:
     """The snapshot folder of `repo` at `revision` (default: main). What is there already is not fetched again.
 
-    Without a network, a complete snapshot in the cache serves. Raises ModelNotFound or Unauthorized.
+    The weights in the folders `without` are left where they are. Without a network, a complete snapshot in the cache
+    serves. Raises ModelNotFound or Unauthorized.
     """
     with _explained(repo, revision, settings):
-        return _snapshot(repo, revision, cache, endpoint=_endpoint(settings), token=settings.hf_token)
+        return _snapshot(
+            repo,
+            revision,
+            cache,
+            [f"{folder}/*.{ending}" for folder in without for ending in ("safetensors", "gguf")],
+            endpoint=_endpoint(settings),
+            token=settings.hf_token,
+        )
 
 
 def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Path | None:
@@ -63,8 +77,13 @@ def downloaded(repo: str, revision: str | None, cache: Path | None = None) -> Pa
         return None
 
 
-def _snapshot(repo: str, revision: str | None, cache: Path | None, **how: Any) -> Path:
-    """The folder with what is wanted of a repository, of whichever format; `how` it is fetched goes to the library."""
+def _snapshot(
+    repo: str, revision: str | None, cache: Path | None, without: Sequence[str] = (), **how: Any
+) -> Path:
+    """The folder with what is wanted of a repository, of whichever format, `without` files of these patterns.
+
+    `how` it is fetched goes to the library.
+    """
     from huggingface_hub import snapshot_download
 
     def fetch(wanted: Sequence[str], unwanted: Sequence[str]) -> Path:
@@ -80,7 +99,8 @@ def _snapshot(repo: str, revision: str | None, cache: Path | None, **how: Any) -
         )
 
     begun = fetch([PIPELINE], [])
-    return fetch(*patterns([PIPELINE] if (begun / PIPELINE).is_file() else []))
+    wanted, unwanted = patterns([PIPELINE] if (begun / PIPELINE).is_file() else [])
+    return fetch(wanted, (*unwanted, *without))
 
 
 def outline(repo: str, revision: str | None, settings: Settings, folder: Path) -> Path:

@@ -9,7 +9,7 @@ and the message says what was tried.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,12 +31,18 @@ _ASSETS = Path(__file__).resolve().parent.parent / "assets"
 _HUGGING_FACE_ID = re.compile(r"(?P<repo>[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95})(@(?P<revision>[\w./-]+))?")
 
 
-def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | None = None) -> Path:
+def resolve_model(
+    name: str,
+    settings: Settings | None = None,
+    *,
+    cache: Path | None = None,
+    without: Collection[str] = (),
+) -> Path:
     """The directory that holds `name`'s checkpoint, or its GGUF file; a Hugging Face id is downloaded if it must be.
 
     `cache` overrides the folder of downloads (default: Hugging Face's own cache, so that other programs' downloads
-    are found and ours are found by them). Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError
-    (files are there but are no checkpoint).
+    are found and ours are found by them). Of a pipeline's components `without` weights, these are not downloaded.
+    Raises ModelNotFound, Unauthorized (gated or private) or CheckpointError (files are there but are no checkpoint).
     """
     settings = settings or read_settings()
     found = _local(name) or _stored(name, settings)
@@ -45,7 +51,7 @@ def resolve_model(name: str, settings: Settings | None = None, *, cache: Path | 
     from tutti.hub.huggingface import download
 
     repo, revision = _hugging_face_id(name)
-    return _checked(download(repo, revision, settings, cache))
+    return _checked(download(repo, revision, settings, cache, without))
 
 
 def stored_model(name: str, settings: Settings | None = None) -> StoredModel | None:

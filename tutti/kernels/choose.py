@@ -30,8 +30,11 @@ Packer = Callable[[Weight, Tensor | None, torch.device, torch.dtype], PackedLine
 
 _REFERENCE: dict[str, Operation] = {
     "paged_attention": reference_attention.paged_attention,
+    "attention": reference.attention,
     "rms_norm": reference.rms_norm,
     "add_rms_norm": reference.add_rms_norm,
+    "modulated_norm": reference.modulated_norm,
+    "gated_sum": reference.gated_sum,
     "layer_norm": reference.layer_norm,
     "apply_rope": reference.apply_rope,
     "activate": reference.activate,
@@ -56,8 +59,11 @@ if _native.module is not None:
     _ours = NativeOperations(_native.module)
     _operations |= {
         "paged_attention": _ours.paged_attention,
+        "attention": _ours.attention,
         "rms_norm": _ours.rms_norm,
         "add_rms_norm": _ours.add_rms_norm,
+        "modulated_norm": _ours.modulated_norm,
+        "gated_sum": _ours.gated_sum,
         "apply_rope": _ours.apply_rope,
         "activate": _ours.activate,
         "gated": _ours.gated,
@@ -81,9 +87,9 @@ def linear_packer(weight: Weight, device: torch.device, dtype: torch.dtype) -> P
     native = device.type == "cpu" and dtype in TYPES
     if isinstance(weight, Quantized) and not is_w8a8(weight):
         return _packer.grouped if native and _packer is not None and is_grouped(weight) else quantized_linear
-    if not native:
-        return plain_linear
     int8 = isinstance(weight, Quantized)
+    if not native:
+        return quantized_linear if int8 else plain_linear
     if _packer is not None:
         return _packer.int8 if int8 else _packer.dense
     if not torch.backends.mkldnn.is_available() or (dtype == torch.float32 and not int8):

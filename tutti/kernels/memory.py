@@ -1,4 +1,4 @@
-"""Advice to the operating system about the memory of a tensor."""
+"""Advice to the operating system, and to the C library, about the memory of tensors."""
 
 from __future__ import annotations
 
@@ -25,3 +25,14 @@ def advise_huge_pages(tensor: Tensor) -> bool:
         return False
     madvise = ctypes.CDLL(None, use_errno=True).madvise
     return bool(madvise(ctypes.c_void_p(start), ctypes.c_size_t(length), mmap.MADV_HUGEPAGE) == 0)
+
+
+def give_back_memory() -> None:
+    """Have the C library give what is free back to the operating system, which it otherwise keeps between what is not.
+
+    Without glibc nothing happens.
+    """
+    if sys.platform.startswith("linux"):
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)

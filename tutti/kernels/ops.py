@@ -5,13 +5,15 @@ Results may be new tensors or, where the text says so, the arguments overwritten
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from tutti.kernels.choose import chosen, linear_packer
 from tutti.kernels.linear import PackedLinear
 from tutti.kernels.paged import LayerCache, PagedBatch
-from tutti.kernels.weights import Dense, Quantized, Weight
+from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
 
 
 def paged_attention(
@@ -38,6 +40,21 @@ def paged_attention(
     return chosen("paged_attention", q)(q, k, v, cache, batch, scale, window, softcap, sinks)
 
 
+def attention(
+    q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], *, scale: float | None = None
+) -> Tensor:
+    """softmax(q k^T * scale) v: every token looks at every token of its row, without a cache.
+
+    `q`, `k`, `v` [tokens, heads, dim] of one dtype, rows of `lengths` laid end to end; -> the same shape. `scale` is
+    1 / sqrt(dim) unless given. A row's result does not depend on the others. Raises ValueError on other lengths.
+    """
+    if not (q.shape == k.shape == v.shape and sum(lengths) == len(q)):
+        raise ValueError(
+            f"there are {len(q)} tokens, in rows of {list(lengths)}; keys and values are as queries are"
+        )
+    return chosen("attention", q)(q, k, v, lengths, q.shape[-1] ** -0.5 if scale is None else scale)
+
+
 def rms_norm(x: Tensor, weight: Tensor | None, eps: float, *, offset: float = 0.0) -> Tensor:
     """x / rms(x) * (offset + weight) over the last dimension: `x` [..., width], `weight` [width] or None for ones.
 
@@ -52,6 +69,41 @@ def add_rms_norm(
 ) -> tuple[Tensor, Tensor]:
     """(rms_norm(residual + x), residual + x), each [tokens, width] in x's dtype."""
     return chosen("add_rms_norm", x)(x, residual, weight, eps, offset)
+
+
+def modulated_norm(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    starts: Tensor,
+    eps: float,
+    *,
+    weight: Tensor | None = None,
+    centered: bool = False,
+) -> Tensor:
+    """norm(x) * weight * (1 + scale) + shift: how a diffusion transformer is told the time (Peebles and Xie 2022).
+
+    `x` [rows, width] in groups: group g has the rows starts[g] to starts[g + 1] (`starts` int32 [groups + 1], of which
+    the last is `rows`), and the row g of `scale` and `shift` [groups, width]. `weight` [width]. An RMS norm, or
+    `centered` a layer norm. Computed in float32 and rounded once.
+    """
+    return chosen("modulated_norm", x)(x, scale, shift, starts, eps, weight, centered)
+
+
+def gated_sum(
+    x: Tensor,
+    y: Tensor,
+    gate: Tensor | None,
+    starts: Tensor,
+    *,
+    weight: Tensor | None = None,
+    eps: float = 0.0,
+) -> Tensor:
+    """x + gate * y of rows in groups, as in `modulated_norm`; with `weight` [width], of the RMS norm of y.
+
+    `gate` [groups, width] or None for ones. Computed in float32 and rounded once.
+    """
+    return chosen("gated_sum", x)(x, y, gate, starts, weight, eps)
 
 
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
@@ -75,12 +127,12 @@ def activate(x: Tensor, activation: str) -> Tensor:
     return chosen("activate", x)(x, activation)
 
 
-def gated(x: Tensor, activation: str) -> Tensor:
-    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width].
+def gated(x: Tensor, activation: str, up: Tensor | None = None) -> Tensor:
+    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width]; with `up`, `x` is the gate alone.
 
     Also "swiglu_clamped": g * sigmoid(1.702 g) * (u + 1) with g = min(gate, 7), u = clamp(up, -7, 7).
     """
-    return chosen("gated", x)(x, activation)
+    return chosen("gated", x)(x, activation, up)
 
 
 def argmax(x: Tensor) -> Tensor:
@@ -109,6 +161,33 @@ def quantize_int8(weight: Dense) -> Quantized:
     codes = torch.cat([codes for codes, _ in parts]) if len(parts) > 1 else parts[0][0]
     scale = torch.cat([scale for _, scale in parts])
     return Quantized(codes, scale[:, None], None, group_size=columns, bits=8)
+
+
+def quantize_fp8(weight: Dense) -> Quantized:
+    """Floats of 8 bits (e4m3), one scale per output channel: scale = max|w| / 448.
+
+    The largest error is 1/16 of a weight, and less than scale / 1000 of very small ones. Slices as in `quantize_int8`.
+    """
+    columns = weight.shape[1]
+    codes = torch.empty(weight.shape, dtype=torch.float8_e4m3fn, device=weight.tensor.device)
+    scale = torch.empty(weight.shape[0], 1, device=weight.tensor.device)
+    step = max(1, 2**18 // max(1, columns))
+    for start in range(0, len(codes), step):
+        rows = slice(start, start + step)
+        wide = weight.tensor[rows].float()
+        largest = wide.abs().amax(1, keepdim=True) / torch.finfo(codes.dtype).max
+        scale[rows] = torch.where(largest > 0, largest, 1.0)
+        codes[rows] = (wide / scale[rows]).to(codes.dtype)
+    return Quantized(codes, scale, None, group_size=columns, bits=8)
+
+
+def quantize(weight: Weight, form: str) -> Quantized:
+    """`weight` in the form "int8" or "fp8"; what has codes of another form is quantized anew."""
+    own = isinstance(weight, Quantized) and weight.bits == 8 and weight.per_channel and weight.plain
+    if isinstance(weight, Quantized) and own and weight.floats == (form == "fp8"):
+        return weight
+    dense = weight if isinstance(weight, Dense) else Dense(dequantize(weight))
+    return quantize_fp8(dense) if form == "fp8" else quantize_int8(dense)
 
 
 def pack_linear(

@@ -39,6 +39,56 @@ def add_rms_norm(
     return rms_norm(total, weight, eps, offset), total
 
 
+def modulated_norm(
+    x: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    starts: Tensor,
+    eps: float,
+    weight: Tensor | None,
+    centered: bool,
+) -> Tensor:
+    """norm(x) * weight * (1 + scale) + shift of rows in groups, in float32 and rounded once."""
+    wide = x.float()
+    if centered:
+        wide = wide - wide.mean(-1, keepdim=True)
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    if weight is not None:
+        normed = normed * weight.float()
+    if scale is not None:
+        normed = normed * (1 + _of_rows(scale, starts).float())
+    if shift is not None:
+        normed = normed + _of_rows(shift, starts).float()
+    return normed.to(x.dtype)
+
+
+def gated_sum(
+    x: Tensor, y: Tensor, gate: Tensor | None, starts: Tensor, weight: Tensor | None, eps: float
+) -> Tensor:
+    """x + gate * y of rows in groups, with `weight` of y's RMS norm, in float32 and rounded once."""
+    added = y.float()
+    if weight is not None:
+        added = added * torch.rsqrt(added.square().mean(-1, keepdim=True) + eps) * weight.float()
+    if gate is not None:
+        added = added * _of_rows(gate, starts).float()
+    return (x.float() + added).to(x.dtype)
+
+
+def _of_rows(tensor: Tensor, starts: Tensor) -> Tensor:
+    """What each row has of a tensor of groups."""
+    return tensor.repeat_interleave(starts.diff(), dim=0)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+    """softmax(q k^T * scale) v within each row of [tokens, heads, dim], whose tokens lie end to end."""
+    if len(set(lengths)) == 1:  # as a batch
+        q, k, v = (one.unflatten(0, (len(lengths), -1)).transpose(1, 2) for one in (q, k, v))
+        return F.scaled_dot_product_attention(q, k, v, scale=scale).transpose(1, 2).flatten(0, 1)
+    rows = zip(*(one.split(list(lengths)) for one in (q, k, v)), strict=True)
+    found = [attention(query, key, value, [len(query)], scale) for query, key, value in rows]
+    return torch.cat(found) if found else torch.empty_like(q)
+
+
 def layer_norm(x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float) -> Tensor:
     """(x - mean) / std * weight + bias over the last dimension."""
     return F.layer_norm(x, (x.shape[-1],), weight, bias, eps)
@@ -89,12 +139,12 @@ def activate(x: Tensor, activation: str) -> Tensor:
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "quick_gelu", "relu", "relu2")
 
 
-def gated(x: Tensor, activation: str) -> Tensor:
-    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width].
+def gated(x: Tensor, activation: str, up: Tensor | None = None) -> Tensor:
+    """activate(gate) * up for `x` = gate|up [tokens, 2 * width] -> [tokens, width]; with `up`, `x` is the gate.
 
     "swiglu_clamped" is gate' * sigmoid(1.702 gate') * (up' + 1) with gate' = min(gate, 7), up' = clamp(up, -7, 7).
     """
-    gate, up = x.chunk(2, dim=-1)
+    gate, up = x.chunk(2, dim=-1) if up is None else (x, up)
     if activation == "swiglu_clamped":
         gate = gate.clamp(max=CLAMP_LIMIT)
         return gate * torch.sigmoid(CLAMP_ALPHA * gate) * (up.clamp(-CLAMP_LIMIT, CLAMP_LIMIT) + 1)

@@ -1,6 +1,6 @@
 """The canonical form of a weight: what every format unpacks to and every kernel packs.
 
-Owns the values `Dense`, `Quantized` and `Stacked`, and `dequantize` (`ops.quantize_int8` is the other way). It knows
+Owns the values `Dense`, `Quantized` and `Stacked`, and `dequantize` (`ops.quantize` is the other way). It knows
 neither files (`formats`) nor how a device stores a weight (`linear`).
 """
 
@@ -29,13 +29,13 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Quantized:
-    """A weight as integer codes: w = (q - zero) * scale + shift, groups of `group_size` columns sharing one scale.
+    """A weight as codes: w = (q - zero) * scale + shift, groups of `group_size` columns sharing one scale.
 
-    `q`: int8 or uint8 [out, in]; when `bits` divides 8 and q has in * bits / 8 columns, each byte holds 8 / bits codes,
-    the first in the lowest bits, unsigned. `scale`: [out, groups]. `zero`: [out, groups], a number [] that all share,
-    or None for zero. `group_size` = in_features means one scale per output channel. `axis` is the axis the groups run
-    along (1: columns). `shift`: [out, groups], or None for zero: what formats store that give a group its minimum
-    rather than the code of zero (no zero equals it where the scale is 0 or the quotient is rounded).
+    `q`: int8 or uint8 [out, in], or floats of 8 bits; when `bits` divides 8 and q has in * bits / 8 columns, each byte
+    holds 8 / bits codes, the first in the lowest bits, unsigned. `scale`: [out, groups]. `zero`: [out, groups], a
+    number [] that all share, or None for zero. `group_size` = in_features means one scale per output channel. `axis` is
+    the axis the groups run along (1: columns). `shift`: [out, groups], or None for zero: what formats store that give a
+    group its minimum rather than the code of zero (no zero equals it where the scale is 0 or the quotient is rounded).
 
     What has few bits in a file may have as few here:
     `high`: uint8 [out, in / 8 or in / 4], the one or two bits of each code above those in `q`, packed as these are.
@@ -73,6 +73,11 @@ class Quantized:
         """(out_features, in_features)."""
         packed = self.scale.shape[1] * self.group_size >= self.q.shape[1] * 8 // self.bits
         return self.q.shape[0], self.q.shape[1] * (8 // self.bits if packed else 1)
+
+    @property
+    def floats(self) -> bool:
+        """Whether the codes are floats."""
+        return self.q.dtype.is_floating_point
 
     @property
     def per_channel(self) -> bool:
@@ -156,6 +161,8 @@ def dequantize(weight: Weight, dtype: torch.dtype = torch.float32) -> Tensor:
 
     def spread(fine: Tensor, coarse: Tensor | None = None) -> Tensor:
         wide = fine.float()
+        if wide.shape[1] == 1 and coarse is None:
+            return wide
         if coarse is not None:
             wide = coarse.float().repeat_interleave(wide.shape[1] // coarse.shape[1], 1) * wide
         return wide.repeat_interleave(weight.group_size, 1)[:, :columns]

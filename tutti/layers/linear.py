@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from tutti.kernels import PackedLinear, pack_linear, quantize_int8
-from tutti.kernels.weights import Dense, Quantized, Weight, dequantize
+from tutti.kernels import PackedLinear, pack_linear, quantize
+from tutti.kernels.weights import Weight, dequantize
 from tutti.layers.lora import Addition
 from tutti.layers.parameters import LoadOptions, TensorSpec
 
@@ -48,7 +48,7 @@ class Linear:
         """Packs `weight` [out, in] and, if there is one, `bias` [out]."""
         weight = tensors["weight"]
         if options.quantization == "int8" and self.quantize:
-            weight = _as_int8(weight)
+            weight = quantize(weight, "int8")
         bias = tensors.get("bias")
         self.packed = pack_linear(
             weight,
@@ -64,12 +64,3 @@ class Linear:
         for addition in self.additions:
             addition.add(x, y)
         return y
-
-
-def _as_int8(weight: Weight) -> Weight:
-    """The weight in int8 with one scale per output channel; codes of another form are quantized anew."""
-    if isinstance(weight, Dense):
-        return quantize_int8(weight)
-    if isinstance(weight, Quantized) and weight.bits == 8 and weight.per_channel and weight.plain:
-        return weight
-    return quantize_int8(Dense(dequantize(weight)))

@@ -6,6 +6,8 @@
     Omni("a-model-that-draws").generate(text="a red circle", size="512x512", seed=1).images[0].save("circle.png")
     Omni("a-model-that-draws").generate(text="make it blue", images=["circle.png"]).images[0].save("blue.png")
     Omni("a-model-that-films").generate(text="a cat walks", frames=17, fps=8, seed=1).videos[0].save("cat.mp4")
+    Omni("a-model-that-films").generate(text="it walks away", images=["cat.png"]).videos[0].save("cat.mp4")
+    Omni("a-model-that-makes-sounds").generate(text="rain on a roof", seconds=5, seed=1).audio
     Omni("pico").generate(text="draw a red circle", modalities=["text", "image"], seed=1).images[0].show()
     speech = omni.speak("Good morning!", voice=omni.voices[0])
 
@@ -32,10 +34,10 @@ from tutti.hub.composition import is_composition
 from tutti.llm.answerers import Alone, Answerer, Composed
 from tutti.llm.options import engine_options
 from tutti.llm.prompts import mask_of, media_of
+from tutti.media.audio_writer import samples_of
 from tutti.media.film import joined as frames_of
 from tutti.media.film import write_film
 from tutti.media.image import as_pillow
-from tutti.media.pcm import from_pcm16
 from tutti.media.spoken import check_speed, joined
 from tutti.models.processor.drawer import DrawingProcessor, drawing_request, parse_sides
 from tutti.request import Chat, Drawing, Part, Request, SamplingParams, Script, Text
@@ -68,6 +70,8 @@ class Video:
 @dataclass(frozen=True, slots=True)
 class OmniOutput:
     """An answer. `audio` float32 [samples] in [-1, 1] at `rate` Hz, None where none was asked for.
+
+    A sound of several channels is [samples, channels].
 
     `images` are those that the model drew, as Pillow has them; `info` of each says how it was made (see `media.image`).
     `videos` are its films.
@@ -135,8 +139,8 @@ class Omni:
                     reason = event.reason
         rate = sounds[0].rate if sounds else 0
         audio = None
-        if "audio" in prompt.get("modalities", ()):
-            audio = from_pcm16(b"".join(sound.pcm for sound in sounds))
+        if sounds or "audio" in prompt.get("modalities", ()):
+            audio = samples_of(sounds)
         videos = [Video(frames_of(pieces), pieces[0].rate, pieces[0].note)] if pieces else []
         return OmniOutput(text, tokens, audio, rate, reason, usage, images, videos)
 
@@ -244,7 +248,8 @@ class Omni:
     ) -> Request:
         """The request for a picture or a film of `text`, drawn from `images` if there are any; `sheet` as for `_sheet`.
 
-        What is transparent in the `mask`, or white, is drawn anew.
+        A film begins with the first of them, and ends with the second. What is transparent in the `mask`, or white, is
+        drawn anew.
         """
         media = media_of({"image": list(images)})
         if mask is not None:
@@ -265,6 +270,8 @@ class Omni:
         frames: int | None = None,
         fps: float | None = None,
         guidance_2: float | None = None,
+        seconds: float | None = None,
+        seconds_start: float | None = None,
         cache: str | None = None,
         cache_threshold: float | None = None,
         lora: str | None = None,
@@ -283,6 +290,8 @@ class Omni:
             frames=frames,
             fps=fps,
             guidance_2=guidance_2,
+            seconds=seconds,
+            seconds_start=seconds_start,
             cache=cache,
             cache_threshold=cache_threshold,
             lora=lora,

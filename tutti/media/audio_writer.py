@@ -11,8 +11,9 @@ import numpy as np
 
 from tutti.errors import InvalidRequest
 from tutti.events import AudioDelta
+from tutti.media.container import NOTE
 from tutti.media.pcm import from_pcm16, to_pcm16
-from tutti.media.wav import wav_header
+from tutti.media.wav import wav_file, wav_header
 
 if TYPE_CHECKING:
     from av import AudioStream
@@ -23,27 +24,32 @@ AudioFormat = Literal["wav", "pcm", "flac", "mp3", "opus", "aac"]
 
 @dataclass(frozen=True, slots=True)
 class _Encoding:
-    """How a format is written: FFmpeg's container and codec, the rates it takes (Hz), and the muxer's options."""
+    """How a format is written: FFmpeg's container and codec, the rates it takes (Hz), and the muxer's options.
+
+    `noted` are the options of a file that carries a note; None: the format has no place for one.
+    """
 
     container: str
     codec: str
     rates: tuple[int, ...]
     options: dict[str, str]
-    bit_rate: int | None = None
+    bit_rate: int | None = None  # bits a second, of one channel
+    noted: dict[str, str] | None = None
 
 
 _ENCODINGS = {
-    "flac": _Encoding("flac", "flac", (), {}),
+    "flac": _Encoding("flac", "flac", (), {}, noted={}),
     "mp3": _Encoding(
         "mp3",
         "libmp3lame",
         (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000),
         {"id3v2_version": "0"},
         128_000,
+        {"id3v2_version": "4"},
     ),
     # A page of sound every 100 ms rather than every second: a listener waits for whole pages.
     "opus": _Encoding(
-        "ogg", "libopus", (8000, 12000, 16000, 24000, 48000), {"page_duration": "100000"}, 64_000
+        "ogg", "libopus", (8000, 12000, 16000, 24000, 48000), {"page_duration": "100000"}, 64_000, {}
     ),
     "aac": _Encoding(
         "adts",
@@ -63,16 +69,20 @@ CONTENT_TYPES = {
 }
 
 
-def write_audio(samples: np.ndarray, rate: int, format: str) -> bytes:
-    """A file of `samples`, float32 [samples] at `rate` Hz. Raises InvalidRequest if `format` is no `AudioFormat`."""
+def write_audio(samples: np.ndarray, rate: int, format: str, note: str = "") -> bytes:
+    """A file of `samples`, float32 [samples], or [samples, 2] of two channels, at `rate` Hz.
+
+    The `note` is what `container.read_note` finds; bare samples and AAC have no place for one. Raises InvalidRequest if
+    `format` is no `AudioFormat`.
+    """
     check_format(format)
+    channels = samples.shape[1] if samples.ndim == 2 else 1
     if format == "wav":
-        data = to_pcm16(samples)
-        return wav_header(rate, 1, len(data)) + data
+        return wav_file(to_pcm16(samples), rate, channels, note)
     if format == "pcm":
         return to_pcm16(samples)
     file = BytesIO()
-    encoder = _Encoder(_ENCODINGS[format], rate, file)
+    encoder = _Encoder(_ENCODINGS[format], rate, file, channels, note)
     encoder.push(samples)
     encoder.finish()
     return file.getvalue()
@@ -82,7 +92,14 @@ def write_sounds(sounds: Sequence[AudioDelta], format: str) -> bytes:
     """A file of all these pieces; nothing if there are none."""
     if not sounds:
         return b""
-    return write_audio(from_pcm16(b"".join(sound.pcm for sound in sounds)), sounds[0].rate, format)
+    return write_audio(samples_of(sounds), sounds[0].rate, format, sounds[0].note)
+
+
+def samples_of(sounds: Sequence[AudioDelta]) -> np.ndarray:
+    """All these pieces, float32 [samples], or [samples, channels] where there are several channels."""
+    samples = from_pcm16(b"".join(sound.pcm for sound in sounds))
+    channels = sounds[0].channels if sounds else 1
+    return samples if channels == 1 else samples.reshape(-1, channels)
 
 
 class AudioWriter:
@@ -130,9 +147,11 @@ class _Pipe:
 
 
 class _Encoder:
-    """FFmpeg's encoder of one channel, writing into `file`; resamples where the codec does not take the rate."""
+    """FFmpeg's encoder, writing into `file`; resamples where the codec does not take the rate."""
 
-    def __init__(self, encoding: _Encoding, rate: int, file: BytesIO | _Pipe) -> None:
+    def __init__(
+        self, encoding: _Encoding, rate: int, file: BytesIO | _Pipe, channels: int = 1, note: str = ""
+    ) -> None:
         import av
 
         coded = rate
@@ -142,26 +161,28 @@ class _Encoder:
         if coded != rate:
             import soxr
 
-            self._resample = soxr.ResampleStream(rate, coded, 1, "float32", "HQ")
-        self._container = av.open(
-            file, "w", format=encoding.container, container_options={"flush_packets": "1", **encoding.options}
-        )
+            self._resample = soxr.ResampleStream(rate, coded, channels, "float32", "HQ")
+        options = {"flush_packets": "1", **encoding.options, **((note and encoding.noted) or {})}
+        self._container = av.open(file, "w", format=encoding.container, container_options=options)
+        self._layout = "mono" if channels == 1 else "stereo"
         self._stream = cast(
-            "AudioStream", self._container.add_stream(encoding.codec, rate=coded, layout="mono")
+            "AudioStream", self._container.add_stream(encoding.codec, rate=coded, layout=self._layout)
         )
         if encoding.bit_rate is not None:
-            self._stream.bit_rate = encoding.bit_rate
+            self._stream.bit_rate = channels * encoding.bit_rate
+        if note and encoding.noted is not None:  # an Ogg file has it with its track
+            (self._stream if encoding.container == "ogg" else self._container).metadata[NOTE] = note
         self._rate = coded
         self._count = 0
         self._container.start_encoding()
 
     def push(self, samples: np.ndarray) -> None:
-        """Encode samples, float32 [samples]."""
+        """Encode samples, float32 [samples] or [samples, channels]."""
         self._push(np.ascontiguousarray(samples, np.float32), last=False)
 
     def finish(self) -> None:
         """Encode what was held back, and end the file."""
-        self._push(np.zeros(0, np.float32), last=True)
+        self._push(np.zeros((0, 2) if self._layout == "stereo" else 0, np.float32), last=True)
         self._container.mux(self._stream.encode(None))
         self._container.close()
 
@@ -172,7 +193,7 @@ class _Encoder:
             samples = self._resample.resample_chunk(samples, last=last)
         if not len(samples):
             return
-        frame = av.AudioFrame.from_ndarray(np.clip(samples, -1, 1)[None], "flt", "mono")
+        frame = av.AudioFrame.from_ndarray(np.clip(samples, -1, 1).reshape(1, -1), "flt", self._layout)
         frame.sample_rate = self._rate
         frame.pts = self._count
         self._count += len(samples)

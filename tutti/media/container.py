@@ -18,6 +18,9 @@ _DEMUXERS = (
 )
 
 
+NOTE = "comment"  # the field of a file that says, as JSON, how what is in it was made
+
+
 def open_container(data: bytes) -> InputContainer:
     """The container in `data`. Raises what PyAV raises, ValueError if there is nothing in it."""
     import av
@@ -27,3 +30,10 @@ def open_container(data: bytes) -> InputContainer:
     if not len(container.streams):
         raise ValueError("there are no tracks in it")
     return container
+
+
+def read_note(file: bytes) -> str:
+    """The note in a film or a sound that was made here; "" where there is none."""
+    with open_container(file) as container:
+        tracks = (track.metadata for track in container.streams)  # where an Ogg file has its own
+        return next((found[NOTE] for found in (container.metadata, *tracks) if NOTE in found), "")

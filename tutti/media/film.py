@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from tutti.events import VideoDelta
-from tutti.media.container import open_container
+from tutti.media.container import NOTE, open_container
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 CONTENT_TYPE = "video/mp4"
-_NOTE = "comment"  # the field of the file that says, as JSON, how a film was made
 # H.264, as all players have it, so close to the frames that an eye sees no difference; where FFmpeg was built without,
 # MPEG-4.
 _CODECS = {"libx264": {"crf": "17", "preset": "medium"}, "mpeg4": {"qmin": "2", "qmax": "4"}}
@@ -30,13 +29,13 @@ class FilmWriter:
     """An MP4 file that is written while its frames come, and can be played while it is loaded."""
 
     def __init__(self, path: Path, rate: float, note: str = "") -> None:
-        """`rate` in frames a second; `note` is what `read_note` finds. Raises OSError where no file can be."""
+        """`rate` in frames a second; `container.read_note` finds the `note`. Raises OSError where no file can be."""
         import av
 
         self.frames = 0
         self._container = av.open(str(path), "w", format="mp4", container_options={"movflags": "+faststart"})
         if note:
-            self._container.metadata[_NOTE] = note
+            self._container.metadata[NOTE] = note
         self._rate = Fraction(rate).limit_denominator(1001)
         self._stream: VideoStream | None = None
 
@@ -89,12 +88,6 @@ def joined(pieces: Sequence[VideoDelta]) -> np.ndarray:
     return np.concatenate(
         [np.frombuffer(piece.frames, np.uint8).reshape(*piece.shape, 3) for piece in pieces]
     )
-
-
-def read_note(film: bytes) -> str:
-    """The note in a film that was made here; "" where there is none."""
-    with open_container(film) as container:
-        return container.metadata.get(_NOTE, "")
 
 
 def still(film: bytes) -> bytes:

@@ -13,7 +13,10 @@ _ULAW_MOST = 32635
 
 
 def to_pcm16(samples: np.ndarray) -> bytes:
-    """float32 [samples] as 16-bit little-endian integers; what is louder than full scale is clipped."""
+    """float32 [samples] as 16-bit little-endian integers; what is louder than full scale is clipped.
+
+    Of [samples, channels], one sample of each channel in turn.
+    """
     return _integers(samples).astype("<i2").tobytes()
 
 

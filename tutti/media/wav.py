@@ -18,6 +18,16 @@ def wav_header(rate: int, channels: int = 1, size: int | None = None) -> bytes:
     )
 
 
+def wav_file(data: bytes, rate: int, channels: int = 1, note: str = "") -> bytes:
+    """A file of `data`, 16-bit samples; a `note` follows them, as the comment of a list of information."""
+    comment = note.encode() + b"\0"
+    listed = b"INFOICMT" + struct.pack("<I", len(comment)) + comment + b"\0" * (len(comment) % 2)
+    more = b"LIST" + struct.pack("<I", len(listed)) + listed if note else b""
+    header = bytearray(wav_header(rate, channels, len(data)))
+    header[4:8] = struct.pack("<I", len(data) + 36 + len(more))
+    return bytes(header) + data + more
+
+
 def promised(data: bytes) -> tuple[int, int] | None:
     """(bytes of samples that the header of a WAV file announces, bytes that are there); None where it does not say."""
     if data[:4] != b"RIFF" or data[8:12] != b"WAVE":

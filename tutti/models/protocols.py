@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from tutti.formats.lora import Adapter
 from tutti.graph import Chunk, KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.request import MediaInput, PoolingParams, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from tutti.models.drawing.parallel import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +182,14 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Sound:
-    """What leaves a graph as audio: `samples` float32 [samples] in [-1, 1] at `rate` Hz."""
+    """What leaves a graph as audio: `samples` float32 [samples] in [-1, 1] at `rate` Hz.
+
+    Of several channels they are [samples, channels]. `note` says how it was made, as JSON; the file carries it.
+    """
 
     samples: Tensor
     rate: int
+    note: str = ""
 
 
 @runtime_checkable
@@ -265,6 +272,17 @@ class Gathers(Protocol):
         ...
 
 
+@runtime_checkable
+class Shares(Protocol):
+    """A model of denoising whose network several ranks can compute together."""
+
+    team: Team | None
+
+    def share(self, team: Team) -> None:
+        """Compute together with the `team`, from now on. Raises ConfigError where that cannot be."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Film:
     """What leaves a graph as a film: `frames` uint8 [frames, height, width, 3], `rate` of them a second.
@@ -275,6 +293,15 @@ class Film:
     frames: np.ndarray
     rate: float
     note: str = ""
+
+
+@runtime_checkable
+class OneByOne(Protocol):
+    """A model of denoising that works on one request until it is done; the others wait."""
+
+    def close(self, state: Any) -> None:
+        """A request is over, however it ended: let go of what its state holds."""
+        ...
 
 
 class DenoiseModel(Protocol):

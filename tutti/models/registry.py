@@ -14,7 +14,7 @@ from typing import Any
 
 import tutti.models
 from tutti.errors import CheckpointError
-from tutti.graph import Graph, Kind, Stage
+from tutti.graph import Graph, Kind, Stage, resolve
 
 
 @functools.cache
@@ -57,8 +57,7 @@ _VECTORS = Graph(
 def family_graph(config: Mapping[str, Any]) -> Graph:
     """The graph of the family that a checkpoint with this config.json is of.
 
-    A graph without architectures serves every causal language model that no other graph names. Raises CheckpointError
-    when nothing serves it.
+    What no graph names is served by the first one that claims it. Raises CheckpointError when nothing serves it.
     """
     architectures = config.get("architectures") or ()
     if not architectures:
@@ -67,9 +66,8 @@ def family_graph(config: Mapping[str, Any]) -> Graph:
         if any(name in graph.architectures for name in architectures):
             speaks = graph.switch is None or config.get(graph.switch) is not False
             return graph if speaks else graph.silent()
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in architectures):
-        for graph in graphs():
-            if not graph.architectures:
-                return graph
+    for graph in graphs():
+        if graph.claims is not None and resolve(graph.claims)(config):
+            return graph
     known = sorted(name for graph in graphs() for name in graph.architectures)
     raise CheckpointError(f"{', '.join(architectures)} is not supported; supported: {', '.join(known)}")

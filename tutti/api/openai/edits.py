@@ -58,8 +58,8 @@ async def _read(call: Call) -> tuple[EditFields, list[Media]]:
         fields = parse(call.body, EditFields)
     pictures = [Media("image", data) for data in files.get("image", ())]
     masks = [Media("mask", data) for data in files.get("mask", ())]
-    pictures += await _fetched(call, {name: getattr(fields, name) for name in _SOURCES})
-    masks += [replace(one, modality="mask") for one in await _fetched(call, {"mask": fields.mask})]
+    pictures += await fetched(call, {name: getattr(fields, name) for name in _SOURCES})
+    masks += [replace(one, modality="mask") for one in await fetched(call, {"mask": fields.mask})]
     if not pictures:
         raise InvalidRequest("The field 'image' is missing: send a picture.", param="image")
     return fields, [*pictures, *masks]
@@ -72,7 +72,7 @@ def _of_form(form: Form) -> EditFields:
     return convert(values, EditFields, "", strict=False)
 
 
-async def _fetched(call: Call, values: dict[str, Any]) -> list[Media]:
+async def fetched(call: Call, values: dict[str, Any]) -> list[Media]:
     """The pictures that fields point to, in order. Raises InvalidRequest, FetchError."""
     parts: list[dict[str, Any]] = []
     names: dict[tuple[int, int], str] = {}

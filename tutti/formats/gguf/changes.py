@@ -177,6 +177,23 @@ class Shifted(_Values):
 
 
 @dataclass(frozen=True, slots=True)
+class Reshaped(_Values):
+    """A tensor that was stored in rows of another length: `whole` is the shape that it had."""
+
+    whole: Shape
+
+    def shape(self, shapes: tuple[Shape, ...]) -> Shape:
+        """See `Change.shape`."""
+        if math.prod(self.whole) != math.prod(shapes[0]):
+            raise CheckpointError(f"a tensor {list(shapes[0])} cannot have been {list(self.whole)}")
+        return self.whole
+
+    def values(self, pieces: list[Tensor]) -> Tensor:
+        """See `Change.values`."""
+        return pieces[0].reshape(self.whole)
+
+
+@dataclass(frozen=True, slots=True)
 class Latent(_Values):
     """DeepSeek's kv_b_proj, per head the keys' rows and the values' rows.
 

@@ -27,7 +27,7 @@ from tutti.hub.gguf import MAGIC
 
 VERSIONS = (2, 3)
 ALIGNMENT = 32  # bytes, unless general.alignment says otherwise
-MOST_EXTENTS = 4  # of a tensor
+MOST_EXTENTS = 5  # of a tensor: ggml has 4, but convolutions over films are stored with 5
 DEEPEST = 4  # arrays in arrays
 STRING, ARRAY, BOOL = 8, 9, 7
 NUMBERS = {

@@ -79,6 +79,7 @@ def is_grouped(weight: Quantized) -> bool:
     inputs = weight.shape[1]
     return (
         (weight.bits, weight.high_bits) in _FORMS
+        and not weight.floats
         and (weight.zero is None or (weight.zero.dim() == 0 and float(weight.zero).is_integer()))
         and (weight.shift is None or (weight.coarse is None) == (weight.coarse_shift is None))
         and (weight.table is None or (weight.bits, weight.high_bits) == (4, 0))

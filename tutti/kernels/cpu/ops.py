@@ -6,6 +6,7 @@ kernels do not take (an odd key width in bfloat16, other dtypes of the cache).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 
 import torch
@@ -38,12 +39,31 @@ class NativeOperations:
 
     def __init__(self, module: ModuleType) -> None:
         self._paged_attention = module.paged_attention
+        self._attends_densely = module.attends_densely
+        self._dense_attention = module.dense_attention
         self._rms_norm = module.rms_norm
+        self._modulated_norm = module.modulated_norm
+        self._gated_sum = module.gated_sum
         self._rope = module.rope
         self._activate = module.activate
         self._quantize_rows = module.quantize_rows
         self._argmax = module.argmax
         self._snake = module.snake
+
+    def attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
+        """See `reference.attention`. In tiles, where the processor has them."""
+        tokens, heads, dim = q.shape
+        if q.dtype != torch.bfloat16 or not self._attends_densely(dim):
+            return reference.attention(q, k, v, lengths, scale)
+        q, k, v = _rows(q), _rows(k.to(q.dtype)), _rows(v.to(q.dtype))
+        starts = torch.tensor([0, *lengths]).cumsum(0).int()
+        out = torch.empty(tokens, heads, dim, dtype=q.dtype)
+        self._dense_attention(
+            q.data_ptr(), *q.stride()[:2], k.data_ptr(), *k.stride()[:2], v.data_ptr(), *v.stride()[:2],
+            out.data_ptr(), *out.stride()[:2], heads, dim, starts.data_ptr(), len(lengths), scale,
+            torch.get_num_threads(),
+        )  # fmt: skip
+        return out
 
     def rms_norm(self, x: Tensor, weight: Tensor | None, eps: float, offset: float = 0.0) -> Tensor:
         """See `reference.rms_norm`."""
@@ -95,23 +115,68 @@ class NativeOperations:
             self._rope(x.data_ptr(), x.stride(0), x.stride(1), kind, tokens, heads, *turn)
         return q, k
 
+    def modulated_norm(
+        self,
+        x: Tensor,
+        scale: Tensor | None,
+        shift: Tensor | None,
+        starts: Tensor,
+        eps: float,
+        weight: Tensor | None,
+        centered: bool,
+    ) -> Tensor:
+        """See `reference.modulated_norm`."""
+        groups = _groups(x, starts, scale, shift)
+        if groups is None or not _is_plain(weight):
+            return reference.modulated_norm(x, scale, shift, starts, eps, weight, centered)
+        x = x.contiguous()
+        out = torch.empty_like(x)
+        self._modulated_norm(
+            x.data_ptr(), _address(scale), _address(shift), out.data_ptr(), TYPES[x.dtype], *x.shape,
+            *groups, *_weight(weight), eps, centered, torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
+    def gated_sum(
+        self, x: Tensor, y: Tensor, gate: Tensor | None, starts: Tensor, weight: Tensor | None, eps: float
+    ) -> Tensor:
+        """See `reference.gated_sum`."""
+        groups = _groups(x, starts, gate)
+        if groups is None or y.dtype != x.dtype or not _is_plain(weight):
+            return reference.gated_sum(x, y, gate, starts, weight, eps)
+        x, y = x.contiguous(), y.contiguous()
+        out = torch.empty_like(x)
+        self._gated_sum(
+            x.data_ptr(), y.data_ptr(), _address(gate), out.data_ptr(), TYPES[x.dtype], *x.shape,
+            *groups, *_weight(weight), eps, torch.get_num_threads(),
+        )  # fmt: skip
+        return out
+
     def activate(self, x: Tensor, activation: str) -> Tensor:
         """See `reference.activate`."""
-        return self._activation(x, activation, x.shape[-1], False)
-
-    def gated(self, x: Tensor, activation: str) -> Tensor:
-        """See `reference.gated`."""
-        return self._activation(x, activation, x.shape[-1] // 2, True)
-
-    def _activation(self, x: Tensor, activation: str, width: int, is_gated: bool) -> Tensor:
-        if activation not in ACTIVATIONS or (activation == "swiglu_clamped" and not is_gated):
+        if activation == "swiglu_clamped":
             return reference.activate(x, activation)  # which raises
-        x = x.contiguous()
-        out = x.new_empty((*x.shape[:-1], width))
+        return self._activation(x, None, activation)
+
+    def gated(self, x: Tensor, activation: str, up: Tensor | None = None) -> Tensor:
+        """See `reference.gated`."""
+        if up is None:
+            x, up = x.contiguous().chunk(2, dim=-1)
+        return self._activation(x, up, activation)
+
+    def _activation(self, x: Tensor, up: Tensor | None, activation: str) -> Tensor:
+        if activation not in ACTIVATIONS:
+            return reference.activate(x, activation)  # which raises
+        if up is not None and (up.dtype != x.dtype or up.stride() != x.stride() or not _is_rows(x)):
+            x, up = x.contiguous(), up.to(x.dtype).contiguous()
+        elif up is None:
+            x = x.contiguous()
+        out = torch.empty(x.shape, dtype=x.dtype)
         if out.numel():
+            width = x.shape[-1]
             self._activate(
-                x.data_ptr(), x.shape[-1], out.data_ptr(), TYPES[x.dtype], out.numel() // width, width,
-                ACTIVATIONS[activation], is_gated, torch.get_num_threads(),
+                x.data_ptr(), _address(up), width if x.dim() == 1 else x.stride(-2), out.data_ptr(),
+                TYPES[x.dtype], out.numel() // width, width, ACTIVATIONS[activation], torch.get_num_threads(),
             )  # fmt: skip
         return out
 
@@ -204,6 +269,37 @@ def _grid(x: Tensor) -> tuple[int, int, int, int]:
         outer_stride, inner_stride, _ = x.stride()
         return outer_stride, inner_stride, outer, inner
     return x.stride(0), 0, x.shape[0], 1
+
+
+def _is_rows(x: Tensor) -> bool:
+    """Whether `x` is rows that are equally far apart."""
+    if x.stride(-1) != 1:
+        return False
+    return all(x.stride(i) == x.stride(i + 1) * x.shape[i + 1] for i in range(x.dim() - 2))
+
+
+def _address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def _groups(x: Tensor, starts: Tensor, *tensors: Tensor | None) -> tuple[int, int, int] | None:
+    """(address of `starts`, how many groups, how far apart rows of `tensors` are); None where no kernel takes them.
+
+    Raises TypeError where the groups are not those of the rows of `x`: a kernel would read nonsense.
+    """
+    count = len(starts) - 1
+    if (
+        starts.dtype != torch.int32
+        or count < 1
+        or not starts.is_contiguous()
+        or starts[[0, -1]].tolist() != [0, len(x)]
+    ):
+        raise TypeError("groups of rows start at int32 [groups + 1], from 0 to the number of rows")
+    if any(one is not None and one.shape != (count, x.shape[1]) for one in tensors):
+        raise TypeError("what groups of rows have is [groups, width]")
+    strides = {one.stride(0) for one in tensors if one is not None}
+    plain = all(one is None or (one.dtype == x.dtype and one.stride(1) == 1) for one in tensors)
+    return (starts.data_ptr(), count, strides.pop() if strides else 0) if plain and len(strides) < 2 else None
 
 
 def _is_plain(weight: Tensor | None) -> bool:

@@ -6,6 +6,9 @@ linear layers that an adapter changes are watched: what a row's adapter adds is 
 
     rows a batch, [rows, ...]               one part a row (n parts where all rows come n times)
     rows end to end, [sum of lengths, ...]  parts of their lengths
+
+Of a model of two networks, the file called NAME changes the first one, and the one called NAME_2 the second: together
+they are the adapter NAME.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -29,6 +33,7 @@ from tutti.formats.safetensors import read_header
 from tutti.layers.lora import LowRank
 
 _NETWORK = "transformer."  # how its part of a file begins
+_SECOND, _ENDING = "second network.", "_2"  # how names of its layers begin, and how those of its files end
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,15 +71,34 @@ class Adapters:
         self._at: Sequence[int] = ()  # the rows that are computed now
         self._lengths: Sequence[int] | None = None  # of rows that are laid end to end
 
-    def serve(self, checkpoint: Checkpoint, net: nn.Module, paths: Mapping[str, Path], room: int) -> None:
+    def serve(
+        self,
+        checkpoint: Checkpoint,
+        net: nn.Module,
+        paths: Mapping[str, Path],
+        room: int,
+        second: nn.Module | None = None,
+    ) -> None:
         """Have the adapters at `paths` at hand, by their names; `room` is in bytes.
 
         Each is read once, so that one that is no adapter of this network is found now. Raises CheckpointError.
         """
         self._room = room
-        self._layers = {name: one for name, one in net.named_modules() if isinstance(one, nn.Linear)}
-        for name, path in paths.items():
-            self._read[name] = lambda path=path: read(path, checkpoint, self._layers)  # type: ignore[misc]
+        first, other = _linear(net), {} if second is None else _linear(second)
+        self._layers = first | {_SECOND + name: one for name, one in other.items()}
+        names = [
+            name for name in paths if not (other and name.removesuffix(_ENDING) in paths.keys() - {name})
+        ]
+
+        def whole(name: str) -> Adapter:
+            changes = dict(read(paths[name], checkpoint, first).changes)
+            if other and name + _ENDING in paths:
+                lower = read(paths[name + _ENDING], checkpoint, other).changes
+                changes |= {_SECOND + layer: change for layer, change in lower.items()}
+            return Adapter(changes)
+
+        for name in names:
+            self._read[name] = partial(whole, name)
             adapter = self._read[name]()
             self._sizes[name] = adapter.bytes
             if adapter.bytes + sum(self._sizes[one] for one in self._loaded) <= room:
@@ -177,6 +201,11 @@ class Adapters:
             else:
                 found.append((applied, length))
         return found
+
+
+def _linear(net: nn.Module) -> dict[str, nn.Linear]:
+    """A network's linear layers by their names."""
+    return {name: one for name, one in net.named_modules() if isinstance(one, nn.Linear)}
 
 
 def read(path: Path, checkpoint: Checkpoint, layers: Mapping[str, nn.Linear]) -> Adapter:

@@ -5,6 +5,8 @@ under their old names, unless a pass is under way in which some row has a cache.
 
     first list   signals, who skips all | first block | who skips the others | the others
     last list    its blocks, for the rows that are left | those that skipped come back
+
+Blocks of one stream (`OneStream`) give that alone; the text, which stays as it is, is given to each anew.
 """
 
 from __future__ import annotations
@@ -44,6 +46,10 @@ class Gate:
             yield
         finally:
             self.current = None
+
+    def guard_stream(self, net: Any, name: str, given: tuple[str, ...]) -> None:
+        """Replace the only list of blocks of a network of one stream; a block takes what is `given`, by these names."""
+        setattr(net, name, OneStream(getattr(net, name).children(), self, given))
 
     def guard(self, net: Any, *names: str) -> None:
         """Replace the lists of blocks `names` of `net`, in the order in which they run."""
@@ -119,6 +125,47 @@ class Gated(nn.ModuleList):
         self, passing: Pass, *, hidden_states: Tensor, encoder_hidden_states: Any, **given: Any
     ) -> Streams:
         return encoder_hidden_states, torch.stack(passing.end(list(hidden_states)))
+
+
+class OneStream(Gated):
+    """See the module."""
+
+    def __init__(self, blocks: Iterator[nn.Module], gate: Gate, given: tuple[str, ...]) -> None:
+        """`given` as for `Gate.guard_stream`."""
+        super().__init__(blocks, gate, first=True, last=True)
+        self.given = given
+
+    def __iter__(self) -> Iterator[Any]:
+        """See `Gated`."""
+        runs = super().__iter__()
+        yield from runs if self.gate.current is None else (partial(self._called, run) for run in runs)
+
+    def _called(self, run: Callable[..., Streams], *args: Any, **named: Any) -> Tensor:
+        return run(**dict(zip(self.given, args, strict=False)), **named)[1]
+
+    def _block(
+        self,
+        passing: Pass,
+        block: nn.Module,
+        *,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor,
+        **given: Any,
+    ) -> Streams:
+        text = encoder_hidden_states
+        if not passing.left:
+            return text, hidden_states
+        given = {name: _of_rows(value, passing) for name, value in given.items()}
+        text = text if len(text) == len(hidden_states) else _of_rows(text, passing)
+        with self.gate.adapters.at(passing.left):
+            return text, block(hidden_states=hidden_states, encoder_hidden_states=text, **given)
+
+
+def _of_rows(value: Any, passing: Pass) -> Any:
+    """What a block is given, for the rows that are left: a tensor, or several in a tuple; of one row, it is for all."""
+    if isinstance(value, tuple):
+        return tuple(_of_rows(one, passing) for one in value)
+    return _picked(value, passing) if isinstance(value, Tensor) and len(value) == passing.rows else value
 
 
 def _picked(tensor: Tensor, passing: Pass) -> Tensor:

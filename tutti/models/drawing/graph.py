@@ -26,8 +26,17 @@ def drawing_graph(family: str, *architectures: str, vae: str = "tutti.models.dra
 
 
 def filming_graph(family: str, *architectures: str) -> Graph:
-    """The same of a family that films, whose module `vae` gives films."""
-    return _graph(family, architectures, stage(family, "vae", Kind.ONCE, "vae", output="video"))
+    """The same of a family that films, whose module `vae` gives films, and encodes the pictures they begin with."""
+    decoder = stage(family, "vae", Kind.ONCE, "vae", output="video")
+    encoder = stage(family, "vae_encoder", Kind.ONCE, "vae", inputs=("image",))
+    encoder = replace(encoder, build=f"{decoder.build}_encoder", describe=decoder.describe)
+    return _graph(family, architectures, decoder, encoder)
+
+
+def sounding_graph(family: str, *architectures: str) -> Graph:
+    """The same of a family that makes sounds, whose module `vae` gives these, and has the bridge to itself."""
+    decoder = stage(family, "vae", Kind.ONCE, "vae", output="sound")
+    return _graph(family, architectures, decoder, bridge=f"tutti.models.{family}.vae:finished")
 
 
 def unified_graph(
@@ -72,7 +81,10 @@ def unified_graph(
     )
 
 
-def _graph(family: str, architectures: tuple[str, ...], decoder: Stage, *encoders: Stage) -> Graph:
+def _graph(
+    family: str, architectures: tuple[str, ...], decoder: Stage, *encoders: Stage, bridge: str | None = None
+) -> Graph:
+    """`bridge` leads to the decoder, where that does not take pictures."""
     shared = "tutti.models.drawing.denoiser"
     stages = (
         stage(family, "text", Kind.ONCE, "text", inputs=("text",)),
@@ -83,6 +95,6 @@ def _graph(family: str, architectures: tuple[str, ...], decoder: Stage, *encoder
     edges = (
         Edge("text", "denoiser", f"{shared}:condition"),
         *(Edge(one.name, "denoiser") for one in encoders),
-        Edge("denoiser", "vae", f"{shared}:finished"),
+        Edge("denoiser", "vae", bridge or f"{shared}:finished"),
     )
     return Graph(family, architectures, stages, edges, drawer=f"tutti.models.{family}.config:drawer")

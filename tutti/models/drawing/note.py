@@ -10,7 +10,7 @@ from tutti.request import Request, Text
 
 
 def note_of(request: Request) -> str:
-    """The note of a request's picture or film, with the names that OpenAI's endpoints here have for these."""
+    """The note of a request's picture, film or sound, with the names that the endpoints here have for these."""
     drawing = request.drawing
     assert drawing is not None
     texts: list[str | None] = [part.text for part in request.parts if isinstance(part, Text)]
@@ -19,7 +19,7 @@ def note_of(request: Request) -> str:
         "model": _public(request.model) or None,
         "prompt": texts[0],
         "negative_prompt": texts[1] if len(texts) > 1 else None,
-        "size": f"{drawing.width}x{drawing.height}",
+        "size": f"{drawing.width}x{drawing.height}" if drawing.width else None,
         "num_inference_steps": drawing.steps,
         "guidance_scale": drawing.guidance,
         "true_cfg_scale": drawing.true_guidance,
@@ -31,6 +31,8 @@ def note_of(request: Request) -> str:
         "num_frames": drawing.frames,
         "fps": drawing.fps,
         "guidance_scale_2": drawing.guidance_2,
+        "seconds": drawing.seconds,
+        "seconds_start": drawing.seconds_start,
     }
     return json.dumps(
         {name: value for name, value in fields.items() if value is not None}, ensure_ascii=False

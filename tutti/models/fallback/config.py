@@ -51,6 +51,11 @@ SUPPORTED = (
 )
 
 
+def claims(config: Config) -> bool:
+    """Whether it calls itself a causal language model."""
+    return any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in config.get("architectures") or ())
+
+
 def describe(config: Config) -> StageShape:
     """The stage's shape, for the memory plan. Raises CheckpointError for what is not a plain decoder."""
     config = normalized(config)

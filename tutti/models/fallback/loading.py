@@ -13,35 +13,21 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from tutti.errors import CheckpointError, ConfigError
 from tutti.formats.checkpoint import Checkpoint, listing
 from tutti.graph import BuildOptions
-from tutti.kernels import PackedLinear, pack_linear, quantize_int8
+from tutti.kernels import pack_linear, quantize_int8
 from tutti.kernels.weights import Dense, Weight
+from tutti.layers.packed import PackedModule
 from tutti.models.decoder import BUFFERS
 from tutti.models.fallback.attention import NAME
 from tutti.models.fallback.config import refused
 
 ROUTERS = re.compile(r"(.*\.)?(\w*gate|\w*router)(\.\w+)?")  # small layers that choose: never quantized
-
-
-class PackedModule(nn.Module):
-    """A packed linear layer in the place of an `nn.Linear`; `dtype` is that of the result (None: the input's)."""
-
-    def __init__(self, packed: PackedLinear, dtype: torch.dtype | None = None) -> None:
-        super().__init__()
-        self.packed = packed
-        self.dtype = dtype
-        self.in_features, self.out_features = packed.in_features, packed.out_features
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`x` [..., in_features] -> [..., out_features]."""
-        rows = self.packed(x.reshape(-1, self.in_features), self.dtype)
-        return rows.view(*x.shape[:-1], self.out_features)
 
 
 def load_model(checkpoint: Checkpoint, options: BuildOptions) -> PreTrainedModel:
@@ -146,7 +132,8 @@ def pack(model: PreTrainedModel, checkpoint: Checkpoint, options: BuildOptions) 
             weight = quantize_int8(Dense(module.weight.detach()))
         bias = None if module.bias is None else module.bias.detach()
         packed = pack_linear(weight, bias, device=options.device, dtype=dtype)
-        model.set_submodule(name, PackedModule(packed, torch.float32 if module is head else None))
+        result = torch.float32 if module is head else None
+        model.set_submodule(name, PackedModule(packed, module.weight.new_empty(0, dtype=dtype), result))
         if f"{name}.weight" in checkpoint.tensors:
             checkpoint.release(f"{name}.weight")
     if options.quantization is not None:

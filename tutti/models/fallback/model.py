@@ -14,6 +14,7 @@ from tutti.errors import ConfigError, InvalidRequest
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions, StageShape
 from tutti.kernels.paged import LayerCache
+from tutti.layers.packed import PackedModule
 from tutti.models.fallback import loading
 from tutti.models.fallback.attention import AttentionCall, PagedStep, running
 from tutti.models.fallback.config import describe, layer_groups, refused
@@ -82,7 +83,7 @@ class FallbackModel:
 
     def weight_bytes(self) -> int:
         """Bytes of memory the weights hold. Tensors still mapped from the checkpoint are the file's."""
-        packed = (m.packed.bytes for m in self.model.modules() if isinstance(m, loading.PackedModule))
+        packed = (m.packed.bytes for m in self.model.modules() if isinstance(m, PackedModule))
         dense = (p.nbytes for p in self.model.parameters() if p.data_ptr() not in self._mapped)
         return sum(packed) + sum(dense)
 

@@ -14,12 +14,14 @@ from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.patches import to_latents, to_tokens
+from tutti.models.flux.blocks import fuse
 
 
 class FluxDenoiser(Denoiser):
     """See the module."""
 
     adapts = True
+    parts = True
     # Of the TeaCache project, for FLUX.
     curve = (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)
 
@@ -27,6 +29,7 @@ class FluxDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device)
         self.net = transformer
+        fuse(transformer)
         self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks", "single_transformer_blocks")
 

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from tutti.errors import InvalidRequest
-from tutti.models.processor.filming import Filming, refuse_film
+from tutti.models.processor.filming import Filming, refuse_film, refuse_sound
 from tutti.models.processor.pictures import Sources, read_sources, sized_mask, sized_picture
 from tutti.models.processor.processor import Processor
 from tutti.request import Chat, Drawing, Media, MediaInput, Part, Request, SamplingParams, Text
@@ -28,7 +28,7 @@ from tutti.request import Chat, Drawing, Media, MediaInput, Part, Request, Sampl
 MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
 MOST_GUIDANCE = 100.0
-MOST_PREVIEWS = 3
+MOST_PREVIEWS = 3  # that are decoded, as OpenAI has it
 MOST_SCALE = 10.0  # of an adapter
 MOST_DRIFT = 10.0  # relative change
 CACHES = {"first_block": 0.05, "teacache": 0.2}  # and their thresholds, unless others are asked for
@@ -67,6 +67,11 @@ class Drawer:
     def output(self) -> str:
         """What leaves the model: "image" or "video"."""
         return "image" if self.film is None else "video"
+
+    @property
+    def door(self) -> tuple[str, str]:
+        """What it does, and the path where it is asked to."""
+        return ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
 
     def complete(self, request: Request) -> Request:
         """`request` with everything filled in. Raises InvalidRequest; the message says what would be taken."""
@@ -153,13 +158,16 @@ class Drawer:
             guidance=self.guidance if drawing.guidance is None else drawing.guidance,
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
+            decoded=drawing.decoded,
             strength=drawing.strength,
             **self._cache(drawing),
             lora=drawing.lora,
             lora_scale=drawing.lora_scale,
             prompt=drawing.prompt,
         )
+        self._check_size(whole)
         self._check(whole)
+        refuse_sound(drawing)
         if self.film is None:
             refuse_film(drawing)
             return whole
@@ -171,8 +179,6 @@ class Drawer:
         """The files of pictures and masks. Raises InvalidRequest where this model does not take them, or needs some."""
         if not (originals or masks):
             return None
-        if self.film is not None:
-            raise InvalidRequest("this model films what it is told: it takes no pictures", param="image")
         if len(originals) != 1:
             raise InvalidRequest(
                 f"this model begins from one picture, and the request has {len(originals) or 'a mask alone'}",
@@ -216,9 +222,7 @@ class Drawer:
             or len(texts) + len(media) + 1 != len(request.parts)
             or any(medium.modality not in ("image", "mask") for medium in media)
         ):
-            does, path = (
-                ("draws pictures", "images/generations") if self.film is None else ("films", "videos")
-            )
+            does, path = self.door
             raise InvalidRequest(
                 f"this model {does}, and does nothing else: ask for one with a text, at /v1/{path}",
                 param="model",
@@ -255,7 +259,7 @@ class Drawer:
             )
         return {"cache": name, "cache_threshold": threshold}
 
-    def _check(self, drawing: Drawing) -> None:
+    def _check_size(self, drawing: Drawing) -> None:
         width, height = drawing.width or 0, drawing.height or 0
         for side in (width, height):
             if side < self.multiple or side % self.multiple:
@@ -270,6 +274,9 @@ class Drawer:
                 f"size {width}x{height}: at most {self.longest} pixels a side and {MOST_PIXELS:,} in all are drawn",
                 param="size",
             )
+
+    def _check(self, drawing: Drawing) -> None:
+        """The numbers of a drawing beside its size."""
         if not 1 <= (drawing.steps or 0) <= MOST_STEPS:
             raise InvalidRequest(
                 f"num_inference_steps must be from 1 to {MOST_STEPS:,}, got {drawing.steps}; "
@@ -291,11 +298,9 @@ class Drawer:
             raise InvalidRequest(
                 f"strength must be above 0 and at most 1, got {drawing.strength}", param="strength"
             )
-        if not 0 <= drawing.previews <= MOST_PREVIEWS:
-            raise InvalidRequest(
-                f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
-                param="partial_images",
-            )
+        most, name = (MOST_PREVIEWS, "partial_images") if drawing.decoded else (MOST_STEPS, "previews")
+        if not 0 <= drawing.previews <= most:
+            raise InvalidRequest(f"{name} must be from 0 to {most:,}, got {drawing.previews}", param=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +315,7 @@ class DrawingProcessor(Processor):
 
     def readings(self, request: Request, context: int) -> list[Request]:
         """See `Processor.readings`. Raises InvalidRequest."""
-        raise InvalidRequest("this model does not read texts aloud: it draws", param="model")
+        raise InvalidRequest(f"this model does not read texts aloud: it {self.drawer.door[0]}", param="model")
 
 
 def _last_words(parts: Sequence[Part]) -> str | None:

@@ -96,3 +96,12 @@ def refuse_film(drawing: Drawing) -> None:
     ):
         if value is not None:
             raise InvalidRequest(f"{name} is for models that film, and this one draws pictures", param=name)
+
+
+def refuse_sound(drawing: Drawing) -> None:
+    """Raises InvalidRequest where a sound is asked of a model that draws or films."""
+    for name, value in (("seconds", drawing.seconds), ("seconds_start", drawing.seconds_start)):
+        if value is not None:
+            raise InvalidRequest(
+                f"{name} is for models that make sounds (how long a film is, num_frames says)", param=name
+            )

@@ -337,10 +337,10 @@ def _drawing_processor(folder: Path, names: Sequence[str]) -> Processor:
     """The processor of a pipeline's folder: it has no language of its own, only a model that draws."""
     import tokenizers
 
-    from tutti.formats.checkpoint import open_checkpoint
+    from tutti.formats.pipeline import read_pipeline
     from tutti.models.processor.drawer import DrawingProcessor
 
-    config = open_checkpoint(folder).config
+    config = read_pipeline(folder)
     graph = find_graph(config)
     if graph.drawer is None:
         raise CheckpointError(f"{folder}: {graph.name} does not draw, and model_index.json says it does")

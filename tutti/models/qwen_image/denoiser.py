@@ -18,6 +18,7 @@ from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.patches import to_latents, to_tokens
+from tutti.models.qwen_image.blocks import fuse
 from tutti.models.qwen_image.config import edits
 from tutti.request import Drawing
 
@@ -26,6 +27,7 @@ class QwenImageDenoiser(Denoiser):
     """See the module."""
 
     adapts = True
+    parts = True
     curve = (-450.0, 280.0, -45.0, 3.2, -0.02)  # of the TeaCache project's ComfyUI node, for Qwen-Image
 
     def __init__(
@@ -34,6 +36,7 @@ class QwenImageDenoiser(Denoiser):
         channels = transformer.config.in_channels // 4
         super().__init__(sampler, channels=channels, pixels=pixels, device=device, looks=looks)
         self.net = transformer
+        fuse(transformer)
         self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks")
 

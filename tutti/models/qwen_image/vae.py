@@ -11,6 +11,7 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
 from tutti.models.drawing.describe import VAE_ROWS, vae_pixels
 from tutti.models.drawing.vae import VaeDecoder, VaeEncoder, load_half
+from tutti.models.qwen_image.stills import keep_to_stills
 
 
 class QwenImageDecoder(VaeDecoder):
@@ -45,10 +46,10 @@ def _normal(vae: Any, like: Tensor) -> tuple[Tensor, Tensor]:
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> QwenImageDecoder:
     """The model of the stage that decodes."""
-    return QwenImageDecoder(load_half(checkpoint, options, "decoder"), VAE_ROWS)
+    return QwenImageDecoder(keep_to_stills(load_half(checkpoint, options, "decoder")), VAE_ROWS)
 
 
 def build_encoder(checkpoint: Checkpoint, options: BuildOptions) -> QwenImageEncoder:
     """The model of the stage that encodes."""
-    vae = load_half(checkpoint, options, "encoder")
+    vae = keep_to_stills(load_half(checkpoint, options, "encoder"))
     return QwenImageEncoder(vae, VAE_ROWS, vae_pixels(checkpoint.config))

@@ -14,6 +14,7 @@ from tutti.models.drawing.denoiser import Denoiser, Row
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
+from tutti.models.sd3.blocks import fuse
 from tutti.request import Drawing
 
 
@@ -25,6 +26,7 @@ class Sd3Denoiser(Denoiser):
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.config.in_channels, pixels=pixels, device=device)
         self.net = transformer
+        fuse(transformer)
         self.scale = sampler.scale
         self.gate.guard(self.net, "transformer_blocks")
 

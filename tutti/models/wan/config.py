@@ -8,7 +8,7 @@ from typing import Any
 from tutti.graph import StageShape
 from tutti.models.drawing import describe
 from tutti.models.drawing.parts import component, value
-from tutti.models.processor.drawer import Drawer
+from tutti.models.processor.filmer import Filmer
 from tutti.models.processor.filming import Filming
 
 TOKENS = 512  # that a prompt is padded to
@@ -33,6 +33,36 @@ def is_small(config: dict[str, Any]) -> bool:
     return bool(config.get("settings", {}).get("expand_timesteps"))
 
 
+def shown(config: dict[str, Any]) -> bool:
+    """Whether the model films from pictures that it is shown beside its latents."""
+    return str(config["architectures"][0]) == "WanImageToVideoPipeline" and not is_small(config)
+
+
+def seen(config: dict[str, Any]) -> int | None:
+    """Pixels a side of the pictures that CLIP sees; None where there is no CLIP."""
+    if not shown(config) or "image_encoder" not in config["components"]:
+        return None
+    return int(value(config, "image_encoder", "image_size", 224))
+
+
+def channels(config: dict[str, Any]) -> int:
+    """How many the latents have."""
+    return int(value(config, "vae", "z_dim", 16))
+
+
+def pictures(config: dict[str, Any]) -> tuple[int, int]:
+    """How many a film is made from at least, and at most: the first one, and the last.
+
+    With CLIP, a network was trained with one or with both; those with both tell their places apart.
+    """
+    if not shown(config):
+        return 0, int(is_small(config))
+    if seen(config) is None:
+        return 1, 2
+    both = component(config, "transformer").get("pos_embed_seq_len") is not None
+    return (2, 2) if both else (1, 1)
+
+
 def every(config: dict[str, Any]) -> int:
     """How many frames a latent frame stands for; the first one stands for one."""
     return int(value(config, "vae", "scale_factor_temporal", 4))
@@ -45,16 +75,21 @@ def describe_text(config: dict[str, Any]) -> StageShape:
 
 def describe_denoiser(config: dict[str, Any]) -> StageShape:
     """Of a transformer; the wide moments of its blocks are in float32. A request keeps a film of the usual size."""
-    heads, size, wide, text, channels = (
+    heads, size, wide, text, taken = (
         int(value(config, "transformer", name))
         for name in ("num_attention_heads", "attention_head_dim", "ffn_dim", "text_dim", "in_channels")
     )
     usual = drawer("", config)
     assert usual.film is not None
     pixels, frames = usual.width * usual.height, usual.film.frames
-    latents = channels * (1 + frames // every(config)) * pixels // describe.vae_pixels(config) ** 2
-    kept = 2 * TOKENS * text + 2 * _STATES * latents
-    return describe.network_shape(2 * heads * size, wide, kept=kept)
+    places = (1 + frames // every(config)) * pixels // describe.vae_pixels(config) ** 2
+    numbers = _STATES * channels(config) + taken - channels(config)  # and what pictures became, once
+    kept = 2 * TOKENS * text + 2 * numbers * places
+    wide += (
+        6 * heads * size if is_small(config) else 0
+    )  # each token of a film with a picture has its own time
+    shape = describe.network_shape(2 * heads * size, wide, kept=kept)
+    return replace(shape, usual=2 * (places // PATCH**2 + TOKENS))
 
 
 def describe_vae(config: dict[str, Any]) -> StageShape:
@@ -70,20 +105,21 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
     return replace(shape, hidden=side**2 * channels * _KEPT, rows=(_WHOLE // pixels) ** 2)
 
 
-def drawer(name: str, config: dict[str, Any]) -> Drawer:
+def drawer(name: str, config: dict[str, Any]) -> Filmer:
     """What may be asked; habits are those that the models were published with."""
     small, two = is_small(config), boundary(config) is not None
+    least, most = pictures(config)
+    high, low = (3.5, 3.5) if shown(config) else (4.0, 3.0)  # of two networks
     multiple = PATCH * describe.vae_pixels(config)
     places = int(value(config, "transformer", "rope_max_seq_len", 1024))
-    return Drawer(
+    return Filmer(
         multiple=multiple,
         longest=min(4096, places * multiple),
         steps=40 if two else 50,
-        guidance=4.0 if two else 5.0,
+        guidance=high if two else 5.0,
         guides=True,
         neutral=1.0,
         avoid="",
-        caches=(),
         width=1280 if small else 832,
         height=704 if small else 480,
         film=Filming(
@@ -91,6 +127,9 @@ def drawer(name: str, config: dict[str, Any]) -> Drawer:
             fps=24 if small else 16,
             every=every(config),
             places=places,
-            guidance_2=3.0 if two else None,
+            guidance_2=low if two else None,
         ),
+        least=least,
+        most=most,
+        glance=seen(config),
     )

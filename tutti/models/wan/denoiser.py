@@ -1,14 +1,15 @@
 """Wan's transformers. Films of a size share a batch.
 
 Where there are two transformers, the first has the steps of much noise and the second those of little, each with its
-own scale of guidance; requests share a batch that are on the same side of the boundary.
+own scale of guidance; requests share a batch that are on the same side of the boundary. Films that begin with a picture
+share batches with those that do not, where a model has both.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -18,17 +19,23 @@ from torch.nn.functional import pad
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Latents, Row
+from tutti.models.drawing.denoiser import Canvas, Condition, Row
 from tutti.models.drawing.describe import vae_pixels
+from tutti.models.drawing.film import FilmDenoiser
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.unipc import UniPC, unipc
-from tutti.models.wan.config import TOKENS, boundary, every
+from tutti.models.wan.config import PATCH, TOKENS, boundary, channels, every, is_small
 from tutti.request import Drawing
 
+_GIVEN = ("hidden_states", "encoder_hidden_states", "temb", "rotary_emb")
 
-class WanDenoiser(Denoiser):
-    """See the module."""
+
+class WanDenoiser(FilmDenoiser):
+    """See the module. Beside a film that begins with a picture stands what `wan.vae` made of it."""
+
+    adapts = True
+    parts = True
 
     def __init__(
         self,
@@ -36,21 +43,21 @@ class WanDenoiser(Denoiser):
         sampler: UniPC | FlowMatching,
         *,
         boundary: float | None,
-        pixels: int,
-        every: int,
-        device: str,
+        **shape: Any,
     ) -> None:
-        """`nets` are one transformer, or two with a `boundary` between them; a latent frame is `every` frames."""
-        super().__init__(sampler, channels=nets[0].config.in_channels, pixels=pixels, device=device)
+        """`nets` are one transformer, or two with a `boundary` between them; `shape` as for `FilmDenoiser`."""
+        super().__init__(sampler, patch=PATCH, **shape)
+        self.net = nets[0]
         self.nets = nets
+        for net in nets:
+            self.gate.guard_stream(net, "blocks", _GIVEN)
         self.timed = sampler
         self.boundary = None if boundary is None else boundary * sampler.scale
-        self.every = every
 
-    def shape(self, drawing: Drawing) -> tuple[int, ...]:
-        """See `Denoiser.shape`."""
-        channels, rows, columns = super().shape(drawing)
-        return channels, ((drawing.frames or 1) - 1) // self.every + 1, rows, columns
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """See `Denoiser.networks`."""
+        return self.nets
 
     def prepare(self, condition: Condition) -> Tensor:
         """The text, padded with zeros: float [512, width]."""
@@ -64,10 +71,35 @@ class WanDenoiser(Denoiser):
         """See the module."""
         return state.latents.shape, self._second(state.drawing, state.done)
 
-    def cost(self, state: Canvas) -> int:
-        """See `Denoiser.cost`: patches of all latent frames."""
-        frames = state.latents.shape[1]
-        return sum(frames * math.prod(state.tokens) + self.width(one) for one in state.prepared)
+    def signal(self, block: Any, hidden: Tensor, temb: Tensor) -> Tensor:
+        """See `Denoiser.signal`."""
+        table = block.scale_shift_table if temb.ndim == 3 else block.scale_shift_table.unsqueeze(0)
+        shift, scale = (table + temb.float()).unbind(-2)[:2]
+        if temb.ndim == 3:  # one for all tokens
+            shift, scale = shift[:, None], scale[:, None]
+        found: Tensor = (block.norm1(hidden.float()) * (1 + scale) + shift).type_as(hidden)
+        return found
+
+    def feature_bytes(self) -> int:
+        """See `Denoiser.feature_bytes`."""
+        heads, size = self.net.config.num_attention_heads, self.net.config.attention_head_dim
+        return int(heads) * int(size) * int(self.net.dtype.itemsize)
+
+    def step(self, states: list[Canvas]) -> list[Canvas]:
+        """See `DenoiseModel.step`: what was kept of the first network means nothing to the second."""
+        return super().step(
+            [
+                replace(state, memories=())
+                if self._second(state.drawing, state.done)
+                and not self._second(state.drawing, max(0, state.done - 1))
+                else state
+                for state in states
+            ]
+        )
+
+    def serve_adapters(self, checkpoint: Checkpoint, paths: Mapping[str, Path], room: int) -> None:
+        """See `models.protocols.NamesAdapters`: what `Adapters` says of two networks."""
+        self.adapters.serve(checkpoint, self.net, paths, room, *self.nets[1:])
 
     def manner(self, state: Canvas) -> Drawing:
         """See `Denoiser.manner`: each transformer has its scale."""
@@ -75,23 +107,20 @@ class WanDenoiser(Denoiser):
             return state.drawing
         return msgspec.structs.replace(state.drawing, guidance=state.drawing.guidance_2)
 
-    def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
-        """Guidance, counted from the negative text's velocity: 1 is none."""
-        return negative + (drawing.guidance or 0.0) * (positive - negative)
-
-    def preview(self, state: Canvas) -> Latents | None:
-        """See `Denoiser.preview`: of the film, its first frame."""
-        found = super().preview(state)
-        return None if found is None else replace(found, latents=found.latents[:, :1])
-
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`; the rows are on one side of the boundary."""
         net = self.nets[self._second(rows[0].drawing, rows[0].done)]
-        times = [self._time(row.drawing, row.done) for row in rows]
+        shown, seen = self.shown(rows), None
+        times = torch.tensor([self._time(row.drawing, row.done) for row in rows], device=self.device)
+        if rows[0].beside and not self.holds:
+            shown = torch.cat([shown, torch.stack([row.beside[0] for row in rows])], dim=1)
+            if len(rows[0].beside) > 1:
+                seen = torch.cat([row.beside[1] for row in rows]).to(net.dtype)
         found = net(
-            hidden_states=torch.stack([row.latents for row in rows]).to(net.dtype),
-            timestep=torch.tensor(times, device=self.device),
+            hidden_states=shown.to(net.dtype),
+            timestep=self.times(rows, times),
             encoder_hidden_states=torch.stack([row.prepared for row in rows]).to(net.dtype),
+            encoder_hidden_states_image=seen,
             return_dict=False,
         )[0]
         return list(found.float())
@@ -121,7 +150,9 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> WanDenoiser:
         tuple(load_module(checkpoint, name, options) for name in names),
         _sampler(component(config, "scheduler")),
         boundary=boundary(config),
+        channels=channels(config),
         pixels=vae_pixels(config),
         every=every(config),
         device=options.device,
+        holds=is_small(config),
     )

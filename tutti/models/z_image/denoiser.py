@@ -1,9 +1,8 @@
 """Z-Image's transformer over packed rows: pictures of any sizes in one batch, with nothing padded to the longest.
 
-diffusers' transformer takes rows of different lengths, and pads them. Here the rows of a batch that differ are laid end
-to end as a batch of single tokens; its blocks do not notice, since all they do is per token, but for the attention,
-which is ours: each row looks at itself alone. What the blocks make of a caption does not depend on the time, so it is
-computed once a picture.
+diffusers' transformer takes rows of different lengths, and pads them. Here the rows of a batch are laid end to end; all
+that its blocks do is per token, but for the attention, in which each row looks at itself alone. What the blocks make of
+a caption does not depend on the time, so it is computed once a picture.
 """
 
 from __future__ import annotations
@@ -15,14 +14,15 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
+from tutti.models.drawing.blocks import Groups, Turns, pack_linears, turns_of
 from tutti.models.drawing.denoiser import Canvas, Condition, Denoiser, Row
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
+from tutti.models.z_image.blocks import through
 from tutti.models.z_image.config import PATCH
 from tutti.request import Drawing
 
@@ -31,38 +31,10 @@ _PATCHES = f"{PATCH}-1"  # the name of the layers for patches of two by two, in 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Caption:
-    """A caption after its own blocks: `tokens` [length, width], and their rotations, complex [length, head_dim / 2]."""
+    """A caption after its own blocks: `tokens` [length, width], and their places."""
 
     tokens: Tensor
-    turns: Tensor
-
-
-class RowAttention:
-    """The processor of a block's attention. `attention_mask` are the lengths of packed rows, or None."""
-
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: Tensor,
-        encoder_hidden_states: None = None,
-        attention_mask: Sequence[int] | None = None,
-        freqs_cis: Tensor | None = None,
-    ) -> Tensor:
-        """`hidden_states` [rows, tokens, width], or [tokens, 1, width] of packed rows."""
-        assert freqs_cis is not None
-        query, key, value = (
-            layer(hidden_states).unflatten(-1, (attn.heads, -1))
-            for layer in (attn.to_q, attn.to_k, attn.to_v)
-        )
-        query = _turned(query if attn.norm_q is None else attn.norm_q(query), freqs_cis)
-        key = _turned(key if attn.norm_k is None else attn.norm_k(key), freqs_cis)
-        if attention_mask is None:
-            mixed = _attend(query, key, value)
-        else:
-            parts = (one.transpose(0, 1).split(tuple(attention_mask), dim=1) for one in (query, key, value))
-            mixed = torch.cat([_attend(*row) for row in zip(*parts, strict=True)], dim=1).transpose(0, 1)
-        found: Tensor = attn.to_out[0](mixed.flatten(2))
-        return found
+    turns: Turns
 
 
 class ZImageDenoiser(Denoiser):
@@ -73,19 +45,19 @@ class ZImageDenoiser(Denoiser):
     def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=transformer.in_channels, pixels=pixels, device=device)
         self.net = transformer
-        for block in (*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers):
-            block.attention.processor = RowAttention()
+        pack_linears((*transformer.noise_refiner, *transformer.context_refiner, *transformer.layers))
 
     def prepare(self, condition: Condition) -> Caption:
         """See `Denoiser.prepare`."""
         net, caption = self.net, condition[0].to(self.net.dtype)
         whole = len(caption) + (-len(caption)) % 32
         padded, places, blank, _, _ = net._pad_with_ids(caption, (whole, 1, 1), (1, 0, 0), self.device)
-        tokens = torch.where(blank[:, None], net.cap_pad_token, net.cap_embedder(padded))[None]
-        turns = net.rope_embedder(places)[:whole]
+        tokens = torch.where(blank[:, None], net.cap_pad_token, net.cap_embedder(padded))
+        turns = self._turns(places[:whole])
+        groups = Groups([whole], self.device)
         for block in net.context_refiner:
-            tokens = block(tokens, None, turns[None])
-        return Caption(tokens[0], turns)
+            tokens = through(block, tokens, groups, [whole], turns)
+        return Caption(tokens, turns)
 
     def width(self, prepared: Caption) -> int:
         """See `Denoiser.width`."""
@@ -118,14 +90,17 @@ class ZImageDenoiser(Denoiser):
         moment = net.t_embedder(time * net.t_scale).to(net.dtype)
         found = self._through(net.noise_refiner, patches, turns, moment, range(len(rows)))
         joined = [torch.cat([one, caption.tokens]) for one, caption in zip(found, captions, strict=True)]
-        both = [torch.cat([one, caption.turns]) for one, caption in zip(turns, captions, strict=True)]
+        both = [
+            (torch.cat([one[0], caption.turns[0]]), torch.cat([one[1], caption.turns[1]]))
+            for one, caption in zip(turns, captions, strict=True)
+        ]
         found = self._layers(joined, both, moment, [len(one) for one in patches])
         found = self._each(lambda one, time: net.all_final_layer[_PATCHES](one, c=time), found, moment)
         velocities = net.unpatchify(found, sizes, PATCH, 1)
         return [-one[:, 0].float() for one in velocities]
 
     def _layers(
-        self, rows: list[Tensor], turns: list[Tensor], moment: Tensor, lengths: list[int]
+        self, rows: list[Tensor], turns: list[Turns], moment: Tensor, lengths: list[int]
     ) -> list[Tensor]:
         """`rows` through the network's layers, with the feature caches; their pictures' tokens, the first `lengths`."""
         first, *others = self.net.layers
@@ -161,7 +136,11 @@ class ZImageDenoiser(Denoiser):
                 found.append(function(row[None], moment[number : number + 1])[0])
         return found
 
-    def _patches(self, rows: list[Row]) -> tuple[list[Tensor], list[Any], list[Tensor]]:
+    def _turns(self, places: Tensor) -> Turns:
+        turns = self.net.rope_embedder(places)
+        return turns_of(turns.real, turns.imag)
+
+    def _patches(self, rows: list[Row]) -> tuple[list[Tensor], list[Any], list[Turns]]:
         """Of each row: the embedded patches [patches, width], the latents' size, the patches' rotations."""
         net = self.net
         found, sizes, places, blanks = [], [], [], []
@@ -178,14 +157,14 @@ class ZImageDenoiser(Denoiser):
         with self.adapters.at(range(len(rows)), lengths):
             embedded = net.all_x_embedder[_PATCHES](torch.cat(found))
         embedded = torch.where(torch.cat(blanks)[:, None], net.x_pad_token, embedded)
-        turns = net.rope_embedder(torch.cat(places))
-        return list(embedded.split(lengths)), sizes, list(turns.split(lengths))
+        cosines, sines = (one.split(lengths) for one in self._turns(torch.cat(places)))
+        return list(embedded.split(lengths)), sizes, list(zip(cosines, sines, strict=True))
 
     def _through(
         self,
         blocks: Any,
         rows: list[Tensor],
-        turns: list[Tensor],
+        turns: list[Turns],
         moment: Tensor,
         who: Sequence[int],
     ) -> list[Tensor]:
@@ -196,28 +175,13 @@ class ZImageDenoiser(Denoiser):
         if not rows:
             return rows
         lengths = [len(row) for row in rows]
-        alike = len(set(lengths)) == 1
-        if alike:
-            tokens, places = torch.stack(rows), torch.stack(turns)
-        else:
-            tokens, places = torch.cat(rows)[:, None], torch.cat(turns)[:, None]
-            moment = moment.repeat_interleave(torch.tensor(lengths, device=self.device), dim=0)
-        with self.adapters.at(who, None if alike else lengths):
+        tokens, groups = torch.cat(rows), Groups(lengths, self.device)
+        cosines, sines = zip(*turns, strict=True)
+        places = torch.cat(cosines), torch.cat(sines)
+        with self.adapters.at(who, lengths):
             for block in blocks:
-                tokens = block(tokens, None if alike else lengths, places, moment)
-        return list(tokens.unbind()) if alike else list(tokens[:, 0].split(lengths))
-
-
-def _turned(rows: Tensor, turns: Tensor) -> Tensor:
-    """`rows` [..., heads, head_dim] rotated by `turns`, complex [..., head_dim / 2], neighbours paired."""
-    pairs = torch.view_as_complex(rows.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns.unsqueeze(-2)).flatten(-2).type_as(rows)
-
-
-def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Attention within each row of [rows, tokens, heads, head_dim]."""
-    mixed = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return mixed.transpose(1, 2)
+                tokens = through(block, tokens, groups, lengths, places, moment)
+        return list(tokens.split(lengths))
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> ZImageDenoiser:

@@ -10,13 +10,14 @@ from starlette.responses import FileResponse, Response
 from starlette.types import ASGIApp
 
 from tutti.api.endpoint import Call
+from tutti.api.openai.edits import fetched
 from tutti.api.openai.job import json_response
 from tutti.api.openai.videos.fields import Deleted, Page, Video, VideoError, VideoFields, read_fields
 from tutti.api.openai.videos.store import COMPLETED, FAILED, Job
 from tutti.api.openai.videos.work import VideoWork
 from tutti.errors import InvalidRequest, NotFound, StoreError
 from tutti.gateway.gateway import Gateway
-from tutti.request import Request, Text
+from tutti.request import Media, Request, Text
 
 _PAGE, _LARGEST_PAGE = 20, 100
 
@@ -65,7 +66,10 @@ class Videos:
         return json_response(Deleted(call.path["video"]))
 
     async def content(self, call: Call) -> ASGIApp:
-        """The video as a file, or its first frame (`variant=thumbnail`). Raises NotFound, InvalidRequest."""
+        """The video as a file, or its first frame (`variant=thumbnail`), which is a sketch until the video is done.
+
+        Raises NotFound, InvalidRequest.
+        """
         from tutti.media.film import CONTENT_TYPE, still
 
         variant = call.query.get("variant", "video")
@@ -75,6 +79,8 @@ class Videos:
         job = await work.look(call.caller.key, call.path["video"])
         if job.status == FAILED:
             raise InvalidRequest(f"The video failed: {job.message}", param="video_id")
+        if variant == "thumbnail" and (sketch := work.sketches.get(job.id)) is not None:
+            return Response(sketch, media_type="image/png")
         if job.status != COMPLETED:
             raise InvalidRequest(
                 f"The video is not done: it is {job.status}, {job.progress} percent. Ask again later.",
@@ -95,30 +101,37 @@ class Videos:
 
 
 async def _request(call: Call, fields: VideoFields) -> Request:
-    """The request of a call, complete. Raises InvalidRequest, and as `Call.lease` does."""
+    """The request of a call, complete. Raises InvalidRequest, InvalidMedia, FetchError, and as `Call.lease` does."""
     from tutti.models.processor.drawer import DrawingProcessor, drawing_request
+    from tutti.models.processor.filmer import Filmer
 
     lease = await call.lease(fields.model)
     processor = lease.backend.processor
-    film = processor.drawer.film if isinstance(processor, DrawingProcessor) else None
-    if film is None:
+    drawer = processor.drawer if isinstance(processor, DrawingProcessor) else None
+    if not (isinstance(drawer, Filmer) and drawer.film):
         gives = ", ".join(lease.model.outputs)
         raise InvalidRequest(f"The model {lease.model.name} does not film: it gives {gives}.", param="model")
-    if fields.input_reference is not None:
-        raise InvalidRequest(
-            f"The model {lease.model.name} films what it is told and takes no picture: leave input_reference out.",
-            param="input_reference",
-        )
+    drawer.check_count(len(fields.pictures))
     request = drawing_request(
         fields.prompt,
         fields.negative_prompt,
-        fields.drawing(film),
+        fields.drawing(drawer.film),
         id=f"video_{uuid.uuid4().hex}",
         model=lease.model.name,
         seed=fields.seed,
         priority=fields.priority or 0,
+        media=await _media(call, fields),
     )
     return await lease.prepare(request)
+
+
+async def _media(call: Call, fields: VideoFields) -> list[Media]:
+    """The pictures that the film begins and ends with. Raises InvalidRequest, FetchError."""
+    found: list[Media] = []
+    for name, value in fields.pictures.items():
+        sent = isinstance(value, bytes)
+        found += [Media("image", value)] if sent else await fetched(call, {name: value})
+    return found
 
 
 def _shown(job: Job) -> Video:

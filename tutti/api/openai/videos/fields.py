@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tutti.api.multipart import parse_form
+from tutti.api.openai.fields import LoraFields
 from tutti.api.openai.parse import convert, parse
 from tutti.errors import InvalidRequest
 from tutti.request import Drawing
@@ -15,17 +16,19 @@ from tutti.request import Drawing
 if TYPE_CHECKING:
     from tutti.models.processor.filming import Filming
 
-_REFERENCE = "input_reference"
+_PICTURES = ("input_reference", "last_image")
+_SKETCHES = 8  # of a film on its way
 
 
 class VideoFields(msgspec.Struct, kw_only=True):
-    """What programs send, as OpenAI names it; from `negative_prompt` on it is vLLM-Omni's names."""
+    """What programs send, as OpenAI names it; from `negative_prompt` on as vLLM-Omni does, from `cache` on as we do."""
 
     prompt: str
     model: str | None = None
     seconds: str | float | None = None
     size: str | None = None
-    input_reference: Any = None  # of JSON: an object; of a form: the bytes of a file
+    input_reference: Any = None  # of JSON: an object, or a URL; of a form: the bytes of a file, too
+    last_image: Any = None  # the same; diffusers' name
     negative_prompt: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
@@ -34,6 +37,9 @@ class VideoFields(msgspec.Struct, kw_only=True):
     num_frames: int | None = None
     fps: float | None = None
     priority: int | None = None
+    cache: str | None = None
+    cache_threshold: float | None = None
+    lora: LoraFields | None = None
 
     def drawing(self, film: Filming) -> Drawing:
         """How it is to be filmed by a model of these habits. Raises InvalidRequest."""
@@ -48,7 +54,26 @@ class VideoFields(msgspec.Struct, kw_only=True):
             guidance_2=self.guidance_scale_2,
             frames=self._frames(film),
             fps=self.fps,
+            previews=_SKETCHES,
+            cache=self.cache,
+            cache_threshold=self.cache_threshold,
+            lora=self.lora.name if self.lora else None,
+            lora_scale=self.lora.scale if self.lora else 1.0,
         )
+
+    @property
+    def pictures(self) -> dict[str, Any]:
+        """What the film begins with, and ends with: bytes of files, and objects or URLs, by the fields' names.
+
+        Raises InvalidRequest where the first is missing.
+        """
+        given = {name: getattr(self, name) for name in _PICTURES if getattr(self, name) not in (None, "")}
+        if given and _PICTURES[0] not in given:
+            raise InvalidRequest(
+                "last_image ends a film that begins with a picture: send that, too, as input_reference.",
+                param=_PICTURES[1],
+            )
+        return given
 
     def _frames(self, film: Filming) -> int | None:
         """The frames of so many seconds, or as many as are asked for; None: the model's habit."""
@@ -76,15 +101,14 @@ def read_fields(body: bytes, content_type: str) -> VideoFields:
         return parse(body, VideoFields)
     form = parse_form(body, content_type)
     values: dict[str, Any] = {name: found[-1] for name, found in form.fields.items()}
+    for name in (*_PICTURES, "lora"):
+        inside = {key[len(name) + 1 : -1]: text for key, text in values.items() if key.startswith(f"{name}[")}
+        if inside:
+            values[name] = inside
     fields = convert(values, VideoFields, "", strict=False)
-    if _REFERENCE in form.files:
-        fields.input_reference = form.files[_REFERENCE]
-    elif any(name.startswith(f"{_REFERENCE}[") for name in values):
-        fields.input_reference = {
-            name[len(_REFERENCE) + 1 : -1]: value
-            for name, value in values.items()
-            if name.startswith(f"{_REFERENCE}[")
-        }
+    for name in _PICTURES:
+        if name in form.files:
+            setattr(fields, name, form.files[name])
     return fields
 
 

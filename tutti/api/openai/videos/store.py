@@ -2,6 +2,7 @@
 
     jobs.sqlite              one row a job, with the request that makes its video
     video_<hex>.mp4          a video; .part.mp4 while it is written
+    video_<hex>.pictures     those that it begins and ends with, until it is done
     server-<hex>.lock        held by a server for as long as it lives: whose jobs nobody works on is seen by that
 
 Several servers may share the folder: each works on the jobs that it took, and sees those of all. A job whose server is
@@ -22,7 +23,7 @@ from pathlib import Path
 import msgspec
 
 from tutti.errors import InvalidRequest, NotFound, StoreError
-from tutti.request import Request
+from tutti.request import MediaInput, Request
 
 QUEUED, IN_PROGRESS, COMPLETED, FAILED = "queued", "in_progress", "completed", "failed"
 _TRIES = 2  # servers that may die while they work on a job
@@ -52,7 +53,7 @@ class Job(msgspec.Struct, frozen=True):
     id: str
     caller: str
     server: str
-    request: bytes  # JSON of a `Request` that is complete
+    request: bytes  # JSON of a `Request` that is complete but for its pictures' arrays
     status: str
     progress: int
     tries: int
@@ -76,7 +77,7 @@ class Job(msgspec.Struct, frozen=True):
         return True
 
     def read(self) -> Request:
-        """The request that makes the video. Raises StoreError where another version wrote it so that we cannot."""
+        """What was asked for. Raises StoreError where another version wrote it so that we cannot."""
         try:
             return msgspec.json.decode(self.request, type=Request)
         except msgspec.DecodeError as error:
@@ -128,8 +129,18 @@ class JobStore:
         """Where it is before."""
         return self.folder / f"{id}.part.mp4"
 
+    def pictures(self, id: str) -> Path:
+        """Where its pictures are until it is done, if it has any."""
+        return self.folder / f"{id}.pictures"
+
     def add(self, caller: str | None, request: Request) -> Job:
-        """A new job, of this server."""
+        """A new job, of this server. Raises StoreError."""
+        pictures = tuple(part for part in request.parts if isinstance(part, MediaInput))
+        if pictures:
+            try:
+                self.pictures(request.id).write_bytes(msgspec.msgpack.encode(pictures))
+            except OSError as error:
+                raise StoreError(f"pictures cannot be kept in {self.folder}: {error}") from error
         with _told(self.folder):
             self._table.execute(
                 "insert into jobs (id, caller, server, request, status, created) values (?, ?, ?, ?, ?, ?)",
@@ -137,12 +148,30 @@ class JobStore:
                     request.id,
                     caller or "",
                     self._server,
-                    msgspec.json.encode(request),
+                    msgspec.json.encode(_lighter(request)),
                     QUEUED,
                     int(time.time()),
                 ),
             )
         return self.get(caller, request.id)
+
+    def request(self, job: Job) -> Request:
+        """The request that makes the video of a job. Raises StoreError, also where its pictures are gone or damaged."""
+        request = job.read()
+        if not any(isinstance(part, MediaInput) for part in request.parts):
+            return request
+        try:
+            data = self.pictures(job.id).read_bytes()
+            kept = msgspec.msgpack.decode(data, type=tuple[MediaInput, ...])
+            if not all(map(_whole, kept)):
+                raise StoreError("they are not what was sent")
+        except (OSError, msgspec.DecodeError, StoreError) as error:
+            raise StoreError(
+                f"the pictures that the video {job.id} was to be made from cannot be read any more ({error}): ask again"
+            ) from error
+        pictures = iter(kept)
+        parts = tuple(next(pictures) if isinstance(part, MediaInput) else part for part in request.parts)
+        return msgspec.structs.replace(request, parts=parts)
 
     def get(self, caller: str | None, id: str) -> Job:
         """A job of this caller. Raises NotFound."""
@@ -177,6 +206,7 @@ class JobStore:
         wanted = self._update(id, done, COMPLETED, int(time.time()))
         if not wanted:
             self._remove_files(id)
+        self.pictures(id).unlink(missing_ok=True)
         return wanted
 
     def fail(self, id: str, code: str, message: str) -> None:
@@ -226,6 +256,7 @@ class JobStore:
     def _remove_files(self, id: str) -> None:
         self.part(id).unlink(missing_ok=True)
         self.film(id).unlink(missing_ok=True)
+        self.pictures(id).unlink(missing_ok=True)
 
     def _lock_file(self, server: str) -> Path:
         return self.folder / f"server-{server}.lock"
@@ -247,6 +278,23 @@ class JobStore:
             return True
         finally:
             os.close(descriptor)
+
+
+def _lighter(request: Request) -> Request:
+    """`request` without the arrays of its pictures."""
+    parts = tuple(
+        msgspec.structs.replace(part, arrays={}) if isinstance(part, MediaInput) else part
+        for part in request.parts
+    )
+    return msgspec.structs.replace(request, parts=parts)
+
+
+def _whole(picture: MediaInput) -> bool:
+    """Whether the arrays are those that the picture's name was made of."""
+    from tutti.models.processor.media import ReadMedium
+
+    named = ReadMedium(picture.modality, picture.arrays, 0, attributes=picture.attributes)
+    return named.digest == picture.digest
 
 
 def _locked(path: Path) -> int:

@@ -74,7 +74,8 @@ void feed(const FeedForward& layer, const Rows& x, int rows, const Rows& out, in
   const int inner = layer.inner(), width = outputs(layer.up);
   const Scratch up(x.type, rows, width), active(x.type, rows, inner);
   multiply(layer.up, x, rows, up.rows(), threads);
-  activate(up.data(), width, active.data(), x.type, rows, inner, layer.activation, layer.gated, threads);
+  const void* second = layer.gated ? static_cast<const char*>(up.data()) + inner * size_of(x.type) : nullptr;
+  activate(up.data(), second, width, active.data(), x.type, rows, inner, layer.activation, threads);
   multiply(layer.down, active.rows(), rows, out, threads);
 }
 

@@ -8,6 +8,7 @@
 
 #include "attention.h"
 #include "block.h"
+#include "dense_attention.h"
 #include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
@@ -102,9 +103,33 @@ void rope(GRID(x), int type, int tokens, int heads, uintptr_t cos, uintptr_t sin
   rotate(AS_GRID(x), Type(type), tokens, heads, at<float>(cos), at<float>(sin), half, interleaved, threads);
 }
 
-void activation(uintptr_t x, size_t x_stride, uintptr_t out, int type, int rows, int width, int which, bool gated,
+void activation(uintptr_t x, uintptr_t up, size_t x_stride, uintptr_t out, int type, int rows, int width, int which,
                 int threads) {
-  activate(at<void>(x), x_stride, at<void>(out), Type(type), rows, width, Activation(which), gated, threads);
+  activate(at<void>(x), at<void>(up), x_stride, at<void>(out), Type(type), rows, width, Activation(which), threads);
+}
+
+// (address of where each group starts, how many groups, stride of tensors of groups)
+#define GROUPS uintptr_t starts, int groups, size_t group_stride
+#define AS_GROUPS Groups{at<int32_t>(starts), groups, group_stride}
+
+void norm_modulated(uintptr_t x, uintptr_t scale, uintptr_t shift, uintptr_t out, int type, int rows, int width, GROUPS,
+                    uintptr_t weight, int weight_type, float eps, bool centered, int threads) {
+  modulated_norm({at<void>(x), at<void>(scale), at<void>(shift), at<void>(out), Type(type), rows, width, AS_GROUPS,
+                  at<void>(weight), Type(weight_type), eps, centered},
+                 threads);
+}
+
+void sum_gated(uintptr_t x, uintptr_t y, uintptr_t gate, uintptr_t out, int type, int rows, int width, GROUPS,
+               uintptr_t weight, int weight_type, float eps, int threads) {
+  gated_sum({at<void>(x), at<void>(y), at<void>(gate), at<void>(out), Type(type), rows, width, AS_GROUPS,
+             at<void>(weight), Type(weight_type), eps},
+            threads);
+}
+
+void dense_attention(GRID(q), GRID(k), GRID(v), GRID(out), int heads, int dim, uintptr_t starts, int rows, float scale,
+                     int threads) {
+  attend_densely({AS_GRID(q), AS_GRID(k), AS_GRID(v), AS_GRID(out), heads, dim, at<int32_t>(starts), rows, scale},
+                 threads);
 }
 
 void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t keys, size_t keys_block,
@@ -236,7 +261,11 @@ NB_MODULE(TUTTI_MODULE, module) {
       },
       Release());
   module.def("rms_norm", &norm, Release());
+  module.def("modulated_norm", &norm_modulated, Release());
+  module.def("gated_sum", &sum_gated, Release());
   module.def("rope", &rope, Release());
   module.def("activate", &activation, Release());
+  module.def("attends_densely", &attends_densely);
+  module.def("dense_attention", &dense_attention, Release());
   module.def("paged_attention", &paged_attention, Release());
 }

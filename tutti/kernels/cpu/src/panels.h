@@ -19,6 +19,8 @@
 namespace TUTTI_MODULE {
 
 constexpr int ROWS_AT_ONCE = 192;  // rows whose sums wait for the panel's next steps
+constexpr int SQUARE_STEPS = 192;  // of half a panel, that stay in the first-level cache
+constexpr int NEAR_WORDS = 320 << 10;  // words of rows that stay in the second-level cache while panels pass
 
 // `count` numbers from one storage type to another; the rest up to `padded` zero.
 template <class From, class To>
@@ -83,47 +85,87 @@ void multiply_panel_tiled(const Matrix& matrix, int panel, const void* a, size_t
                           typename Op::Sum* waiting, int32_t* scratch, Tiles& tiles, const Finish& finish) {
   constexpr int LINES = Matrix::AHEAD ? PANEL * 4 / 64 : 0;
   static_assert(Matrix::AT_ONCE % TILE_STEPS == 0);
-  const int blocks = (count + TILE_ROWS - 1) / TILE_ROWS;
+  const int blocks = (count + TILE_ROWS - 1) / TILE_ROWS, pairs = count / (2 * TILE_ROWS);
+  const auto rows_at = [&](int block, int step) {
+    return static_cast<const char*>(a) + ((first + block * TILE_ROWS) * a_stride + step) * 4;
+  };
   for (int step = 0; step < matrix.steps; step += Matrix::AT_ONCE) {
     const int steps = std::min(Matrix::AT_ONCE, matrix.steps - step);
     const bool last = step + steps == matrix.steps;
     const int32_t* b = matrix.tile(panel, step, steps, scratch);
-    const char* next = reinterpret_cast<const char*>(b + size_t(steps) * PANEL);
-    for (int index = 0; index < blocks; index++) {
-      const int block = index * TILE_ROWS, rows = std::min(TILE_ROWS, count - block);
-      typename Op::Sum* sums = waiting + block * VECTORS;
+    const auto hand_over = [&](int block, int rows, int vector, int vectors) {  // while the sums are in the first-level cache
+      for (int r = block * TILE_ROWS; r < block * TILE_ROWS + rows; r++)
+        for (int v = vector; v < vector + vectors; v++)
+          finish(first + r, panel * PANEL + v * LANES, waiting[r * VECTORS + v]);
+    };
+    const auto share = [&](int at, int index, int count) {  // of what comes after `at` steps
+      const char* next = reinterpret_cast<const char*>(b + size_t(at) * PANEL);
+      return Ahead{next, LINES * index / count, count > 1 ? LINES * (index + 1) / count : 0};
+    };
+    if (pairs > 0) tiles.shape(TILE_ROWS);
+    for (int at = 0; pairs > 0 && at < steps; at += SQUARE_STEPS) {
+      const int run = std::min(SQUARE_STEPS, steps - at);
+      const char* columns = reinterpret_cast<const char*>(b + size_t(at) * PANEL);
+      for (int half = 0; half < 2; half++)
+        for (int pair = 0; pair < pairs; pair++) {
+          // What comes next is as long as this, and each call fetches its part of it.
+          const int call = pair + half * pairs;
+          const char* next = columns + size_t(run) * PANEL * 4 * (2 * pairs + call) / (2 * pairs) / 64 * 64;
+          const int lines = LINES ? run * LINES / (2 * pairs) : 0, tiles_run = run / TILE_STEPS;
+          multiply_square<Op>(waiting + 2 * pair * TILE_ROWS * VECTORS + 2 * half, step + at == 0,
+                              rows_at(2 * pair, step + at), a_stride, columns + 128 * half, run, [&](int tile) {
+                                for (int i = lines * tile / tiles_run; i < lines * (tile + 1) / tiles_run; i++)
+                                  __builtin_prefetch(next + i * 64, 0, 2);
+                              });
+          if (last && at + run == steps) hand_over(2 * pair, 2 * TILE_ROWS, 2 * half, 2);
+        }
+    }
+    for (int block = 2 * pairs; block < blocks; block++) {
+      const int rows = std::min(TILE_ROWS, count - block * TILE_ROWS);
       tiles.shape(rows);
-      const Ahead ahead{next, LINES * index / blocks, blocks > 1 ? LINES * (index + 1) / blocks : 0};
-      const char* from = static_cast<const char*>(a) + ((first + block) * a_stride + step) * 4;
-      multiply_tiles<Op>(sums, step == 0, from, a_stride, b, steps, ahead);
-      if (!last) continue;
-      for (int r = 0; r < rows; r++)
-        for (int v = 0; v < VECTORS; v++)
-          finish(first + block + r, panel * PANEL + v * LANES, sums[r * VECTORS + v]);
+      multiply_tiles<Op>(waiting + block * TILE_ROWS * VECTORS, step == 0, rows_at(block, step), a_stride, b, steps,
+                         share(steps, block, blocks));
+      if (last) hand_over(block, rows, 0, VECTORS);
     }
   }
+}
+
+// How the rows are parted. In tiles: as many at a time as stay near, since each part reads the whole matrix; and where
+// there are several parts, as many for each thread, so that a thread's rows are its own.
+template <class Op>
+int parts_of(int rows, int steps, int threads) {
+  if constexpr (!TILED<Op>) return (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+  const int near = std::max(2 * TILE_ROWS, NEAR_WORDS / steps);
+  const int parts = (rows + near - 1) / near;
+  return parts > 1 ? (parts + threads - 1) / threads * threads : parts;
 }
 
 // All panels against all rows, inside a parallel region.
 template <class Op, class Matrix, class Finish>
 void multiply_shared(const Matrix& matrix, const void* a, size_t a_stride, int rows, int threads,
                      const Finish& finish) {
-  const int chunks = (rows + ROWS_AT_ONCE - 1) / ROWS_AT_ONCE;
+  const int parts = parts_of<Op>(rows, matrix.steps, threads);
   const bool waits = TILED<Op> || matrix.steps > Matrix::AT_ONCE;
-  auto waiting = allocate<typename Op::Sum>(waits ? ROWS_AT_ONCE * VECTORS : 0);
+  auto waiting = allocate<typename Op::Sum>(waits && parts ? size_t((rows + parts - 1) / parts + 1) * VECTORS : 0);
   auto scratch = allocate<int32_t>(Matrix::SCRATCH);
-  const int tasks = matrix.panels * chunks;
+  const int tasks = matrix.panels * parts;
   Tiles tiles;
-  const int run = std::max(1, matrix.panels / (threads * 8));  // neighbouring panels: long streams of memory
-#pragma omp for schedule(dynamic, run) nowait
-  for (int task = 0; task < tasks; task++) {
-    const int chunk = task / matrix.panels, panel = task % matrix.panels;
-    const int first = int(int64_t(rows) * chunk / chunks), end = int(int64_t(rows) * (chunk + 1) / chunks);
+  const auto run_task = [&](int task) {
+    const int part = task / matrix.panels, panel = task % matrix.panels;
+    const int first = int(int64_t(rows) * part / parts), end = int(int64_t(rows) * (part + 1) / parts);
     if constexpr (TILED<Op>)
       multiply_panel_tiled<Op>(matrix, panel, a, a_stride, first, end - first, waiting.get(), scratch.get(), tiles,
                                finish);
     else
       multiply_panel<Op>(matrix, panel, a, a_stride, first, end - first, waiting.get(), scratch.get(), finish);
+  };
+  if (TILED<Op> && parts > 1) {
+#pragma omp for schedule(static) nowait
+    for (int task = 0; task < tasks; task++) run_task(task);
+  } else {
+    const int run = std::max(1, matrix.panels / (threads * 8));  // neighbouring panels: long streams of memory
+#pragma omp for schedule(dynamic, run) nowait
+    for (int task = 0; task < tasks; task++) run_task(task);
   }
 }
 

@@ -1,5 +1,6 @@
 #include "pointwise.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -58,6 +59,85 @@ void norm_rows(const Norm& n, int threads) {
     for (int inner = 0; inner < n.inner; inner++) norm_row<T, Weight>(n, outer, inner);
 }
 
+int group_of(const Groups& groups, int row) {
+  return int(std::upper_bound(groups.starts + 1, groups.starts + groups.count, row) - groups.starts) - 1;
+}
+
+// The row's own of a tensor of groups, or null.
+template <class T>
+const T* of_group(const void* tensor, const Groups& groups, int row) {
+  return tensor ? static_cast<const T*>(tensor) + group_of(groups, row) * groups.group_stride : nullptr;
+}
+
+template <class T>
+float root_mean_square(const T* x, int width, float mean, float eps) {
+  Floats squares = {};
+  for (int i = 0; i < width; i += LANES) {
+    const int count = width - i;
+    Floats value = load(x + i, count) - mean;
+    if (count < LANES) value = iota() < splat(count) ? value : Floats{};
+    squares += value * value;
+  }
+  return std::sqrt(sum(squares) / width + eps);
+}
+
+template <class T, class Weight>
+void modulated_rows(const ModulatedNorm& n, int threads) {
+  const Weight* weight = static_cast<const Weight*>(n.weight);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int row = 0; row < n.rows; row++) {
+    const T* x = static_cast<const T*>(n.x) + size_t(row) * n.width;
+    T* out = static_cast<T*>(n.out) + size_t(row) * n.width;
+    const T* scale = of_group<T>(n.scale, n.groups, row);
+    const T* shift = of_group<T>(n.shift, n.groups, row);
+    float mean = 0;
+    if (n.centered) {
+      Floats total = {};
+      for (int i = 0; i < n.width; i += LANES) total += load(x + i, n.width - i);
+      mean = sum(total) / n.width;
+    }
+    const float factor = 1.0f / root_mean_square(x, n.width, mean, n.eps);
+    for (int i = 0; i < n.width; i += LANES) {
+      const int count = n.width - i;
+      Floats value = (load(x + i, count) - mean) * factor;
+      if (weight) value *= load(weight + i, count);
+      if (scale) value += value * load(scale + i, count);
+      if (shift) value += load(shift + i, count);
+      store(out + i, value, count);
+    }
+  }
+}
+
+template <class T, class Weight>
+void gated_rows(const GatedSum& g, int threads) {
+  const Weight* weight = static_cast<const Weight*>(g.weight);
+#pragma omp parallel for num_threads(threads) if (threads > 1)
+  for (int row = 0; row < g.rows; row++) {
+    const size_t at = size_t(row) * g.width;
+    const T *x = static_cast<const T*>(g.x) + at, *y = static_cast<const T*>(g.y) + at;
+    T* out = static_cast<T*>(g.out) + at;
+    const T* gate = of_group<T>(g.gate, g.groups, row);
+    const float factor = weight ? 1.0f / root_mean_square(y, g.width, 0, g.eps) : 1.0f;
+    for (int i = 0; i < g.width; i += LANES) {
+      const int count = g.width - i;
+      Floats value = load(y + i, count);
+      if (weight) value = value * factor * load(weight + i, count);
+      if (gate) value *= load(gate + i, count);
+      store(out + i, load(x + i, count) + value, count);
+    }
+  }
+}
+
+// What is computed in float32 whatever the types of numbers and of weights are.
+template <class Run>
+void of_types(Type type, Type weight_type, Run run) {
+  const bool wide = weight_type == Type::Float32;
+  if (type == Type::Float32 && wide) return run.template operator()<float, float>();
+  if (type == Type::Float32) return run.template operator()<float, bfloat16>();
+  if (wide) return run.template operator()<bfloat16, float>();
+  run.template operator()<bfloat16, bfloat16>();
+}
+
 // Columns i and i + half.
 template <class T>
 void turn_halves(T* x, const float* cos, const float* sin, int half) {
@@ -70,20 +150,47 @@ void turn_halves(T* x, const float* cos, const float* sin, int half) {
   }
 }
 
+// Each lane's neighbour of its pair; the numbers of half a vector, each twice.
+inline Floats swapped(Floats v) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+#else
+  return __builtin_shufflevector(v, v, 1, 0, 3, 2, 5, 4, 7, 6);
+#endif
+}
+
+inline Floats twice(Floats v) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7);
+#else
+  return __builtin_shufflevector(v, v, 0, 0, 1, 1, 2, 2, 3, 3);
+#endif
+}
+
+// The upper half of the lanes, below.
+inline Floats upper(Floats v) {
+#if defined(__AVX512F__)
+  return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
+#else
+  return __builtin_shufflevector(v, v, 4, 5, 6, 7, 4, 5, 6, 7);
+#endif
+}
+
 // Columns 2i and 2i + 1.
 template <class T>
 void turn_pairs(T* x, const float* cos, const float* sin, int half) {
-  for (int i = 0; i < 2 * half; i += LANES) {
-    const int count = 2 * half - i;
+  const Floats sign = __builtin_convertvector((iota() & 1) * 2 - 1, Floats);  // the first of a pair: minus
+  int i = 0;
+  for (; i + LANES <= half; i += LANES) {  // two vectors of x for one of cosines
+    const Floats c = load(cos + i), s = load(sin + i);
+    const Floats c_high = upper(c), s_high = upper(s), low = load(x + 2 * i), high = load(x + 2 * i + LANES);
+    store(x + 2 * i, low * twice(c) + swapped(low) * sign * twice(s));
+    store(x + 2 * i + LANES, high * twice(c_high) + swapped(high) * sign * twice(s_high));
+  }
+  for (i *= 2; i < 2 * half; i += LANES) {
+    const int count = 2 * half - i, pairs = std::min(count, LANES) / 2;
     const Floats v = load(x + i, count);
-    Floats c, s, swapped;
-    for (int lane = 0; lane < LANES; lane++) {
-      const int pair = lane < count ? (i + lane) / 2 : 0;
-      c[lane] = cos[pair];
-      s[lane] = lane % 2 ? sin[pair] : -sin[pair];
-      swapped[lane] = v[lane ^ 1];
-    }
-    store(x + i, v * c + swapped * s, count);
+    store(x + i, v * twice(load(cos + i / 2, pairs)) + swapped(v) * sign * twice(load(sin + i / 2, pairs)), count);
   }
 }
 
@@ -134,24 +241,25 @@ Floats apply(Floats gate, Floats up) {
 }
 
 template <Activation A, class T>
-void activate_rows(const T* x, size_t x_stride, T* out, int rows, int width, bool gated, int threads) {
+void activate_rows(const T* x, const T* up, size_t x_stride, T* out, int rows, int width, int threads) {
 #pragma omp parallel for num_threads(threads) if (threads > 1)
   for (int row = 0; row < rows; row++) {
-    const T* from = x + row * x_stride;
+    const T *from = x + row * x_stride, *other = up ? up + row * x_stride : nullptr;
     T* to = out + size_t(row) * width;
     for (int i = 0; i < width; i += LANES) {
       const int count = width - i;
       const Floats value = load(from + i, count);
-      store(to + i, gated ? apply<A>(value, load(from + width + i, count)) : apply<A>(value), count);
+      store(to + i, other ? apply<A>(value, load(other + i, count)) : apply<A>(value), count);
     }
   }
 }
 
 template <class T>
-void activate_as(const void* x, size_t x_stride, void* out, int rows, int width, Activation activation, bool gated,
-                 int threads) {
+void activate_as(const void* x, const void* up, size_t x_stride, void* out, int rows, int width,
+                 Activation activation, int threads) {
   const auto run = [&]<Activation A>() {
-    activate_rows<A>(static_cast<const T*>(x), x_stride, static_cast<T*>(out), rows, width, gated, threads);
+    activate_rows<A>(static_cast<const T*>(x), static_cast<const T*>(up), x_stride, static_cast<T*>(out), rows, width,
+                     threads);
   };
   switch (activation) {
     case Activation::Silu: return run.template operator()<Activation::Silu>();
@@ -200,11 +308,17 @@ void argmax(const float* x, size_t x_stride, int64_t* out, int rows, int width, 
 
 void rms_norm(const Norm& norm, int threads) {
   threads = threads_for(double(norm.outer) * norm.inner * norm.width, threads);
-  const bool wide = norm.weight_type == Type::Float32;
-  if (norm.type == Type::Float32 && wide) return norm_rows<float, float>(norm, threads);
-  if (norm.type == Type::Float32) return norm_rows<float, bfloat16>(norm, threads);
-  if (wide) return norm_rows<bfloat16, float>(norm, threads);
-  norm_rows<bfloat16, bfloat16>(norm, threads);
+  of_types(norm.type, norm.weight_type, [&]<class T, class Weight>() { norm_rows<T, Weight>(norm, threads); });
+}
+
+void modulated_norm(const ModulatedNorm& norm, int threads) {
+  threads = threads_for(double(norm.rows) * norm.width, threads);
+  of_types(norm.type, norm.weight_type, [&]<class T, class Weight>() { modulated_rows<T, Weight>(norm, threads); });
+}
+
+void gated_sum(const GatedSum& sum, int threads) {
+  threads = threads_for(double(sum.rows) * sum.width, threads);
+  of_types(sum.type, sum.weight_type, [&]<class T, class Weight>() { gated_rows<T, Weight>(sum, threads); });
 }
 
 void rotate(const Grid& x, Type type, int tokens, int heads, const float* cos, const float* sin, int half,
@@ -214,11 +328,11 @@ void rotate(const Grid& x, Type type, int tokens, int heads, const float* cos, c
   rotate_rows<bfloat16>(x, tokens, heads, cos, sin, half, interleaved, threads);
 }
 
-void activate(const void* x, size_t x_stride, void* out, Type type, int rows, int width, Activation activation,
-              bool gated, int threads) {
+void activate(const void* x, const void* up, size_t x_stride, void* out, Type type, int rows, int width,
+              Activation activation, int threads) {
   threads = threads_for(4.0 * rows * width, threads);
-  if (type == Type::Float32) return activate_as<float>(x, x_stride, out, rows, width, activation, gated, threads);
-  activate_as<bfloat16>(x, x_stride, out, rows, width, activation, gated, threads);
+  if (type == Type::Float32) return activate_as<float>(x, up, x_stride, out, rows, width, activation, threads);
+  activate_as<bfloat16>(x, up, x_stride, out, rows, width, activation, threads);
 }
 
 }  // namespace TUTTI_MODULE
