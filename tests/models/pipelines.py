@@ -335,8 +335,9 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
 }
 
 
-# Those that draw from pictures only.
+# Those that look at pictures.
 EDITORS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "flux_kontext": lambda: diffusers.FluxKontextPipeline(**flux(True).components),
     "qwen_image_edit": functools.partial(qwen_image_edit, False),
     "qwen_image_edit_plus": functools.partial(qwen_image_edit, True),
 }
