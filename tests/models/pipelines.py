@@ -256,6 +256,13 @@ def clip(width: int) -> transformers.CLIPTextConfig:
     )
 
 
+def sdxl_with(kind: type[Any], **settings: Any) -> diffusers.DiffusionPipeline:
+    """The same with a scheduler of another kind, and with other settings."""
+    made = sdxl()
+    made.scheduler = kind.from_config(made.scheduler.config, **settings)
+    return made
+
+
 def sdxl() -> diffusers.DiffusionPipeline:
     """Stable Diffusion XL with two levels."""
     words = clip_tokenizer()
@@ -332,6 +339,15 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "sd3": functools.partial(sd3, True),
     "sd3_small": functools.partial(sd3, False),
     "sdxl": sdxl,
+    "sdxl_turbo": lambda: sdxl_with(
+        diffusers.EulerAncestralDiscreteScheduler, timestep_spacing="trailing", steps_offset=0
+    ),
+    "sdxl_v": lambda: sdxl_with(
+        diffusers.EulerDiscreteScheduler,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    ),
 }
 
 
