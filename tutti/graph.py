@@ -257,12 +257,16 @@ class StageShape:
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """How a stage is built. `dtype` is a torch dtype's name ("float32", "bfloat16", "float16")."""
+    """How a stage is built. `dtype` is a torch dtype's name ("float32", "bfloat16", "float16").
+
+    `share`, given the name of a component and its module in main memory, leaves it what this process is to have of it.
+    """
 
     device: str = "cpu"
     dtype: str = "float32"
     quantization: str | None = None  # None keeps the checkpoint's form; "int8" quantizes while loading
     context: int | None = None  # the longest sequence that will be served; None: the configuration's own
+    share: Callable[[str, Any], None] | None = None
 
 
 def resolve(target: str) -> Callable[..., Any]:

@@ -250,7 +250,8 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     medium "mask" beside it says what is drawn anew, and becomes `mask`, uint8 [height, width], 1 there and 0 elsewhere.
     Sizes are in pixels; None means the model's own habit. `guidance` is the scale of classifier-free guidance, or the
     number that a distilled model is told instead; such a model is guided away from the second text by
-    `true_guidance`. So many `previews` are shown on the way. A film has `frames`, `fps` of them a second; `guidance_2`
+    `true_guidance`. So many `previews` are shown on the way: small sketches, or pictures that were `decoded` as the
+    finished one is. A film has `frames`, `fps` of them a second; `guidance_2`
     is the scale once little noise is left, of a model with a network of its own for that. It begins with the request's
     picture, if there is one, and ends with the second. A sound has `seconds`, from `seconds_start` of what it is a
     part of. `cache` ("none",
@@ -265,6 +266,7 @@ class Drawing(msgspec.Struct, frozen=True, tag="drawing", kw_only=True):
     guidance: float | None = None
     true_guidance: float | None = None
     previews: int = 0
+    decoded: bool = False
     strength: float | None = None
     mask: Array | None = None
     frames: int | None = None

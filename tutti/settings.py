@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,27 @@ BARE = Preset()
 """Of a model that was made with nothing."""
 
 
+class Degrees(msgspec.Struct, frozen=True):
+    """How a network is spread over ranks: so many shares of a batch's rows, of each row's tokens, of each layer.
+
+    Ranks are numbered row by row: rank = (its share of rows * ulysses + its share of tokens) * tensor + its share of
+    layers. Rank 0 leads.
+    """
+
+    cfg: int = 1
+    ulysses: int = 1
+    tensor: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """How many there are."""
+        return self.cfg * self.ulysses * self.tensor
+
+    def share(self, rank: int) -> tuple[int, int, int]:
+        """A rank's shares of rows, of tokens and of layers."""
+        return rank // (self.ulysses * self.tensor), rank // self.tensor % self.ulysses, rank % self.tensor
+
+
 class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How one model is served. None means: decided by the plan, and printed."""
 
@@ -314,6 +336,9 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_model_len: int | None = None
     max_num_seqs: int = 256
     max_num_batched_tokens: int | None = None
+    cfg_parallel_size: int = 1  # ranks that share the rows of a denoiser's step
+    ulysses_degree: int = 1  # ranks that share the tokens of each row
+    tensor_parallel_size: int = 1  # ranks that share each layer
     max_queue: int = 256  # requests that may wait beyond those that run
     block_size: int = 32  # tokens per KV block
     enable_prefix_caching: bool = True
@@ -332,6 +357,21 @@ class EngineOptions(msgspec.Struct, frozen=True, kw_only=True):
     lora_modules: tuple[str, ...] = ()  # "name=path": adapters that a request may name, of models that draw
     tool_call_parser: str | None = None  # None: by the chat template
     reasoning_parser: str | None = None
+
+    @property
+    def degrees(self) -> Degrees:
+        """How the denoiser is spread."""
+        return Degrees(self.cfg_parallel_size, self.ulysses_degree, self.tensor_parallel_size)
+
+
+def stay_on_machine() -> None:
+    """Let ranks of torch.distributed listen on the loopback interface only, whose peers nobody checks.
+
+    Must run before the first of them meets others. What the environment says already stays.
+    """
+    loops = [name for _, name in socket.if_nameindex() if name.startswith("lo")]
+    for library in ("GLOO", "NCCL") if loops else ():
+        os.environ.setdefault(f"{library}_SOCKET_IFNAME", loops[0])
 
 
 def calm_threads() -> None:

@@ -100,6 +100,7 @@ def test_jobs_are_listed_in_pages(client: openai.OpenAI) -> None:
 def test_who_deletes_a_running_job_stops_it(client: openai.OpenAI, studio: Serving) -> None:
     video = client.videos.create(prompt="a cat", extra_body=LONG)
     until(lambda: client.videos.retrieve(video.id).status == "in_progress")
+    until(lambda: "sketch" in _thumbnail(client, video.id))
     with pytest.raises(openai.BadRequestError, match="not done: it is in_progress"):
         client.videos.download_content(video.id)
     gone = client.videos.delete(video.id)
@@ -107,6 +108,15 @@ def test_who_deletes_a_running_job_stops_it(client: openai.OpenAI, studio: Servi
     with pytest.raises(openai.NotFoundError, match="There is no video"):
         client.videos.retrieve(video.id)
     studio.everything_is_returned()
+
+
+def _thumbnail(client: openai.OpenAI, id: str) -> str:
+    """What the thumbnail of a job is now."""
+    try:
+        file = client.videos.download_content(id, variant="thumbnail").read()
+    except openai.BadRequestError:
+        return "nothing yet"
+    return "sketch" if Image.open(io.BytesIO(file)).format == "PNG" else "frame"
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,11 @@ class Terminal:
             assert time.monotonic() < deadline, f"no {pattern!r} in {self.shown[self._seen :]!r}"
             assert self._read(), f"the program ended; no {pattern!r} in {self.shown[self._seen :]!r}"
 
+    @property
+    def raw(self) -> str:
+        """What was shown, with its escape sequences."""
+        return self._raw.decode(errors="replace")
+
     def type(self, text: str) -> None:
         """Type `text`; "\\n" is the return key."""
         os.write(self.master, text.replace("\n", "\r").encode())

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import tutti
+from tests.cli.terminal import Terminal
 from tests.cli.terminal import tutti as command
 from tests.cli.test_serve import Server
 from tests.models.checkpoints import cached
@@ -61,6 +62,17 @@ def test_a_picture_goes_into_a_file_of_the_format_of_its_name(tmp_path: Path) ->
             omni.generate(text="a red circle", size="17x24")
     assert picture.size == (16, 24)
     assert np.array_equal(np.asarray(picture), np.asarray(Image.open(out)))
+
+
+def test_a_terminal_shows_the_picture_coming_in_one_place(tmp_path: Path) -> None:
+    out = tmp_path / "circle.png"
+    asked = ("run", str(pipeline("z_image")[1]), "a red circle", "--size", "16x24", "--steps", "4")
+    colours = {"COLORTERM": "truecolor", "TERM_PROGRAM": "", "TERM": "xterm"}
+    with Terminal(*asked, "-o", str(out), *ENGINE, environment=colours) as terminal:
+        terminal.expect(r"circle\.png", timeout=240)
+        assert terminal.wait() == 0
+        assert terminal.raw.count("\x1b[16A") == 3  # three sketches and the picture
+    assert out.is_file()
 
 
 def test_a_file_of_weights_draws_with_the_rest_of_its_pipeline(tmp_path: Path) -> None:

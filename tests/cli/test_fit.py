@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tests.cli.terminal import tutti
 from tests.models import checkpoints
+from tests.models.pipelines import pipeline
 
 
 def test_a_model_that_fits_shows_where_each_byte_goes(checkpoint: Path) -> None:
@@ -43,3 +44,12 @@ def test_stages_on_devices_of_their_own_have_a_plan_each_in_one_budget() -> None
     assert "KV of talker" in there and "It fits" in there
     refused = tutti("fit", path, "--place", "mouth=cpu:1")
     assert refused.returncode == 1 and "no such stage" in refused.stderr
+
+
+def test_ranks_have_a_plan_each() -> None:
+    path = str(pipeline("flux_dev")[1])
+    result = tutti("fit", path, "--memory", "6GB", "--device", "cpu", "--tensor-parallel-size", "2")
+    assert result.returncode == 0, result.stderr
+    assert "beside it on cpu (rank 1)" in result.stdout and "It fits" in result.stdout
+    refused = tutti("fit", str(checkpoints.cached("qwen3")), "--tensor-parallel-size", "2")
+    assert refused.returncode == 1 and "models that do nothing but draw or film" in refused.stderr

@@ -33,9 +33,18 @@ def test_underscores_are_dashes() -> None:
 
 
 def test_one_device_is_accepted_and_two_are_refused() -> None:
-    assert translated("m -tp 1 --pipeline-parallel-size 1")[0] == ["m"]
+    assert translated("m -dp 1 --pipeline-parallel-size 1")[0] == ["m"]
     with pytest.raises(ConfigError, match="one device"):
-        translated("m --tensor-parallel-size 2")
+        translated("m --pipeline-parallel-size 2")
+
+
+def test_ranks_are_asked_for_as_vllm_has_it() -> None:
+    assert translated("m -tp 2 --ulysses_degree=2")[0] == [
+        "m",
+        "--tensor-parallel-size",
+        "2",
+        "--ulysses-degree=2",
+    ]
 
 
 def test_what_would_change_the_answers_is_not_ignored_in_silence() -> None:

@@ -19,15 +19,15 @@ from tutti.settings import EngineOptions
 
 
 def options(folder: Path, **more: Any) -> EngineOptions:
-    return EngineOptions(
-        model=str(folder),
-        dtype="float32",
-        device="cpu",
-        memory=3_000_000_000,
-        max_num_batched_tokens=8192,
-        threads=1,
+    fields = {
+        "dtype": "float32",
+        "device": "cpu",
+        "memory": 3_000_000_000,
+        "max_num_batched_tokens": 8192,
+        "threads": 1,
         **more,
-    )
+    }
+    return EngineOptions(model=str(folder), **fields)
 
 
 class Studio:

@@ -171,6 +171,12 @@ def wan(state: State) -> State:
     return renamed(
         state,
         {
+            r"condition_embedder\.image_embedder\.norm1": "img_emb.proj.0",
+            r"condition_embedder\.image_embedder\.ff\.net\.0\.proj": "img_emb.proj.1",
+            r"condition_embedder\.image_embedder\.ff\.net\.2": "img_emb.proj.3",
+            r"condition_embedder\.image_embedder\.norm2": "img_emb.proj.4",
+            rf"{block}attn2\.add_(k|v)_proj": r"blocks.\1.cross_attn.\2_img",
+            rf"{block}attn2\.norm_added_k": r"blocks.\1.cross_attn.norm_k_img",
             rf"{block}attn1\.to_out\.0": r"blocks.\1.self_attn.o",
             rf"{block}attn2\.to_out\.0": r"blocks.\1.cross_attn.o",
             rf"{block}attn1\.to_": r"blocks.\1.self_attn.",
@@ -193,6 +199,21 @@ def wan(state: State) -> State:
     )
 
 
+def ltx(state: State) -> State:
+    """LTX-Video's transformer."""
+    changes = {
+        r"^proj_in\.": "patchify_proj.",
+        r"^time_embed\.": "adaln_single.",
+        r"\.norm_(q|k)\.": r".\1_norm.",
+    }
+    found = {}
+    for name, tensor in state.items():
+        for old, new in changes.items():
+            name = re.sub(old, new, name)
+        found[name] = tensor
+    return found
+
+
 def _unchanged(state: State) -> State:
     return state
 
@@ -205,6 +226,8 @@ NETWORKS: dict[str, tuple[str, Callable[[State], State]]] = {
     "qwen_image": ("qwen_image", _unchanged),
     "wan": ("wan", wan),
     "wan_two": ("wan", wan),
+    "wan_begun": ("wan", wan),
+    "ltx": ("ltxv", ltx),
 }
 """By the pipelines' names: the architecture that GGUF files name, and what makes its authors' tensors of diffusers'."""
 

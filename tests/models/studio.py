@@ -60,6 +60,7 @@ class Studio:
             guidance=manner.get("guidance_scale"),
             true_guidance=manner.get("true_cfg_scale"),
             previews=fields["previews"],
+            decoded=fields.get("decoded", False),
             strength=fields.get("strength"),
             cache=fields.get("cache"),
             cache_threshold=fields.get("cache_threshold"),

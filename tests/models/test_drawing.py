@@ -125,6 +125,11 @@ def test_the_file_says_how_to_make_it_again() -> None:
     assert np.array_equal(pixels(made.finish()["two"]), pixels(first))
 
 
+def test_one_step_draws_where_the_last_level_would_be_stretched_to_a_terminal_one() -> None:
+    made = studio("qwen_image")
+    assert made.draw(steps=1).std() > 0  # diffusers' levels are no numbers then
+
+
 def test_who_leaves_at_any_step_leaves_nothing() -> None:
     made = studio("z_image")
     whole = made.draw("a cat")
@@ -172,7 +177,8 @@ def test_latents_that_are_no_numbers_fail_their_request_by_name_and_no_other(tmp
         ({}, {"steps": 0}, "from 1 to 1,000, got 0", "num_inference_steps"),
         ({"guidance_scale": float("nan")}, {}, "from 0 to 100, got nan", "guidance_scale"),
         ({"true_cfg_scale": -1.0}, {}, "from 0 to 100, got -1.0", "true_cfg_scale"),
-        ({}, {"previews": 9}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 9, "decoded": True}, "from 0 to 3, got 9", "partial_images"),
+        ({}, {"previews": 1001}, "from 0 to 1,000, got 1001", "previews"),
         ({}, {"prompt": " "}, "the prompt is empty", "prompt"),
     ],
 )

@@ -168,6 +168,27 @@ def test_films_take_gguf_files_for_each_transformer(family: str, tmp_path: Path)
     assert inexact.condition_embedder.time_embedder.linear_1.weight.dtype == torch.float32
 
 
+@pytest.mark.parametrize("family", ["ltx", "wan_begun"])
+def test_every_layer_of_other_films_has_its_weights(family: str, tmp_path: Path) -> None:
+    pipe, folder = film_pipeline(family)
+    checkpoint = open_checkpoint(folder, {"transformer": str(in_gguf(family, kinds.Q5_1, tmp_path))})
+    ours = load_module(checkpoint, "transformer", BuildOptions())
+    theirs = after(pipe.transformer, kinds.Q5_1)
+    assert packed(ours)
+    for path, layer in theirs.named_modules():
+        if isinstance(layer, torch.nn.Linear):
+            x = torch.randn(3, layer.in_features)
+            torch.testing.assert_close(ours.get_submodule(path)(x), layer(x), atol=1e-5, rtol=1e-5)
+        else:
+            for name, parameter in layer.named_parameters(recurse=False):
+                assert torch.equal(getattr(ours.get_submodule(path), name), parameter)
+    whole = open_checkpoint(folder)
+    for name in pipe.components:
+        if "vae" not in name and any(tensor.startswith(f"{name}.") for tensor in whole.tensors):
+            fewer = load_module(whole, name, BuildOptions(quantization="fp8"))
+            assert packed(fewer) and not any(type(one) is torch.nn.Linear for one in fewer.modules())
+
+
 @pytest.mark.parametrize("beginning", ["", "model.diffusion_model."])
 @pytest.mark.parametrize("family", PICTURES)
 def test_a_file_of_safetensors_draws_what_the_pipeline_does(

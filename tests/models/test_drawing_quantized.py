@@ -78,6 +78,13 @@ def test_int8_stays_near_the_float_picture(family: str) -> None:
     assert 0 < np.abs(ours - plain).mean() < plain.std() / 15
 
 
+@pytest.mark.parametrize("family", ["z_image", "qwen_image", "sd3"])
+def test_bfloat16_with_int8_matrices_stays_near_too(family: str) -> None:
+    made = Studio(pipeline(family)[1], dtype="bfloat16", quantization="int8")
+    plain = studio(family).draw(manner=MANNERS[family])
+    assert np.abs(made.draw(manner=MANNERS[family]) - plain).mean() < plain.std() / 10
+
+
 @pytest.mark.parametrize("form", ["int8", "fp8"])
 def test_a_quantized_picture_is_the_same_alone_and_in_a_batch(form: str) -> None:
     made = quantized("z_image", form)

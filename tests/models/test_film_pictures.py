@@ -121,7 +121,7 @@ def test_a_picture_is_encoded_once() -> None:
 def test_what_is_seen_on_the_way_begins_with_the_picture() -> None:
     made = studio("wan_small")
     media = shown(picture())
-    made.submit("one", media=media, previews=1, steps=4)
+    made.submit("one", media=media, previews=1, decoded=True, steps=4)
     while made.engine.loop.turn():
         pass
     (early,) = (event for event in made.events if isinstance(event, ImageDone))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tutti.cli.drawn import FORMATS, StepBar
+from tutti.cli.drawn import FORMATS, Easel, StepBar
 from tutti.cli.sheet import Sheet
 from tutti.cli.speech import FORMATS as SOUNDS
 from tutti.errors import ConfigError
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from tutti.cli.local import LocalSession
     from tutti.request import Media, Request
 
+_SKETCHES = 8  # of a picture on its way, on a terminal that shows them
 # Of what a model gives: what it does, how a file of it may end, and what it is called without a name.
 _KINDS = {
     "image": ("draws pictures", tuple(FORMATS), "picture-{}.png"),
@@ -42,14 +44,17 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     """
     import asyncio
 
+    from msgspec.structs import replace
+
     from tutti.cli.session import interrupts
     from tutti.models.processor.drawer import drawing_request
 
     text, media = _pictures(prompt, sheet.mask)
+    easel = Easel(sys.stdout)
     request = drawing_request(
         text,
         sheet.negative,
-        sheet.drawing,
+        replace(sheet.drawing, previews=_SKETCHES if easel.stands else 0),
         id=uuid.uuid4().hex,
         model=session.name,
         seed=sheet.seed,
@@ -59,7 +64,7 @@ async def draw(session: LocalSession, prompt: str, sheet: Sheet) -> int:
     request = await session.backend.prepare(request)
     path = sheet.output or Path(_KINDS[session.output][2].format(request.sampling.seed))
     makers = {"image": _picture, "video": _film, "sound": _sound}
-    work = asyncio.ensure_future(makers[session.output](session, request, path))
+    work = asyncio.ensure_future(makers[session.output](session, request, path, easel))
     try:
         with interrupts(work):
             data = await work
@@ -99,41 +104,43 @@ def _check_kind(path: Path | None, output: str) -> None:
         )
 
 
-async def _picture(session: LocalSession, request: Request, path: Path) -> bytes:
+async def _picture(session: LocalSession, request: Request, path: Path, easel: Easel) -> bytes:
     """The file of the finished picture."""
     from tutti.media.image import transcode
 
-    async with aclosing(_events(session, request)) as events:
+    async with aclosing(_events(session, request, easel)) as events:
         pngs = [event.png async for event in events if isinstance(event, ImageDone) and not event.preview]
     return transcode(pngs[-1], FORMATS[path.suffix.lower()])
 
 
-async def _film(session: LocalSession, request: Request, path: Path) -> bytes:
+async def _film(session: LocalSession, request: Request, path: Path, easel: Easel) -> bytes:
     """The file of the finished film."""
     from tutti.media.film import joined, write_film
 
-    async with aclosing(_events(session, request)) as events:
+    async with aclosing(_events(session, request, easel)) as events:
         pieces = [event async for event in events if isinstance(event, VideoDelta)]
     return write_film(joined(pieces), pieces[0].rate, pieces[0].note)
 
 
-async def _sound(session: LocalSession, request: Request, path: Path) -> bytes:
+async def _sound(session: LocalSession, request: Request, path: Path, easel: Easel) -> bytes:
     """The file of the sound."""
     from tutti.media.audio_writer import write_sounds
 
-    async with aclosing(_events(session, request)) as events:
+    async with aclosing(_events(session, request, easel)) as events:
         sounds = [event async for event in events if isinstance(event, AudioDelta)]
     return write_sounds(sounds, SOUNDS[path.suffix.lower()])
 
 
-async def _events(session: LocalSession, request: Request) -> AsyncGenerator[Event, None]:
-    """What becomes of a request; steps are shown as they pass. Raises what ended it early."""
+async def _events(session: LocalSession, request: Request, easel: Easel) -> AsyncGenerator[Event, None]:
+    """What becomes of a request; steps and pictures are shown as they pass. Raises what ended it early."""
     with StepBar() as bar:
         async with aclosing(session.backend.generate(request)) as events:
             async for event in events:
                 match event:
                     case Progress():
                         bar.show(event.done, event.total)
+                    case ImageDone():
+                        easel.show(event.png)
                     case Failed():
                         raise event.error.error()
                 yield event

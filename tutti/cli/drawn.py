@@ -33,10 +33,11 @@ class StepBar:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
             columns = (TextColumn("drawing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._bars = Progress(*columns, console=Console(stderr=True), transient=True)
+            # No thread of its own draws it: pictures are shown above it meanwhile.
+            self._bars = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
             self._bars.add_task("drawing", total=total)
             self._bars.start()
-        self._bars.update(self._bars.task_ids[0], completed=done)
+        self._bars.update(self._bars.task_ids[0], completed=done, refresh=True)
 
     def __enter__(self) -> StepBar:
         return self
@@ -65,17 +66,35 @@ def keep(pngs: list[bytes], path: Path | None) -> list[Path]:
     return files
 
 
+class Easel:
+    """A place on the terminal `out` where a picture is seen coming: each one is shown over the one before."""
+
+    def __init__(self, out: TextIO) -> None:
+        from tutti.settings import terminal_pictures
+
+        ways = {"kitty": _kitty, "iterm": _iterm, "colours": _blocks}
+        self._way = ways.get(terminal_pictures()) if out.isatty() else None
+        self._out = out
+        self._shown = False
+
+    @property
+    def stands(self) -> bool:
+        """Whether the terminal can show pictures."""
+        return self._way is not None
+
+    def show(self, png: bytes) -> None:
+        """Show a picture, if the terminal can."""
+        if self._way is None:
+            return
+        back = f"\r\x1b[2K\x1b[{_ROWS}A" if self._shown else ""
+        self._out.write(back + self._way(png))
+        self._out.flush()
+        self._shown = True
+
+
 def preview(png: bytes, out: TextIO) -> None:
     """Show a picture on the terminal `out`, if it can."""
-    from tutti.settings import terminal_pictures
-
-    if not out.isatty():
-        return
-    ways = {"kitty": _kitty, "iterm": _iterm, "colours": _blocks}
-    way = ways.get(terminal_pictures())
-    if way is not None:
-        out.write(way(png))
-        out.flush()
+    Easel(out).show(png)
 
 
 def _seed(png: bytes) -> str:

@@ -69,6 +69,14 @@ class EngineFlags:
     max_num_batched_tokens: Annotated[
         int | None, _flag("Most tokens in one step.", parser=parse_tokens, metavar="TOKENS")
     ] = None
+    cfg_parallel_size: Annotated[
+        int, _flag("Ranks that share the pictures of a step, and what guides them.", min=1)
+    ] = 1
+    ulysses_degree: Annotated[int, _flag("Ranks that share each picture's tokens.", min=1)] = 1
+    tensor_parallel_size: Annotated[
+        int,
+        _flag("Ranks that share each layer of a model that draws.", min=1),
+    ] = 1
     max_queue: Annotated[int, _flag("Requests that may wait; more are answered 503.", min=0)] = 256
     block_size: Annotated[int, _flag("Tokens per KV block.", min=1)] = 32
     enable_prefix_caching: Annotated[bool, _flag("Reuse the KV cache of equal prompt beginnings.")] = True
@@ -121,10 +129,13 @@ class EngineFlags:
             "reasoning_parser",
             "placement",
             "lora_modules",
+            "cfg_parallel_size",
+            "ulysses_degree",
+            "tensor_parallel_size",
             "component",
             "pipeline",
         ):
-            if getattr(self, flag):
+            if getattr(self, flag) not in (None, [], 1):
                 name = "place" if flag == "placement" else flag.replace("_", "-")
                 raise ConfigError(f"--{name} is for one model: say which, tutti serve MODEL", param=flag)
         return EngineOptions(model="", **self._typed(read_settings().num_parallel or 256))

@@ -34,7 +34,6 @@ IGNORED: dict[str, Ignored] = {
     "optimization-level": Ignored("nothing is compiled"),
     "disable-custom-all-reduce": Ignored(_ONE_DEVICE, value=False),
     "distributed-executor-backend": Ignored(_ONE_DEVICE),
-    "tensor-parallel-size": Ignored(_ONE_DEVICE, harmless=("1",)),
     "pipeline-parallel-size": Ignored(_ONE_DEVICE, harmless=("1",)),
     "data-parallel-size": Ignored(_ONE_DEVICE, harmless=("1",)),
     "api-server-count": Ignored("one front process", harmless=("1",)),
@@ -92,7 +91,7 @@ def translate(arguments: Sequence[str], say: Callable[[str], None]) -> list[str]
         name, equals, value = _name(argument)
         flag = IGNORED.get(name)
         if flag is None:
-            ours.append(f"--{name}{equals}{value}" if argument.startswith("--") else argument)
+            ours.append(f"--{name}{equals}{value}" if name else argument)
             if model_first and argument in REPEATED:
                 ours += _repeat(argument, waiting)
             continue

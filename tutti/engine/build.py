@@ -17,6 +17,7 @@ from tutti.engine.once import Once
 from tutti.engine.placement import main_stage
 from tutti.engine.plan import MemoryPlan, default_token_budget
 from tutti.engine.players import Players
+from tutti.engine.ranks import Led, Ranks
 from tutti.engine.scheduler import Scheduler
 from tutti.engine.vocabulary import Vocabulary
 from tutti.errors import ConfigError
@@ -24,10 +25,11 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters, open_adapter
 from tutti.graph import BuildOptions, Graph, Kind, Stage, resolve
 from tutti.layers.parameters import LoadOptions
+from tutti.models.drawing.parallel import Team
 from tutti.models.encoders.pooling import Embedder
 from tutti.models.processor.files import eos_ids
 from tutti.models.processor.pooling import read_pooling
-from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, TakesAdapters
+from tutti.models.protocols import CausalModel, FollowsRows, NamesAdapters, Shares, TakesAdapters
 from tutti.settings import EngineOptions
 
 
@@ -52,6 +54,7 @@ class Builder:
         self.device = device
         self._players = players
         self._wake = wake
+        self.ranks: Ranks | None = None  # the other ranks of the stage of denoising, if there are any
 
     @functools.cached_property
     def later(self) -> Later:
@@ -97,8 +100,8 @@ class Builder:
         elif beside:
             model = self._beside(stage)
         else:
-            model = self.load(stage, None, self.options.quantization)
-            self._name_adapters(model, room.adapters)
+            model = self.network(stage, None if self.ranks is None else self.ranks.team)
+            model = model if self.ranks is None else Led(model, self.ranks)
         fed = any(edge.destination == stage.name for edge in self.graph.edges)
         return Denoise(
             stage.name,
@@ -110,6 +113,19 @@ class Builder:
             fed=fed,
             patient=beside,
         )
+
+    def network(self, stage: Stage, team: Team | None) -> Any:
+        """The model of a stage of denoising, which the `team` computes together, if there is one."""
+        room = self.plan.drawing
+        assert room is not None
+        share = None if team is None else team.share_layers
+        model = self.load(stage, None, self.options.quantization, share)
+        if team is not None:
+            if not isinstance(model, Shares):
+                raise ConfigError("this model cannot be computed by several ranks", param="cfg_parallel_size")
+            model.share(team)
+        self._name_adapters(model, room.adapters)
+        return model
 
     def pooler(self, stage: Stage) -> Once:
         """The main stage of a model that makes vectors of text; a step computes as many tokens as one of text would."""
@@ -127,9 +143,15 @@ class Builder:
         model = self.load(stage, pool.context, self.options.quantization)
         return self.autoregress(stage, model, pool.context, pool.blocks)
 
-    def load(self, stage: Stage, context: int | None, quantization: str | None) -> Any:
+    def load(
+        self,
+        stage: Stage,
+        context: int | None,
+        quantization: str | None,
+        share: Callable[[str, Any], None] | None = None,
+    ) -> Any:
         """A stage's model with its weights; `context` is what one that reads tokens serves."""
-        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context)
+        options = BuildOptions(str(self.device), self.plan.dtype, quantization, context=context, share=share)
         with torch.inference_mode():
             model = resolve(stage.build)(self.checkpoint, options)
             if stage.output == "text":

@@ -40,6 +40,7 @@ from tutti.engine.planning import (
     threads_each,
 )
 from tutti.engine.players import Players
+from tutti.engine.ranks import Ranks
 from tutti.engine.stage import Arrival, Runner
 from tutti.engine.stats import stage_stats
 from tutti.engine.wire import Call, EngineInfo, EngineStats, Reply, ToEngine, Wake
@@ -81,7 +82,7 @@ class Engine:
             kind = ", ".join(self.checkpoint.config["architectures"])
             log.info("%s has no family of its own: it is served %s", kind, self.graph.remark)
         away = elsewhere(self.graph, options.placement, str(self.device))
-        threads = threads_each(options, [str(self.device), *away])
+        threads = threads_each(options, [str(self.device)] * options.degrees.ranks + [*away])
         if self.device.type == "cpu":
             torch.set_num_threads(threads)
         beside = devices_beside(self.checkpoint, self.graph, options, self.device)
@@ -89,10 +90,14 @@ class Engine:
         log.info("%s", self.plan.text())
         self._inbox: SimpleQueue[ToEngine | Arrival] = SimpleQueue()
         self.devices = [
-            self._device(plan, away[plan.device], threads, traced is not None) for plan in self.plan.beside
+            self._device(plan, away[plan.device], threads, traced is not None)
+            for plan in self.plan.beside
+            if plan.device in away
         ]
         self.runner: Autoregress | Denoise | Once  # the main stage
-        self.close = weakref.finalize(self, _close, self.devices)  # ends the devices' processes
+        self.ranks = self._other_ranks(threads)
+        beside_us: list[Device | Ranks] = [*self.devices, *([] if self.ranks is None else [self.ranks])]
+        self.close = weakref.finalize(self, _close, beside_us)  # ends the processes
         self.players = Players(options.player_clock)
         self.players.watch = self._heard
         try:
@@ -100,6 +105,8 @@ class Engine:
             self._voices = voices_of(self.writers)
             for device in self.devices:
                 self._voices += device.ready().voices
+            if self.ranks is not None:
+                self.ranks.ready()
         except BaseException:
             self.close()
             raise
@@ -115,12 +122,20 @@ class Engine:
         begin = Begin(self.options, plan.device, threads, names, plan, traced)
         return Device(begin, stages, self._inbox.put)
 
+    def _other_ranks(self, threads: int) -> Ranks | None:
+        """The processes that compute the main stage's network together with this one; they start now."""
+        if self.options.degrees.ranks == 1:
+            return None
+        stage = main_stage(self.graph).name
+        return Ranks(self.options, self.plan.beside, stage=stage, device=self.device, threads=threads)
+
     def _build(self, away: Collection[Stage], beside: Sequence[Beside]) -> None:
         """The stages on this device: all but those `away`."""
         wake = functools.partial(self._inbox.put, Wake())
         self._builder = Builder(
             self.checkpoint, self.graph, self.options, self.plan, self.device, self.players, wake
         )
+        self._builder.ranks = self.ranks
         main = main_stage(self.graph)
         self.runner = self._main(main, beside)
         followers = [stage for stage in followers_of(self.graph) if stage not in away]
@@ -303,6 +318,6 @@ class Engine:
             self._reply(Reply(call.number, error=ErrorValue.of(error)))
 
 
-def _close(devices: Sequence[Device]) -> None:
-    for device in devices:
-        device.close()
+def _close(beside: Sequence[Device | Ranks]) -> None:
+    for one in beside:
+        one.close()

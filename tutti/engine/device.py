@@ -8,12 +8,6 @@ started again: its error is the engine's.
 from __future__ import annotations
 
 import functools
-import logging
-import os
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -21,24 +15,20 @@ from typing import Any
 import msgspec
 
 from tutti.engine.credits import Room
+from tutti.engine.keeper import GRACE, Beside, Keeper
 from tutti.engine.line import Line
 from tutti.engine.neighbour import Neighbour
 from tutti.engine.parcels import Admit, Begin, Emitted, Heard, Message, Ready, Release, Report, ResetCaches
 from tutti.engine.stage import Arrival, Failure
 from tutti.engine.tracing import Passed
-from tutti.engine.wire import Fatal, StageStats
+from tutti.engine.wire import StageStats
 from tutti.errors import Busy, EngineDied, StageFailed, TuttiError
 from tutti.events import Failed
 from tutti.graph import Chunk, Stage
 from tutti.request import MediaInput, Request
 
-log = logging.getLogger(__name__)
 
-_MAX_RESTARTS = 5  # in a row, without becoming ready in between
-_GRACE = 5.0  # seconds that the process has to end by itself
-
-
-class Device:
+class Device(Keeper):
     """The main loop's view of it. A thread keeps the process and hands in what it says as `Arrival`s.
 
     All methods but `ready` and `close` belong to the loop's thread.
@@ -46,9 +36,9 @@ class Device:
 
     def __init__(self, begin: Begin, stages: Sequence[Stage], post: Callable[[Arrival], None]) -> None:
         """`stages` are those that `begin` names; `post` takes what arrives, in any thread."""
-        self.name = begin.device
+        super().__init__(f"the process of device {begin.device}")
+        self.device = begin.device
         self.stages = begin.stages
-        self.restarts = 0
         self.watch: Callable[[Passed], None] = lambda step: None  # is told of the steps there
         self.pid: int | None = None
         self._begin = begin
@@ -61,10 +51,7 @@ class Device:
         self._past = dict(self._stats)  # of processes before this one
         self._first: Future[tuple[Line, Ready]] = Future()
         self._line: Line | None = None
-        self._closing = threading.Event()
-        self._given_up = False
-        self._keeper = threading.Thread(target=self._keep, name=f"device-{self.name}", daemon=True)
-        self._keeper.start()
+        self._thread.start()
 
     def ready(self) -> Ready:
         """Wait until it serves for the first time. Raises the TuttiError that keeps it from starting."""
@@ -82,7 +69,7 @@ class Device:
         self._closing.set()
         if self._line is not None:
             self._line.close()
-        self._keeper.join(2 * _GRACE)
+        self._thread.join(2 * GRACE)
 
     # --- requests -----------------------------------------------------------------------------------------------
 
@@ -173,68 +160,47 @@ class Device:
             self._stats[name] = StageStats(name, stats.kind)
         lost, self.requests = self.requests, {}
         return [
-            Chunk(request, stages[0], Failure(_lost(stages, how)), final=True)
+            Chunk(request, stages[0], Failure(_gone(stages, how)), final=True)
             for request, stages in lost.items()
             if stages  # else it has all that it needed
         ]
 
     # --- the keeper's thread ------------------------------------------------------------------------------------
 
-    def _keep(self) -> None:
-        failures = 0  # starts in a row that came to nothing
-        while failures <= _MAX_RESTARTS:
-            how, was_ready, error = self._run()
-            if self._closing.is_set():
-                return
-            if not self._first.done():
-                self._first.set_exception(error)
-                return
-            self._post(Arrival(functools.partial(self._lose, how)))
-            failures = 0 if was_ready else failures + 1
-            log.error("the process of device %s ended (%s); starting it again", self.name, how)
-            self.restarts += 1
-            self._closing.wait(min(0.1 * 2**failures, 5.0))
-        log.error("device %s failed to start %d times in a row; it is not started again", self.name, failures)
-        self._given_up = True
-
     def _run(self) -> tuple[str, bool, TuttiError]:
-        """Run the process until it ends: how it did, whether it became ready, and why it did not."""
+        """See `Keeper._run`."""
         try:
-            line, process = self._start()
+            beside = Beside("tutti.engine.device_worker", self._begin)
         except OSError as error:
-            return str(error), False, EngineDied(f"no process could be started for {self.name}: {error}")
-        was_ready, fatal = self._listen(line)
-        how = _ended(process)
-        died = f"the process of stage {self.stages[0]} ended ({how}) before it was ready; see its log above"
-        return how, was_ready, fatal or EngineDied(died)
-
-    def _start(self) -> tuple[Line, subprocess.Popen[bytes]]:
-        line, theirs = Line.make()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tutti.engine.device_worker", *map(str, theirs)], pass_fds=theirs
-        )
-        for descriptor in theirs:
-            os.close(descriptor)
-        self._line, self.pid = line, process.pid
+            return str(error), False, EngineDied(f"no process could be started for {self.device}: {error}")
+        self._line, self.pid = beside.line, beside.process.pid
         if self._closing.is_set():
-            line.close()
-        line.send(self._begin)
-        return line, process
+            beside.line.close()
+        readies: list[Ready] = []
 
-    def _listen(self, line: Line) -> tuple[bool, TuttiError | None]:
-        """Hand in what comes until the line ends; whether the process became ready, and its last words."""
-        was_ready, fatal = False, None
-        while (message := line.receive()) is not None:
-            if isinstance(message, Fatal):
-                fatal = message.error.error()
-                log.error("device %s: %s", self.name, fatal)
-            elif isinstance(message, Ready) and not self._first.done():
-                was_ready = True
-                self._first.set_result((line, message))
+        def take(message: Message) -> None:
+            if isinstance(message, Ready):
+                readies.append(message)
+            if isinstance(message, Ready) and not self._first.done():
+                self._first.set_result((beside.line, message))
             else:
-                was_ready = was_ready or isinstance(message, Ready)
-                self._post(Arrival(functools.partial(self._take, line, message)))
-        return was_ready, fatal
+                self._post(Arrival(functools.partial(self._take, beside.line, message)))
+
+        fatal = beside.listen(self.name, take)
+        how = beside.ended()
+        died = f"the process of stage {self.stages[0]} ended ({how}) before it was ready; see its log above"
+        return how, bool(readies), fatal or EngineDied(died)
+
+    def _never(self, error: TuttiError) -> bool:
+        """See `Keeper._never`."""
+        if self._first.done():
+            return False
+        self._first.set_exception(error)
+        return True
+
+    def _lost(self, how: str) -> None:
+        """See `Keeper._lost`."""
+        self._post(Arrival(functools.partial(self._lose, how)))
 
 
 class Away:
@@ -277,17 +243,7 @@ class Away:
         self._device.release(request_id)
 
 
-def _ended(process: subprocess.Popen[bytes]) -> str:
-    """How the process ended, whose line has; it is made to if it does not by itself."""
-    try:
-        code = process.wait(_GRACE)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        code = process.wait()
-    return signal.Signals(-code).name if code < 0 else f"exit code {code}"
-
-
-def _lost(stages: list[str], how: str) -> StageFailed:
+def _gone(stages: list[str], how: str) -> StageFailed:
     """Why a request fails that needed more of `stages`."""
     return StageFailed(
         f"the process of stage {' and '.join(stages)} ended ({how}) while it worked on this request; it is being "

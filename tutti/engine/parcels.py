@@ -20,6 +20,7 @@ from tutti.engine.wire import Fatal, StageStats
 from tutti.errors import StageFailed
 from tutti.events import Event, Failed
 from tutti.graph import Chunk
+from tutti.models.drawing.denoiser import Conditions
 from tutti.models.protocols import Sound
 from tutti.request import Request
 from tutti.settings import EngineOptions
@@ -110,8 +111,55 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     memory_peak: int
 
 
+class Join(msgspec.Struct, frozen=True, tag="join"):
+    """The first message to a process that computes a stage's network together with others (`engine.ranks`)."""
+
+    options: EngineOptions
+    device: str
+    threads: int
+    plan: MemoryPlan
+    stage: str
+    rank: int
+    meeting: str  # a file that is not there yet, by which all meet
+
+
+class Take(msgspec.Struct, frozen=True, tag="take"):
+    """A request that all ranks draw, and what edges brought for it."""
+
+    number: int
+    request: Request
+    condition: Conditions
+
+
+class Advance(msgspec.Struct, frozen=True, tag="advance"):
+    """The requests of the next step."""
+
+    numbers: tuple[int, ...]
+
+
+class Drop(msgspec.Struct, frozen=True, tag="drop"):
+    """Forget this request."""
+
+    number: int
+
+
 Message = (
-    Begin | Admit | Emitted | Room | Heard | Release | ResetCaches | Ready | Report | Passed | Failed | Fatal
+    Begin
+    | Admit
+    | Emitted
+    | Room
+    | Heard
+    | Release
+    | ResetCaches
+    | Ready
+    | Report
+    | Passed
+    | Join
+    | Take
+    | Advance
+    | Drop
+    | Failed
+    | Fatal
 )
 
 

@@ -8,7 +8,8 @@ Beside a language model the last four are in that one's plan.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from math import prod
 
 from tutti.engine.drawing_room import DrawingRoom, drawing_room
@@ -24,11 +25,33 @@ from tutti.formats.checkpoint import Checkpoint
 from tutti.formats.lora import named_adapters
 from tutti.formats.quantization import ROW_BYTES, check_quantization, form_of, is_matrix
 from tutti.graph import StageShape
-from tutti.settings import EngineOptions
+from tutti.settings import Degrees, EngineOptions
 
 _LIBRARIES = 350_000_000  # bytes that diffusers and transformers take beside the runtime, measured as RSS
 _ADAPTERS = 8  # in memory at once
 _TURNS = 16  # pictures under way beside what writes: more wait as their conditions
+
+
+@dataclass(frozen=True, slots=True)
+class SharedNetwork:
+    """A denoiser that several ranks compute: which of its tensors are its own, and of which each rank has a share.
+
+    `networks` are how the names of the first begin, `layers` are the names of the second. `devices` are those of the
+    other ranks, with the bytes `available` on each; none: they share the leader's memory.
+    """
+
+    degrees: Degrees
+    networks: tuple[str, ...]
+    layers: tuple[str, ...]
+    devices: tuple[str, ...]
+    available: tuple[int, ...] = ()
+
+    def spared(self, checkpoint: Checkpoint, quantization: str | None, item: int) -> int:
+        """The bytes of weights that a rank does not have, which others do."""
+        if not self.layers:
+            return 0
+        whole = _weights(checkpoint, quantization, item, self.layers)
+        return whole - whole // self.degrees.tensor
 
 
 def make_picture_plan(
@@ -40,15 +63,21 @@ def make_picture_plan(
     device: str,
     dtype: str,
     available: int,
+    ranks: SharedNetwork | None = None,
 ) -> MemoryPlan:
-    """The plan for drawing on `device`, which has `available` bytes; `once` are the stages of one pass."""
+    """The plan for drawing on `device`, which has `available` bytes; `once` are the stages of one pass.
+
+    `ranks` are those that compute the denoiser together with this one.
+    """
     item = ITEM_BYTES[dtype]
     check_quantization(options.quantization, checkpoint.config["components"])
-    budget = options.memory if options.memory is not None else int(available * auto_share(device))
+    budget = _budget(options, device, available)
+    spared = 0 if ranks is None else ranks.spared(checkpoint, options.quantization, item)
     widest = max((activation_bytes(shape, shape.rows, 0, item) for shape in once), default=0)
     prompts = options.encoder_cache_memory_bytes if once else 0
+    forms = _forms(checkpoint, options, dtype)
     fixed = [
-        Row("weights", _weights(checkpoint, options.quantization, item), _forms(checkpoint, options, dtype)),
+        Row("weights", _weights(checkpoint, options.quantization, item) - spared, forms),
         Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
         Row("texts and VAE", widest, "the larger of their steps, estimated"),
         Row("prompt cache", prompts, "what was made of prompts before"),
@@ -56,8 +85,33 @@ def make_picture_plan(
     adapters = _adapter_rows(options, item)
     fixed += adapters
     left = budget - sum(row.bytes for row in fixed)
+    others = (
+        []
+        if ranks is None
+        else _fixed_of_rank(
+            checkpoint,
+            ranks,
+            adapters,
+            quantization=options.quantization,
+            item=item,
+            device=device,
+            forms=forms,
+        )
+    )
+    if ranks is not None and ranks.available:  # who has the least decides what all have room for
+        own = sum(row.bytes for row in others)
+        left = min(left, *(_budget(options, device, free) - own for free in ranks.available))
+    elif ranks is not None:  # all take of one memory
+        left = (left - len(ranks.devices) * sum(row.bytes for row in others)) // ranks.degrees.ranks
     room = _room(denoiser, options, left, adapters, item=item, requests=options.max_num_seqs, device=device)
     rows = (*fixed, *_rows(room))
+    beside = (
+        ()
+        if ranks is None
+        else tuple(_rank_plans(ranks, [*others, *_rows(room)], room, options, device, dtype))
+    )
+    if ranks is not None and not ranks.available:
+        budget -= sum(plan.budget for plan in beside)
     fits = sum(row.bytes for row in rows) <= budget <= available
     return MemoryPlan(
         device,
@@ -72,13 +126,70 @@ def make_picture_plan(
         fits=fits,
         fixed=sum(row.bytes for row in fixed),
         drawing=room,
+        beside=beside,
     )
 
 
-def _weights(checkpoint: Checkpoint, quantization: str | None, item: int) -> int:
-    """Bytes that the weights take once loaded, quantized as they are kept or as is asked."""
+def _budget(options: EngineOptions, device: str, available: int) -> int:
+    return options.memory if options.memory is not None else int(available * auto_share(device))
+
+
+def _fixed_of_rank(
+    checkpoint: Checkpoint,
+    ranks: SharedNetwork,
+    adapters: Sequence[Row],
+    *,
+    quantization: str | None,
+    item: int,
+    device: str,
+    forms: str,
+) -> list[Row]:
+    """What a rank that does not lead holds before it draws: the denoiser alone, or its share of it."""
+    weights = _weights(checkpoint, quantization, item, ranks.networks)
+    weights -= ranks.spared(checkpoint, quantization, item)
+    return [
+        Row("weights", weights, f"{forms}, of the denoiser"),
+        Row("runtime", RUNTIME_BYTES + _LIBRARIES if device == "cpu" else 0, "interpreter and libraries"),
+        *adapters,
+    ]
+
+
+def _rank_plans(
+    ranks: SharedNetwork,
+    rows: Sequence[Row],
+    room: DrawingRoom,
+    options: EngineOptions,
+    device: str,
+    dtype: str,
+) -> Iterator[MemoryPlan]:
+    """The plans of the ranks that do not lead; without memory of its own, one has what it needs."""
+    total = sum(row.bytes for row in rows)
+    for number, name in enumerate(ranks.devices):
+        free = ranks.available[number] if ranks.available else None
+        budget = total if free is None else _budget(options, device, free)
+        yield MemoryPlan(
+            name,
+            dtype,
+            budget,
+            tuple(rows),
+            context=0,
+            block_size=options.block_size,
+            blocks=(),
+            kv_tokens=0,
+            bytes_per_token=0,
+            fits=free is None or total <= budget <= free,
+            drawing=room,
+        )
+
+
+def _weights(
+    checkpoint: Checkpoint, quantization: str | None, item: int, beginnings: tuple[str, ...] = ("",)
+) -> int:
+    """Bytes that the weights take once loaded, quantized as they are kept or as is asked; of names that begin so."""
     total = 0
     for name, info in checkpoint.tensors.items():
+        if not name.startswith(beginnings):
+            continue
         form = form_of(quantization, name.partition(".")[0])
         kept = checkpoint.kept_bytes(name)
         if form is not None and is_matrix(name, info.shape):

@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from tutti.engine.machine import available_memory, usable_cores
-from tutti.engine.picture_plan import make_picture_plan, room_beside
+from tutti.engine.picture_plan import SharedNetwork, make_picture_plan, room_beside
 from tutti.engine.placement import elsewhere, encoders_of, followers_of, main_stage, of_kind, painter_of
 from tutti.engine.plan import Beside, MemoryPlan, Row, compute_dtype, make_plan, require
 from tutti.errors import ConfigError
 from tutti.formats.checkpoint import Checkpoint, open_checkpoint
 from tutti.graph import Graph, Kind, resolve
+from tutti.models.drawing.parallel import shared_layers
+from tutti.models.drawing.parts import NETWORKS
 from tutti.settings import EngineOptions, read_settings
 
 
@@ -55,6 +57,11 @@ def sketch_plan(
     main = main_stage(graph)
     if main.kind is Kind.DENOISE:
         return _sketch_drawing(checkpoint, graph, options, device, available)
+    if options.degrees.ranks > 1:
+        raise ConfigError(
+            "several ranks compute models that do nothing but draw or film, and this one writes: serve it by one",
+            param="cfg_parallel_size",
+        )
     shape = resolve(main.describe)(checkpoint.config)
     away = {stage for stages in elsewhere(graph, options.placement, str(device)).values() for stage in stages}
     encoders = [
@@ -113,7 +120,35 @@ def _sketch_drawing(
         device=device.type,
         dtype=_dtype(options, checkpoint, device),
         available=available_bytes(device) if available is None else available,
+        ranks=_ranks(checkpoint, options, device, available),
     )
+
+
+def _ranks(
+    checkpoint: Checkpoint, options: EngineOptions, device: torch.device, available: int | None
+) -> SharedNetwork | None:
+    """How the denoiser is spread over ranks: on a CPU all share its memory, of GPUs each has one, beginning here.
+
+    Raises ConfigError when there are too few GPUs.
+    """
+    degrees = options.degrees
+    if degrees.ranks == 1:
+        return None
+    networks = tuple(name for name in NETWORKS if name.rstrip(".") in checkpoint.config.get("components", {}))
+    layers = shared_layers(checkpoint, networks) if degrees.tensor > 1 else ()
+    if device.type == "cpu":
+        return SharedNetwork(
+            degrees, networks, layers, tuple(f"cpu (rank {k})" for k in range(1, degrees.ranks))
+        )
+    first = device.index or 0
+    if available is None and torch.cuda.device_count() < first + degrees.ranks:
+        raise ConfigError(
+            f"{degrees.ranks} ranks take a GPU each, from cuda:{first} on; there are {torch.cuda.device_count()}",
+            param="cfg_parallel_size",
+        )
+    names = tuple(f"{device.type}:{first + k}" for k in range(1, degrees.ranks))
+    rooms = [available_bytes(torch.device(name)) if available is None else available for name in names]
+    return SharedNetwork(degrees, networks, layers, names, tuple(rooms))
 
 
 def devices_beside(

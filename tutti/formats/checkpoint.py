@@ -145,8 +145,8 @@ def open_checkpoint(path: str | Path, components: Mapping[str, str] | None = Non
         return Checkpoint(path, config, _tensors(path))
     from tutti.formats.pipeline import beside
 
-    parts, tensors = beside(path)
-    return Checkpoint(path, {**config, "components": parts}, _tensors(path) | tensors)
+    found, tensors = beside(path)
+    return Checkpoint(path, {**config, "components": found}, _tensors(path) | tensors)
 
 
 def open_weights(path: Path) -> Checkpoint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from tutti.formats.lora import Adapter
 from tutti.graph import Chunk, KVGroup
 from tutti.kernels.paged import LayerCache, PagedBatch
 from tutti.request import MediaInput, PoolingParams, Request, SamplingParams
+
+if TYPE_CHECKING:
+    from tutti.models.drawing.parallel import Team
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +269,17 @@ class Gathers(Protocol):
 
     def gather(self, request: Request, brought: Sequence[Chunk]) -> Any | None:
         """The condition of a request, made of all that the edges `brought` so far; None while something is to come."""
+        ...
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A model of denoising whose network several ranks can compute together."""
+
+    team: Team | None
+
+    def share(self, team: Team) -> None:
+        """Compute together with the `team`, from now on. Raises ConfigError where that cannot be."""
         ...
 
 

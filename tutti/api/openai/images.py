@@ -78,6 +78,7 @@ class ImageFields(PictureFields, kw_only=True, forbid_unknown_fields=False):
             super().drawing,
             true_guidance=self.true_cfg_scale,
             previews=self.partial_images or 0,
+            decoded=True,
             strength=self.strength,
         )
 

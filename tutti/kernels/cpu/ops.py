@@ -39,8 +39,8 @@ class NativeOperations:
 
     def __init__(self, module: ModuleType) -> None:
         self._paged_attention = module.paged_attention
-        self._gazes = module.gazes
-        self._gaze = module.gaze
+        self._attends_densely = module.attends_densely
+        self._dense_attention = module.dense_attention
         self._rms_norm = module.rms_norm
         self._modulated_norm = module.modulated_norm
         self._gated_sum = module.gated_sum
@@ -53,12 +53,12 @@ class NativeOperations:
     def attention(self, q: Tensor, k: Tensor, v: Tensor, lengths: Sequence[int], scale: float) -> Tensor:
         """See `reference.attention`. In tiles, where the processor has them."""
         tokens, heads, dim = q.shape
-        if q.dtype != torch.bfloat16 or not self._gazes(dim):
+        if q.dtype != torch.bfloat16 or not self._attends_densely(dim):
             return reference.attention(q, k, v, lengths, scale)
         q, k, v = _rows(q), _rows(k.to(q.dtype)), _rows(v.to(q.dtype))
         starts = torch.tensor([0, *lengths]).cumsum(0).int()
         out = torch.empty(tokens, heads, dim, dtype=q.dtype)
-        self._gaze(
+        self._dense_attention(
             q.data_ptr(), *q.stride()[:2], k.data_ptr(), *k.stride()[:2], v.data_ptr(), *v.stride()[:2],
             out.data_ptr(), *out.stride()[:2], heads, dim, starts.data_ptr(), len(lengths), scale,
             torch.get_num_threads(),

@@ -54,6 +54,23 @@ def pack_linears(blocks: Any) -> None:
             block.set_submodule(path, PackedModule(packed, weight))
 
 
+class Places(nn.Module):
+    """A network's positions, given in another form than diffusers' module `places` has."""
+
+    def __init__(self, places: nn.Module) -> None:
+        super().__init__()
+        self.places = places
+
+
+def restore(net: Any) -> None:
+    """Have `net` compute its blocks and positions as diffusers does again, which is what diffusers' hooks know."""
+    for module in net.modules():
+        module.__dict__.pop("forward", None)
+    for name, module in list(net.named_children()):
+        if isinstance(module, Places):
+            setattr(net, name, module.places)
+
+
 class Groups:
     """Tokens of which neighbours have the same scales, shifts and gates: [tokens, width], in groups of `lengths`."""
 

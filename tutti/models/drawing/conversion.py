@@ -59,8 +59,7 @@ class Rows:
         if function is torch.cat:
             return _above_each_other(first)
         known: dict[Any, Callable[..., Any]] = {torch.chunk: cls.chunk, torch.split: cls.split}
-        found = known.get(function, _refuse)
-        return found(first, *others, **kwargs)
+        return known.get(function, _refuse)(first, *others, **kwargs)
 
     @property
     def ndim(self) -> int:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from tutti.models.drawing.gate import Gate
 from tutti.models.drawing.note import note_of
 from tutti.models.processor.media import unpack
 from tutti.request import Drawing, MediaInput, Request, Text
+
+if TYPE_CHECKING:
+    from tutti.models.drawing.parallel import Team
 
 Condition = tuple[Tensor, ...]  # what a family's text stage makes of a prompt
 Moments = tuple[Tensor, Tensor]  # what a VAE makes of a picture: its latents' mean and deviation
@@ -46,16 +49,23 @@ class Conditions:
     negative: Condition | None = None
     pictures: tuple[Sight, ...] = ()
 
+    def to(self, device: torch.device) -> Conditions:
+        """The same on a device."""
+        negative = None if self.negative is None else _moved(self.negative, device)
+        pictures = tuple(_moved(one, device) for one in self.pictures)
+        return Conditions(_moved(self.prompt, device), negative, pictures)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Latents:
     """What a denoiser gives: float32 [channels, rows, columns], of a film [channels, frames, rows, columns].
 
-    `noise` of the same shape is for a VAE that takes some.
+    `noise` of the same shape is for a VAE that takes some. A `sketch` is a preview that no VAE decodes.
     """
 
     latents: Tensor
     preview: bool = False
+    sketch: bool = False
     noise: Tensor | None = None
 
 
@@ -121,6 +131,10 @@ class Row:
     beside: tuple[Tensor, ...] = ()
 
 
+def _moved(condition: tuple[Tensor, ...], device: torch.device) -> Condition:
+    return tuple(one.to(device) for one in condition)
+
+
 def patches_of(latents: Tensor) -> tuple[int, int]:
     """The rows and columns of `latents` [..., rows, columns] in patches of two by two."""
     return latents.shape[-2] // 2, latents.shape[-1] // 2
@@ -131,6 +145,7 @@ class Denoiser(ABC):
 
     net: Any  # diffusers' network
     adapts: bool = False  # whether it takes LoRA adapters
+    parts: bool = False  # whether ranks can share its tokens, as diffusers' `_cp_plan` has it
     curve: tuple[float, ...] = (1.0, 0.0)  # TeaCache's
 
     def __init__(
@@ -147,6 +162,12 @@ class Denoiser(ABC):
         self.channels = channels
         self.pixels = pixels
         self.device = torch.device(device)
+        self.team: Team | None = None  # who computes the network together
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """diffusers' networks: one, unless a family has more."""
+        return (self.net,)
 
     def prepare(self, condition: Condition) -> Any:
         """What the network needs of a condition in every step, computed once: the condition itself."""
@@ -216,6 +237,8 @@ class Denoiser(ABC):
         levels = self.sampler.levels(drawing.steps, self.tokens(shape))
         both = [one for one in (condition.prompt, condition.negative) if one is not None]
         prepared = self._prepared(both, adapter)
+        if self.team is not None:
+            self.team.check(drawing, min(map(self.width, prepared)))
         if self.looks or not condition.pictures:
             beside = self.look(condition.pictures, shape, generator)
             noise = self._random(shape, generator)
@@ -253,6 +276,11 @@ class Denoiser(ABC):
         """See `models.protocols.NamesAdapters`."""
         if not self.adapts:
             raise ConfigError("this model takes no LoRA adapters", param="lora_modules")
+        if self.team is not None and self.team.degrees.tensor > 1:
+            raise ConfigError(
+                "--lora-modules: no adapters are added to layers that ranks share (--tensor-parallel-size)",
+                param="lora_modules",
+            )
         self.adapters.serve(checkpoint, self.net, paths, room)
 
     def _prepared(self, conditions: list[Condition], adapter: Applied | None) -> tuple[Any, ...]:
@@ -264,6 +292,16 @@ class Denoiser(ABC):
         tokens = sum(math.prod(patches_of(one)) for one in (state.latents, *state.beside))
         return sum(tokens + self.width(one) for one in state.prepared)
 
+    def own_tokens(self, row: Row) -> int:
+        """The tokens of a row besides its text's."""
+        beside = sum(math.prod(patches_of(one)) for one in row.beside)
+        return self.tokens(tuple(row.latents.shape)) + beside
+
+    def share(self, team: Team) -> None:
+        """See `models.protocols.Shares`."""
+        team.adopt(self)
+        self.team = team
+
     def step(self, states: list[Canvas]) -> list[Canvas]:
         """See `DenoiseModel.step`."""
         rows = [
@@ -273,8 +311,8 @@ class Denoiser(ABC):
         ]
         passing = self._pass(states)
         adapters = [state.adapter for state in states for _ in state.prepared]
-        with self.gate.open(passing), self.adapters.over(adapters):
-            found = iter(self.predict(rows))
+        with self.gate.open(passing):
+            found = iter(self._predicted(rows, adapters))
         kept = iter(passing.memories)
         return [
             self._advanced(
@@ -282,6 +320,13 @@ class Denoiser(ABC):
             )
             for state in states
         ]
+
+    def _predicted(self, rows: list[Row], adapters: list[Applied | None]) -> list[Tensor]:
+        """The velocities of `rows`, by this rank alone or by all of them."""
+        if self.team is not None:
+            return self.team.predict(self, rows, adapters)
+        with self.adapters.over(adapters):
+            return self.predict(rows)
 
     def kept(self, state: Canvas) -> int:
         """See `DenoiseModel.kept`: of every token, what was seen and what was added."""
@@ -343,7 +388,8 @@ class Denoiser(ABC):
             round(steps * k / (count + 1)) for k in range(1, count + 1)
         }:
             return None
-        return Latents(state.latents - state.levels[state.done] * state.velocity, preview=True)
+        latents = state.latents - state.levels[state.done] * state.velocity
+        return Latents(latents, preview=True, sketch=not state.drawing.decoded)
 
     def result(self, state: Canvas) -> Latents:
         """See `DenoiseModel.result`."""

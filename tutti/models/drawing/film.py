@@ -61,6 +61,10 @@ class FilmDenoiser(Denoiser):
         own = self.tokens(tuple(state.latents.shape))
         return sum(own + self.width(one) for one in state.prepared)
 
+    def own_tokens(self, row: Row) -> int:
+        """See `Denoiser.own_tokens`: what stands beside is no tokens."""
+        return self.tokens(tuple(row.latents.shape))
+
     def look(
         self, pictures: Sequence[Sight], shape: tuple[int, ...], generator: torch.Generator
     ) -> tuple[Tensor, ...]:

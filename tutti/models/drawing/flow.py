@@ -112,8 +112,8 @@ class FlowMatching(Sampler):
             sigmas = weight / (weight + (1 / sigmas - 1) ** 1.0)
         else:
             sigmas = self.shift * sigmas / (1 + (self.shift - 1) * sigmas)
-        if self.terminal:
-            rest = 1 - sigmas
+        rest = 1 - sigmas
+        if self.terminal and rest[-1] > 0:  # a single step goes all the way
             sigmas = 1 - rest / (rest[-1] / (1 - self.terminal))
         return torch.cat([torch.from_numpy(sigmas).to(torch.float32), torch.zeros(1)])
 

@@ -13,6 +13,9 @@ from tutti.formats.pipeline import PipelineCheckpoint
 from tutti.formats.quantization import form_of
 from tutti.graph import BuildOptions
 
+NETWORKS = ("transformer.", "transformer_2.", "unet.")
+"""How the names of a denoiser's tensors begin."""
+
 
 def component(config: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The configuration of the component `name` of a pipeline. Raises CheckpointError."""
@@ -38,7 +41,7 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
     import torch
 
     form = form_of(options.quantization, name)
-    kind = _class(checkpoint, name)
+    kind = class_of(checkpoint, name)
     foreign = isinstance(checkpoint, PipelineCheckpoint) and name in checkpoint.parts
     method = component(checkpoint.config, name).get("quantization_config")
     if method and not foreign:
@@ -53,6 +56,7 @@ def load_module(checkpoint: Checkpoint, name: str, options: BuildOptions) -> Any
             from tutti.models.drawing.filling import fill_module
 
             module = fill_module(checkpoint, name, kind, options, form)
+            _share(name, module, options)
         else:
             module = _plain(checkpoint, name, kind, options)
     return module.eval().requires_grad_(False)
@@ -66,7 +70,14 @@ def _plain(checkpoint: Checkpoint, name: str, kind: Any, options: BuildOptions) 
         "torch_dtype" if kind.__module__.startswith("diffusers") else "dtype": getattr(torch, options.dtype)
     }
     module = kind.from_pretrained(str(checkpoint.path / name), local_files_only=True, **dtype)
+    _share(name, module, options)
     return module.to(options.device)
+
+
+def _share(name: str, module: Any, options: BuildOptions) -> None:
+    """Leave the module what this process is to have of it."""
+    if options.share is not None:
+        options.share(name, module)
 
 
 def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
@@ -85,7 +96,7 @@ def load_pipeline(checkpoint: Checkpoint, options: BuildOptions) -> Any:
             param="model",
         )
     for name in checkpoint.config["components"]:
-        _class(checkpoint, name)
+        class_of(checkpoint, name)
     kind = getattr(importlib.import_module("diffusers"), checkpoint.config["architectures"][0])
     with _explained(checkpoint, "."), torch.inference_mode(False), torch.no_grad():
         pipeline = kind.from_pretrained(
@@ -116,7 +127,7 @@ def load_reader(checkpoint: Checkpoint, ending: str, options: BuildOptions) -> R
     return encoder, load_tokenizer(checkpoint, f"tokenizer{ending}")
 
 
-def _class(checkpoint: Checkpoint, name: str) -> Any:
+def class_of(checkpoint: Checkpoint, name: str) -> Any:
     """The class that model_index.json names, from the two libraries, diffusers' pipelines and nowhere else."""
     component(checkpoint.config, name)
     found = checkpoint.config["components"][name]

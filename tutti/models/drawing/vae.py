@@ -1,7 +1,7 @@
 """Latents to pictures and back by diffusers' VAEs, as stages of one pass: each holds the half that it needs.
 
 What is larger than the stage's budget goes through in tiles (with seams blended), so that memory stays what the plan
-counted on; smaller pictures of the same size share a pass.
+counted on; smaller pictures of the same size share a pass. Sketches (`sketch`) take no pass.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tutti.graph import BuildOptions
 from tutti.models.drawing.denoiser import Decoded, Moments
 from tutti.models.drawing.describe import VAE_ROWS, vae_pixels
 from tutti.models.drawing.parts import load_module
+from tutti.models.drawing.sketch import Sketcher, fitted
 from tutti.models.processor.media import unpack
 from tutti.models.protocols import Film, Picture
 from tutti.request import MediaInput
@@ -30,6 +31,7 @@ class VaeDecoder:
         """`budget`: the most latents (rows times columns) of a picture that is decoded in one piece."""
         self.vae = vae
         self.budget = budget
+        self._sketcher: Sketcher | None = None  # from the first sketch on
 
     def take(self, part: Any) -> Any:
         """See `OnceModel.take`: pictures come from the denoiser only."""
@@ -38,23 +40,40 @@ class VaeDecoder:
     def cost(self, item: Decoded) -> int:
         """See `OnceModel.cost`."""
         *_, rows, columns = item.latents.latents.shape
-        return int(rows * columns)
+        return 0 if item.latents.sketch else int(rows * columns)
 
     def bucket(self, item: Decoded) -> tuple[int, ...]:
         """See `OnceModel.bucket`."""
-        return tuple(item.latents.latents.shape)
+        return item.latents.sketch, *item.latents.latents.shape
 
     def run(self, items: list[Decoded]) -> list[Film | Picture]:
         """See `OnceModel.run`. Raises StageFailed where what comes out are no numbers."""
-        tile(self.vae, self.cost(items[0]) > self.budget)
-        latents = torch.stack([item.latents.latents for item in items]).to(self.vae.dtype)
-        values = self.decode(latents).float()
+        latents = torch.stack([item.latents.latents for item in items])
+        if items[0].latents.sketch:
+            values = self._sketches(latents)
+        else:
+            tile(self.vae, self.cost(items[0]) > self.budget)
+            values = self.decode(latents.to(self.vae.dtype)).float()
         if not torch.isfinite(values).all():
             raise StageFailed("the VAE gave values that are no numbers; try --dtype float32", stage="vae")
         pixels = ((values / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
         return [
             self.made(one, item) for one, item in zip(pixels.movedim(1, -1).cpu().numpy(), items, strict=True)
         ]
+
+    def _sketches(self, latents: Tensor) -> Tensor:
+        """About what `decode` gives of float32 `latents`, and smaller; only the first ones take a pass of the VAE."""
+        frames = latents.dim() == 5  # one of each: what is seen of a film on its way is a picture
+
+        def decode(latents: Tensor) -> Tensor:
+            given = latents.to(self.vae.dtype)
+            return self.decode(given.unsqueeze(2))[:, :, 0] if frames else self.decode(given)
+
+        if self._sketcher is None:
+            tile(self.vae, False)
+            self._sketcher = fitted(decode, latents.shape[1], latents.device)
+        values = self._sketcher.draw(latents[:, :, 0] if frames else latents)
+        return values.unsqueeze(2) if frames else values
 
     def made(self, pixels: np.ndarray, item: Decoded) -> Film | Picture:
         """The payload of an item whose `pixels` are uint8 [height, width, 3]."""

@@ -5,26 +5,32 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import silu
 
 from tutti.kernels import activate
-from tutti.models.drawing.blocks import Groups, attend, feed, heads, joint, replace_forward, turn, turns_of
+from tutti.models.drawing.blocks import (
+    Groups,
+    Places,
+    attend,
+    feed,
+    heads,
+    joint,
+    replace_forward,
+    turn,
+    turns_of,
+)
 
 
 def fuse(net: Any) -> None:
     """Have diffusers' transformer `net` compute its blocks so."""
-    net.pos_embed = Places(net.pos_embed)
+    net.pos_embed = FluxPlaces(net.pos_embed)
     replace_forward(net.transformer_blocks.children(), double)
     replace_forward(net.single_transformer_blocks.children(), single)
 
 
-class Places(nn.Module):
+class FluxPlaces(Places):
     """The network's positions, each pair of columns once."""
-
-    def __init__(self, places: nn.Module) -> None:
-        super().__init__()
-        self.places = places
 
     def forward(self, ids: Tensor) -> Any:
         """See `turns_of`: of the text's tokens and the picture's behind them."""

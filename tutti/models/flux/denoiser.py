@@ -25,6 +25,7 @@ class FluxDenoiser(Denoiser):
     """See the module."""
 
     adapts = True
+    parts = True
     # Of the TeaCache project, for FLUX.
     curve = (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)
 

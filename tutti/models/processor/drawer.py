@@ -28,7 +28,7 @@ from tutti.request import Chat, Drawing, Media, MediaInput, Part, Request, Sampl
 MOST_STEPS = 1000  # the levels of noise that models are trained with
 MOST_PIXELS = 4096 * 4096
 MOST_GUIDANCE = 100.0
-MOST_PREVIEWS = 3
+MOST_PREVIEWS = 3  # that are decoded, as OpenAI has it
 MOST_SCALE = 10.0  # of an adapter
 MOST_DRIFT = 10.0  # relative change
 CACHES = {"first_block": 0.05, "teacache": 0.2}  # and their thresholds, unless others are asked for
@@ -158,6 +158,7 @@ class Drawer:
             guidance=self.guidance if drawing.guidance is None else drawing.guidance,
             true_guidance=self.true_guidance if drawing.true_guidance is None else drawing.true_guidance,
             previews=drawing.previews,
+            decoded=drawing.decoded,
             strength=drawing.strength,
             **self._cache(drawing),
             lora=drawing.lora,
@@ -297,11 +298,9 @@ class Drawer:
             raise InvalidRequest(
                 f"strength must be above 0 and at most 1, got {drawing.strength}", param="strength"
             )
-        if not 0 <= drawing.previews <= MOST_PREVIEWS:
-            raise InvalidRequest(
-                f"partial_images must be from 0 to {MOST_PREVIEWS}, got {drawing.previews}",
-                param="partial_images",
-            )
+        most, name = (MOST_PREVIEWS, "partial_images") if drawing.decoded else (MOST_STEPS, "previews")
+        if not 0 <= drawing.previews <= most:
+            raise InvalidRequest(f"{name} must be from 0 to {most:,}, got {drawing.previews}", param=name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from tutti.models.drawing.blocks import Groups, feed, joint, replace_forward, turns_of
+from tutti.models.drawing.blocks import Groups, Places, feed, joint, replace_forward, turns_of
 
 
 def fuse(net: Any) -> None:
     """Have diffusers' transformer `net` compute its blocks so."""
-    net.pos_embed = Places(net.pos_embed)
+    net.pos_embed = QwenImagePlaces(net.pos_embed)
     replace_forward(net.transformer_blocks.children(), forward)
 
 
-class Places(nn.Module):
+class QwenImagePlaces(Places):
     """The network's positions, as cosines and sines instead of complex numbers."""
-
-    def __init__(self, places: nn.Module) -> None:
-        super().__init__()
-        self.places = places
 
     def forward(self, *given: Any, **more: Any) -> Any:
         """See `turns_of`: of the picture's tokens, and of the text's."""

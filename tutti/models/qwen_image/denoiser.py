@@ -27,6 +27,7 @@ class QwenImageDenoiser(Denoiser):
     """See the module."""
 
     adapts = True
+    parts = True
     curve = (-450.0, 280.0, -45.0, 3.2, -0.02)  # of the TeaCache project's ComfyUI node, for Qwen-Image
 
     def __init__(

@@ -35,6 +35,7 @@ class WanDenoiser(FilmDenoiser):
     """See the module. Beside a film that begins with a picture stands what `wan.vae` made of it."""
 
     adapts = True
+    parts = True
 
     def __init__(
         self,
@@ -52,6 +53,11 @@ class WanDenoiser(FilmDenoiser):
             self.gate.guard_stream(net, "blocks", _GIVEN)
         self.timed = sampler
         self.boundary = None if boundary is None else boundary * sampler.scale
+
+    @property
+    def networks(self) -> tuple[Any, ...]:
+        """See `Denoiser.networks`."""
+        return self.nets
 
     def prepare(self, condition: Condition) -> Tensor:
         """The text, padded with zeros: float [512, width]."""

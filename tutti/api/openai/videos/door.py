@@ -66,7 +66,10 @@ class Videos:
         return json_response(Deleted(call.path["video"]))
 
     async def content(self, call: Call) -> ASGIApp:
-        """The video as a file, or its first frame (`variant=thumbnail`). Raises NotFound, InvalidRequest."""
+        """The video as a file, or its first frame (`variant=thumbnail`), which is a sketch until the video is done.
+
+        Raises NotFound, InvalidRequest.
+        """
         from tutti.media.film import CONTENT_TYPE, still
 
         variant = call.query.get("variant", "video")
@@ -76,6 +79,8 @@ class Videos:
         job = await work.look(call.caller.key, call.path["video"])
         if job.status == FAILED:
             raise InvalidRequest(f"The video failed: {job.message}", param="video_id")
+        if variant == "thumbnail" and (sketch := work.sketches.get(job.id)) is not None:
+            return Response(sketch, media_type="image/png")
         if job.status != COMPLETED:
             raise InvalidRequest(
                 f"The video is not done: it is {job.status}, {job.progress} percent. Ask again later.",

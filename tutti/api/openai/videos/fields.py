@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tutti.models.processor.filming import Filming
 
 _PICTURES = ("input_reference", "last_image")
+_SKETCHES = 8  # of a film on its way
 
 
 class VideoFields(msgspec.Struct, kw_only=True):
@@ -53,6 +54,7 @@ class VideoFields(msgspec.Struct, kw_only=True):
             guidance_2=self.guidance_scale_2,
             frames=self._frames(film),
             fps=self.fps,
+            previews=_SKETCHES,
             cache=self.cache,
             cache_threshold=self.cache_threshold,
             lora=self.lora.name if self.lora else None,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from tutti.api.errors import said, unforeseen
 from tutti.api.openai.videos.store import Job, JobStore
 from tutti.errors import Busy, ModelNotFound, QueueFull, StoreError, TuttiError
-from tutti.events import Failed, Progress, VideoDelta
+from tutti.events import Failed, ImageDone, Progress, VideoDelta
 from tutti.gateway.gateway import Gateway
 from tutti.gateway.keys import Caller
 from tutti.request import Request
@@ -39,6 +39,7 @@ class VideoWork:
         self._store: JobStore | None = None
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._places = asyncio.Semaphore(_AT_ONCE)
+        self.sketches: dict[str, bytes] = {}  # PNG files, the latest of each job that is being done here
 
     @property
     def store(self) -> JobStore:
@@ -165,6 +166,8 @@ class VideoWork:
                         case Progress():
                             if not self.store.progress(job.id, min(99, 100 * event.done // event.total)):
                                 return  # it was deleted
+                        case ImageDone():
+                            self.sketches[job.id] = event.png
                         case VideoDelta():
                             await asyncio.to_thread(output.push, event)
                         case Failed():
@@ -172,6 +175,7 @@ class VideoWork:
             await asyncio.to_thread(output.finish)
             self.store.complete(job.id)
         finally:
+            self.sketches.pop(job.id, None)
             output.discard()
 
 

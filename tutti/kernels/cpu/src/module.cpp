@@ -8,7 +8,7 @@
 
 #include "attention.h"
 #include "block.h"
-#include "gaze.h"
+#include "dense_attention.h"
 #include "grouped.h"
 #include "matrix.h"
 #include "pointwise.h"
@@ -126,9 +126,10 @@ void sum_gated(uintptr_t x, uintptr_t y, uintptr_t gate, uintptr_t out, int type
             threads);
 }
 
-void whole_rows(GRID(q), GRID(k), GRID(v), GRID(out), int heads, int dim, uintptr_t starts, int rows, float scale,
-                int threads) {
-  gaze({AS_GRID(q), AS_GRID(k), AS_GRID(v), AS_GRID(out), heads, dim, at<int32_t>(starts), rows, scale}, threads);
+void dense_attention(GRID(q), GRID(k), GRID(v), GRID(out), int heads, int dim, uintptr_t starts, int rows, float scale,
+                     int threads) {
+  attend_densely({AS_GRID(q), AS_GRID(k), AS_GRID(v), AS_GRID(out), heads, dim, at<int32_t>(starts), rows, scale},
+                 threads);
 }
 
 void paged_attention(GRID(q), GRID(k), GRID(v), GRID(out), int type, uintptr_t keys, size_t keys_block,
@@ -264,7 +265,7 @@ NB_MODULE(TUTTI_MODULE, module) {
   module.def("gated_sum", &sum_gated, Release());
   module.def("rope", &rope, Release());
   module.def("activate", &activation, Release());
-  module.def("gazes", &gazes);
-  module.def("gaze", &whole_rows, Release());
+  module.def("attends_densely", &attends_densely);
+  module.def("dense_attention", &dense_attention, Release());
   module.def("paged_attention", &paged_attention, Release());
 }

@@ -1,4 +1,4 @@
-// Attention of whole rows: every token looks at every token of its row. See gaze.cpp.
+// Attention of whole rows: every token looks at every token of its row. See dense_attention.cpp.
 #pragma once
 
 #include "pointwise.h"
@@ -7,7 +7,7 @@ namespace TUTTI_MODULE {
 
 // q, k, v, out bfloat16 [tokens, heads, dim], rows of which lie end to end: row g has the tokens starts[g] to
 // starts[g + 1]. out = softmax(q k^T * scale) v.
-struct Gaze {
+struct DenseAttention {
   Grid q, k, v, out;
   int heads, dim;
   const int32_t* starts;
@@ -16,7 +16,7 @@ struct Gaze {
 };
 
 // Whether it is made here: in tiles, of heads whose width is whole tiles.
-bool gazes(int dim);
-void gaze(const Gaze& over, int threads);
+bool attends_densely(int dim);
+void attend_densely(const DenseAttention& over, int threads);
 
 }  // namespace TUTTI_MODULE

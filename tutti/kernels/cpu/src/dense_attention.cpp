@@ -1,10 +1,10 @@
 // Attention of whole rows in tiles, block by block of keys (Dao et al. 2022).
 //
-// Everything stands on its head: scores are [keys][queries], sums [dims][queries]. So keys are tiles of A as they lie,
-// softmax goes down columns without a sum across lanes, its results become tiles of B by putting two rows side by side,
-// and a query's factor is a lane. What has to be turned over, queries before and sums behind, is turned once; keys and
-// values become tiles once for all queries, and some blocks of queries pass over them together.
-#include "gaze.h"
+// Everything is transposed: scores are [keys][queries], sums [dims][queries]. So keys are tiles of A as they lie, softmax
+// goes down columns without a sum across lanes, its results become tiles of B by putting two rows side by side, and a
+// query's factor is a lane. Queries are transposed before, sums behind; keys and values become tiles once for all queries,
+// and some blocks of queries pass over them together.
+#include "dense_attention.h"
 
 #include <algorithm>
 #include <vector>
@@ -25,7 +25,7 @@ constexpr int WIDEST = 256;              // of a head
 constexpr size_t ROW = QUERIES * 4;      // bytes of a row of scores, results or sums
 
 // Sixteen vectors of sixteen words, rows for columns.
-void turn_over(__m512i v[16]) {
+void transpose(__m512i v[16]) {
   __m512i t[16];
   for (int i = 0; i < 16; i += 2) {
     t[i] = _mm512_unpacklo_epi32(v[i], v[i + 1]);
@@ -69,7 +69,7 @@ struct Block {
 class Head {
  public:
   // Of rows of at most so many tokens.
-  Head(const Gaze& over, int longest)
+  Head(const DenseAttention& over, int longest)
       : over_(over), keys_(allocate<char>(size_t(over.dim) * padded(longest) * 2)),
         values_(allocate<char>(size_t(over.dim) * padded(longest) * 2)), scores_(allocate<float>(KEYS * QUERIES)),
         results_(allocate<int32_t>(KEYS / 2 * QUERIES)) {
@@ -79,8 +79,8 @@ class Head {
   void take(int first, int tokens, int head) {
     if (first == first_ && head == head_) return;
     first_ = first, tokens_ = tokens, head_ = head, padded_ = padded(tokens);
-    for (int key = 0; key < padded_; key++) lay_key(key);
-    for (int key = 0; key < padded_; key += 32) turn_values(key);
+    for (int key = 0; key < padded_; key++) pack_key(key);
+    for (int key = 0; key < padded_; key += 32) transpose_values(key);
   }
 
   // Queries from..to.
@@ -93,11 +93,11 @@ class Head {
         const int keys = std::min(KEYS, padded_ - key);
         for (int i = 0; i < count; i++) {
           score(blocks_[i], key, keys);
-          soften(blocks_[i], key, keys);
-          gather(blocks_[i], key, keys);
+          softmax(blocks_[i], key, keys);
+          accumulate(blocks_[i], key, keys);
         }
       }
-      for (int i = 0; i < count; i++) hand_over(blocks_[i]);
+      for (int i = 0; i < count; i++) finish(blocks_[i]);
     }
   }
 
@@ -108,7 +108,7 @@ class Head {
   char* key_tile(int key, int dim) const { return keys_.get() + (key / 16 * (over_.dim / 32) + dim / 32) * size_t(TILE); }
   char* value_tile(int dim, int key) const { return values_.get() + (dim / 16 * (padded_ / 32) + key / 32) * size_t(TILE); }
 
-  void lay_key(int key) {
+  void pack_key(int key) {
     for (int dim = 0; dim < over_.dim; dim += 32) {
       const bool there = key < tokens_;
       const auto words = there ? _mm512_loadu_si512(row_of(over_.k, first_ + key, head_) + dim) : _mm512_setzero_si512();
@@ -116,12 +116,12 @@ class Head {
     }
   }
 
-  void turn_values(int key) {
+  void transpose_values(int key) {
     for (int dim = 0; dim < over_.dim; dim += 16) {
       __m512i words[16];
       for (int pair = 0; pair < 16; pair++)
         words[pair] = _mm512_or_si512(value(key + 2 * pair, dim), _mm512_slli_epi32(value(key + 2 * pair + 1, dim), 16));
-      turn_over(words);
+      transpose(words);
       for (int i = 0; i < 16; i++) _mm512_store_si512(value_tile(dim, key) + i * 64, words[i]);
     }
   }
@@ -142,7 +142,7 @@ class Head {
           const bfloat16* from = row_of(over_.q, first_ + query + std::min(group + i, count - 1), head_);
           words[i] = _mm512_loadu_si512(from + 2 * pair);
         }
-        turn_over(words);
+        transpose(words);
         for (int i = 0; i < 16; i++) _mm512_store_si512(block.queries.get() + (pair + i) * QUERIES + group, words[i]);
       }
   }
@@ -159,7 +159,7 @@ class Head {
   }
 
   // The scores become results, e^(score - the largest) in pairs of keys; sums so far shrink to the new largest.
-  void soften(Block& block, int key, int keys) {
+  void softmax(Block& block, int key, int keys) {
     const float factor = over_.scale * 1.44269504f;
     for (int i = tokens_ - key; i < keys; i++)  // beyond the row's end
       for (int v = 0; v < 2; v++) store(scores_.get() + i * QUERIES + v * LANES, splat(-1e30f));
@@ -170,14 +170,14 @@ class Head {
     Floats shrunk[2], sum[2] = {}, beside[2] = {};
     for (int v = 0; v < 2; v++) {
       const Floats most = max(block.most[v], max(largest[v], largest[v + 2]) * factor);
-      shrunk[v] = power(block.most[v] - most);
+      shrunk[v] = exp2(block.most[v] - most);
       block.most[v] = most;
     }
     for (int i = 0; i < keys; i += 2)
       for (int v = 0; v < 2; v++) {
         const float* at = scores + i * QUERIES + v * LANES;
-        const Floats one = power(load(at) * factor - block.most[v]);
-        const Floats other = power(load(at + QUERIES) * factor - block.most[v]);
+        const Floats one = exp2(load(at) * factor - block.most[v]);
+        const Floats other = exp2(load(at + QUERIES) * factor - block.most[v]);
         sum[v] += one, beside[v] += other;
         _mm512_store_si512(results_.get() + i / 2 * QUERIES + v * LANES, side_by_side(one, other));
       }
@@ -191,7 +191,7 @@ class Head {
   }
 
   // 2^x for x of at most 0 to eleven bits, more than bfloat16 keeps. Rounded by a number so large that its last bit is 1.
-  static Floats power(Floats x) {
+  static Floats exp2(Floats x) {
     constexpr float LARGE = 12582912;
     x = max(splat(-126.0f), x);  // which keeps what is not a number
     const Floats rounded = x + LARGE, r = x - (rounded - LARGE);
@@ -208,7 +208,7 @@ class Head {
   }
 
   // sums [dims][QUERIES] += values * results.
-  void gather(Block& block, int key, int keys) {
+  void accumulate(Block& block, int key, int keys) {
     for (int dim = 0; dim < over_.dim; dim += 32) {
       char* sums = reinterpret_cast<char*>(block.sums.get() + dim * QUERIES);
       if (key == 0) {
@@ -241,14 +241,14 @@ class Head {
     store_tile<2>(to + 16 * ROW, ROW), store_tile<3>(to + 16 * ROW + 64, ROW);
   }
 
-  void hand_over(const Block& block) {
+  void finish(const Block& block) {
     for (int v = 0; v < 2; v++) {
       const Floats inverse = 1.0f / block.total[v];
       for (int dim = 0; dim < over_.dim; dim += 16) {
         __m512i words[16];
         for (int i = 0; i < 16; i++)
           words[i] = reinterpret_cast<__m512i>(load(block.sums.get() + (dim + i) * QUERIES + v * LANES) * inverse);
-        turn_over(words);
+        transpose(words);
         for (int i = 0; i < 16 && v * LANES + i < block.count; i++) {
           const bfloat16* out = row_of(over_.out, first_ + block.first + v * LANES + i, head_) + dim;
           store(const_cast<bfloat16*>(out), reinterpret_cast<Floats>(words[i]));
@@ -257,7 +257,7 @@ class Head {
     }
   }
 
-  const Gaze& over_;
+  const DenseAttention& over_;
   int first_ = 0, tokens_ = 0, head_ = -1, padded_ = 0;
   Buffer<char> keys_, values_;
   Buffer<float> scores_;     // [KEYS][QUERIES]
@@ -267,9 +267,9 @@ class Head {
 
 }  // namespace
 
-bool gazes(int dim) { return dim % 32 == 0 && dim <= WIDEST; }
+bool attends_densely(int dim) { return dim % 32 == 0 && dim <= WIDEST; }
 
-void gaze(const Gaze& over, int threads) {
+void attend_densely(const DenseAttention& over, int threads) {
   const int heads = over.rows * over.heads;
   const int parts = std::max(1, (2 * threads + heads - 1) / std::max(1, heads));  // of a head's queries
   int longest = 0;
@@ -293,8 +293,8 @@ void gaze(const Gaze& over, int threads) {
 
 #else
 
-bool gazes(int) { return false; }
-void gaze(const Gaze&, int) {}
+bool attends_densely(int) { return false; }
+void attend_densely(const DenseAttention&, int) {}
 
 #endif
 
