@@ -19,6 +19,8 @@ from tutti.request import Drawing
 class SdxlDenoiser(Denoiser):
     """See the module. A velocity is the noise that the network tells, or that is in the v that it tells."""
 
+    adapts = True
+
     def __init__(self, unet: Any, sampler: EulerDiscrete, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=unet.config.in_channels, pixels=pixels, device=device)
         self.net = unet
