@@ -256,6 +256,13 @@ def clip(width: int) -> transformers.CLIPTextConfig:
     )
 
 
+def sdxl_with(kind: type[Any], **settings: Any) -> diffusers.DiffusionPipeline:
+    """The same with a scheduler of another kind, and with other settings."""
+    made = sdxl()
+    made.scheduler = kind.from_config(made.scheduler.config, **settings)
+    return made
+
+
 def sdxl() -> diffusers.DiffusionPipeline:
     """Stable Diffusion XL with two levels."""
     words = clip_tokenizer()
@@ -332,11 +339,21 @@ MAKERS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
     "sd3": functools.partial(sd3, True),
     "sd3_small": functools.partial(sd3, False),
     "sdxl": sdxl,
+    "sdxl_turbo": lambda: sdxl_with(
+        diffusers.EulerAncestralDiscreteScheduler, timestep_spacing="trailing", steps_offset=0
+    ),
+    "sdxl_v": lambda: sdxl_with(
+        diffusers.EulerDiscreteScheduler,
+        prediction_type="v_prediction",
+        rescale_betas_zero_snr=True,
+        timestep_spacing="trailing",
+    ),
 }
 
 
-# Those that draw from pictures only.
+# Those that look at pictures.
 EDITORS: dict[str, Callable[[], diffusers.DiffusionPipeline]] = {
+    "flux_kontext": lambda: diffusers.FluxKontextPipeline(**flux(True).components),
     "qwen_image_edit": functools.partial(qwen_image_edit, False),
     "qwen_image_edit_plus": functools.partial(qwen_image_edit, True),
 }
@@ -353,7 +370,13 @@ def pipeline(family: str) -> tuple[Any, Path]:
     return made, Path(folder.name)
 
 
-def matrices(net: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
+def network(family: str) -> Any:
+    """The network of a family's pipeline that draws."""
+    parts = pipeline(family)[0].components
+    return parts.get("transformer", parts.get("unet"))
+
+
+def matrices(net: torch.nn.Module, seed: int, own: str = "transformer") -> dict[str, torch.Tensor]:
     """Two matrices of rank 2 for every linear layer of a network."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
@@ -361,16 +384,17 @@ def matrices(net: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
         if isinstance(layer, torch.nn.Linear):
             a = torch.randn(2, layer.in_features, generator=generator) * layer.in_features**-0.5
             b = torch.randn(layer.out_features, 2, generator=generator) * 0.3
-            found |= {f"transformer.{name}.lora_A.weight": a, f"transformer.{name}.lora_B.weight": b}
+            found |= {f"{own}.{name}.lora_A.weight": a, f"{own}.{name}.lora_B.weight": b}
     return found
 
 
 def adapter_file(family: str, folder: Path, seed: int, alpha: int | None = None, net: Any = None) -> Path:
     """An adapter in diffusers' format, for `net` (the family's); with `alpha`, its metadata say that and the rank."""
     path = folder / f"{family}-{seed}.safetensors"
-    state = matrices(pipeline(family)[0].transformer if net is None else net, seed)
-    layers = [name[len("transformer.") : -len(".lora_A.weight")] for name in state if "lora_A" in name]
+    own = "unet" if family.startswith("sdxl") else "transformer"
+    state = matrices(network(family) if net is None else net, seed, own)
+    layers = [name[len(f"{own}.") : -len(".lora_A.weight")] for name in state if "lora_A" in name]
     settings = {"r": 2, "lora_alpha": alpha, "target_modules": layers}
-    about = json.dumps({f"transformer.{name}": value for name, value in settings.items()})
+    about = json.dumps({f"{own}.{name}": value for name, value in settings.items()})
     save_file(state, path, {"format": "pt"} | ({} if alpha is None else {"lora_adapter_metadata": about}))
     return path

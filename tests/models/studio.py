@@ -29,6 +29,8 @@ MANNERS: dict[str, dict[str, Any]] = {
     "sd3": {"guidance_scale": 4.0, "negative_prompt": "blue"},
     "sd3_small": {"guidance_scale": 1.0},
     "sdxl": {"guidance_scale": 3.0, "negative_prompt": "blue"},
+    "sdxl_turbo": {"guidance_scale": 0.0},
+    "sdxl_v": {"guidance_scale": 3.0, "negative_prompt": "blue"},
 }
 
 

@@ -52,7 +52,9 @@ def test_the_latents_are_the_pipelines(family: str) -> None:
     theirs = reference(family, "latent")
     if theirs.dim() == 2:
         theirs = to_latents(theirs, *state.tokens)
-    torch.testing.assert_close(state.latents, theirs, atol=1e-4, rtol=1e-4)
+    # Latents at level 4096 are rounded to 5e-4, in the scheduler as here.
+    near = 1e-3 if family == "sdxl_v" else 1e-4
+    torch.testing.assert_close(state.latents, theirs, atol=near, rtol=1e-4)
 
 
 @pytest.mark.parametrize("family", MAKERS)

@@ -24,6 +24,7 @@ BEGUN = {
     "qwen_image": diffusers.QwenImageImg2ImgPipeline,
     "sd3": diffusers.StableDiffusion3Img2ImgPipeline,
     "sdxl": diffusers.StableDiffusionXLImg2ImgPipeline,
+    "sdxl_turbo": diffusers.StableDiffusionXLImg2ImgPipeline,
 }
 MASKED = {
     "z_image": diffusers.ZImageInpaintPipeline,

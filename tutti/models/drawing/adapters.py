@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
@@ -31,8 +32,12 @@ from tutti.formats.checkpoint import Checkpoint, listing
 from tutti.formats.lora import peft_scale
 from tutti.formats.safetensors import read_header
 from tutti.layers.lora import LowRank
+from tutti.models.drawing.parts import component
 
-_NETWORK = "transformer."  # how its part of a file begins
+_NETWORKS = (
+    "transformer",
+    "unet",
+)  # what its part of a file begins with: the name of the pipeline's component
 _SECOND, _ENDING = "second network.", "_2"  # how names of its layers begin, and how those of its files end
 
 
@@ -211,17 +216,18 @@ def _linear(net: nn.Module) -> dict[str, nn.Linear]:
 def read(path: Path, checkpoint: Checkpoint, layers: Mapping[str, nn.Linear]) -> Adapter:
     """The adapter in the file `path`, for the network with these linear `layers`. Raises CheckpointError."""
     kind = checkpoint.config["architectures"][0]
-    state, scales = _converted(path, kind)
+    own = next(f"{one}." for one in _NETWORKS if one in checkpoint.config["components"])
+    state, scales = _converted(path, checkpoint, own)
     if not state:
         raise CheckpointError(f"{path}: there are no matrices of a LoRA adapter for a {kind} in it")
-    other = [name for name in state if not name.startswith(_NETWORK)]
+    other = [name for name in state if not name.startswith(own)]
     if other:
         raise CheckpointError(
             f"{path}: it changes more than the network that draws, which is not served: {listing(other)}"
         )
     sides: dict[str, dict[str, Tensor]] = {}
     for name, tensor in state.items():
-        module, dot, side = name.removeprefix(_NETWORK).rpartition(".lora_")
+        module, dot, side = name.removeprefix(own).rpartition(".lora_")
         if not dot or side not in ("A.weight", "B.weight") or tensor.dim() != 2:
             raise CheckpointError(f"{path}: the tensor {name!r} is no part of a LoRA adapter that is served")
         sides.setdefault(module, {})[side[0]] = tensor
@@ -254,12 +260,15 @@ def _change(
     )
 
 
-def _converted(path: Path, kind: str) -> tuple[dict[str, Tensor], Callable[[str], float | None]]:
-    """The matrices under diffusers' names, and the scale of a module that is not in them yet."""
+def _converted(
+    path: Path, checkpoint: Checkpoint, own: str
+) -> tuple[dict[str, Tensor], Callable[[str], float | None]]:
+    """The matrices under diffusers' names, the network's beginning with `own`, and scales that are not in them yet."""
     import diffusers
     from diffusers.utils import convert_unet_state_dict_to_peft
 
-    names = read_header(path)
+    kind, names = checkpoint.config["architectures"][0], read_header(path)
+    unet = {"unet_config": SimpleNamespace(**component(checkpoint.config, "unet"))} if own == "unet." else {}
     if any("dora_scale" in name or ".lokr_" in name or ".hada_" in name for name in names):
         raise CheckpointError(f"{path}: DoRA, LoKr and LoHa adapters are not served; LoRA is")
     try:
@@ -270,6 +279,7 @@ def _converted(path: Path, kind: str) -> tuple[dict[str, Tensor], Callable[[str]
                 return_alphas=True,
                 local_files_only=True,
                 use_safetensors=True,
+                **unet,
             )
             state, metadata = found[0], found[-1] or {}
             if any(".lora.down." in name or ".lora_down." in name for name in state):
@@ -279,12 +289,17 @@ def _converted(path: Path, kind: str) -> tuple[dict[str, Tensor], Callable[[str]
             f"{path} cannot be read as a LoRA adapter for a {kind}: {type(error).__name__}: {error}"
         ) from error
     alphas = (found[1] if len(found) == 3 else None) or {}
-    settings = {name.removeprefix(_NETWORK): value for name, value in metadata.items()}
+    if unet:  # some are named after the matrix, as it was called before
+        alphas = {
+            f"{name.removesuffix('.alpha').partition('.lora_A')[0]}.alpha": alpha
+            for name, alpha in convert_unet_state_dict_to_peft(alphas).items()
+        }
+    settings = {name.removeprefix(own): value for name, value in metadata.items()}
 
     def scale(module: str) -> float | None:
-        alpha = alphas.get(f"{_NETWORK}{module}.alpha")
+        alpha = alphas.get(f"{own}{module}.alpha")
         if alpha is not None:
-            return float(alpha) / int(state[f"{_NETWORK}{module}.lora_B.weight"].shape[1])
+            return float(alpha) / int(state[f"{own}{module}.lora_B.weight"].shape[1])
         return peft_scale(settings, module)
 
     return state, scale

@@ -244,20 +244,30 @@ class Denoiser(ABC):
             noise = self._random(shape, generator)
             latents = self.sampler.opened(noise, levels)
             levels = levels.to(self.device)
-            chance = generator.get_state()
-            return Canvas(drawing, latents, levels, prepared, beside=beside, chance=chance, adapter=adapter)
+            chance, history = generator.get_state(), self.sampler.begun(generator)
+            return Canvas(
+                drawing,
+                latents,
+                levels,
+                prepared,
+                history=history,
+                chance=chance,
+                beside=beside,
+                adapter=adapter,
+            )
         mean, deviation = condition.pictures[0]
         origin = mean + deviation * self._random(shape, generator)
         noise = self._random(shape, generator)
         levels = self.sampler.rest(levels, drawing.strength or 0.0).to(self.device)
         latents = self.sampler.noised(origin, noise, levels[0])
+        history = self.sampler.begun(generator)
         if drawing.mask is None:
-            return Canvas(drawing, latents, levels, prepared, adapter=adapter)
+            return Canvas(drawing, latents, levels, prepared, history=history, adapter=adapter)
         if drawing.strength == 1:
             latents = self.sampler.opened(noise, levels)
         mask = torch.from_numpy(unpack(drawing.mask)[:: self.pixels, :: self.pixels].astype(np.float32))
         frame = Frame(mask.to(self.device), origin, noise)
-        return Canvas(drawing, latents, levels, prepared, frame=frame, adapter=adapter)
+        return Canvas(drawing, latents, levels, prepared, history=history, frame=frame, adapter=adapter)
 
     def _random(self, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
         return torch.randn(shape, generator=generator, dtype=torch.float32).to(self.device)

@@ -43,11 +43,15 @@ class Sampler(ABC):
     def step(
         self, latents: Tensor, velocity: Tensor, levels: Tensor, done: int, history: Any
     ) -> tuple[Tensor, Any]:
-        """The float32 latents after the step that follows `done` ones, and the history for the next (first: None).
+        """The float32 latents after the step that follows `done` ones, and the history for the next (first: `begun`).
 
         Euler's method remembers nothing.
         """
         return latents + (levels[done + 1] - levels[done]) * velocity, None
+
+    def begun(self, generator: torch.Generator) -> Any:
+        """The history of a first step, whose noise was the last that came from `generator`."""
+        return
 
     def opened(self, noise: Tensor, levels: Tensor) -> Tensor:
         """The latents that a drawing begins with, of float32 `noise`."""

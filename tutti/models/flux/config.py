@@ -8,8 +8,19 @@ from tutti.graph import StageShape
 from tutti.models.drawing import describe
 from tutti.models.drawing.parts import component, value
 from tutti.models.processor.drawer import Drawer
+from tutti.models.processor.editor import Editor
 
 PATCH = 2
+_NARROW = (  # what Kontext was trained with, besides squares and what is wider than high
+    *((672, 1568), (688, 1504), (720, 1456), (752, 1392)),
+    *((800, 1328), (832, 1248), (880, 1184), (944, 1104)),
+)
+_SIZES = (*_NARROW, (1024, 1024), *((height, width) for width, height in _NARROW))
+
+
+def edits(config: dict[str, Any]) -> bool:
+    """Whether the model looks at a picture and draws what the prompt makes of it."""
+    return bool(config["architectures"][0] == "FluxKontextPipeline")
 
 
 def told_guidance(config: dict[str, Any]) -> bool:
@@ -45,10 +56,11 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
 def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked."""
     told = told_guidance(config)
-    return Drawer(
-        multiple=PATCH * describe.vae_pixels(config),
-        longest=4096,
-        steps=28 if told else 4,
-        guidance=3.5 if told else None,
-        true_guidance=4.0,  # where a negative prompt is given
-    )
+    habits: dict[str, Any] = {
+        "multiple": PATCH * describe.vae_pixels(config),
+        "longest": 4096,
+        "steps": 28 if told else 4,
+        "guidance": 3.5 if told else None,
+        "true_guidance": 4.0,  # where a negative prompt is given
+    }
+    return Editor(**habits, needs=False, glance=0, sizes=_SIZES) if edits(config) else Drawer(**habits)

@@ -1,4 +1,7 @@
-"""FLUX.1's transformer. Its positions are those of one size for a whole batch, so pictures of a size share one."""
+"""FLUX.1's transformer. Its positions are those of one size for a whole batch, so pictures of a size share one.
+
+Of a model that edits, what is looked at stands behind the latents, in the same row of tokens.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,13 @@ from torch import Tensor
 
 from tutti.formats.checkpoint import Checkpoint
 from tutti.graph import BuildOptions
-from tutti.models.drawing.denoiser import Denoiser, Row
+from tutti.models.drawing.denoiser import Denoiser, Row, patches_of
 from tutti.models.drawing.describe import vae_pixels
 from tutti.models.drawing.flow import FlowMatching, flow_matching
 from tutti.models.drawing.parts import component, load_module
 from tutti.models.drawing.patches import to_latents, to_tokens
 from tutti.models.flux.blocks import fuse
+from tutti.models.flux.config import edits
 
 
 class FluxDenoiser(Denoiser):
@@ -25,9 +29,11 @@ class FluxDenoiser(Denoiser):
     # Of the TeaCache project, for FLUX.
     curve = (498.651651, -283.781631, 55.8554382, -3.82021401, 0.264230861)
 
-    def __init__(self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str) -> None:
+    def __init__(
+        self, transformer: Any, sampler: FlowMatching, *, pixels: int, device: str, looks: bool
+    ) -> None:
         channels = transformer.config.in_channels // 4
-        super().__init__(sampler, channels=channels, pixels=pixels, device=device)
+        super().__init__(sampler, channels=channels, pixels=pixels, device=device, looks=looks)
         self.net = transformer
         fuse(transformer)
         self.scale = sampler.scale
@@ -45,28 +51,30 @@ class FluxDenoiser(Denoiser):
     def predict(self, rows: list[Row]) -> list[Tensor]:
         """See `Denoiser.predict`."""
         net, scale = self.net, self.scale
-        height, width = (side // 2 for side in rows[0].latents.shape[1:])
+        seen = [torch.stack(one) for one in zip(*((row.latents, *row.beside) for row in rows), strict=True)]
+        height, width = patches_of(seen[0])
+        places = torch.cat([_places(number, *patches_of(one)) for number, one in enumerate(seen)])
         text = torch.stack([row.prepared[0] for row in rows]).to(net.dtype)
         guidance = None
         if net.config.guidance_embeds:
             guidance = torch.tensor([row.drawing.guidance or 0.0 for row in rows], device=self.device)
         found = net(
-            hidden_states=to_tokens(torch.stack([row.latents for row in rows])).to(net.dtype),
+            hidden_states=torch.cat([to_tokens(one) for one in seen], dim=1).to(net.dtype),
             timestep=torch.stack([row.level for row in rows]) * scale / scale,
             guidance=guidance,
             pooled_projections=torch.stack([row.prepared[1] for row in rows]).to(net.dtype),
             encoder_hidden_states=text,
             txt_ids=torch.zeros(text.shape[1], 3, device=self.device),
-            img_ids=_places(height, width).to(self.device),
+            img_ids=places.to(self.device),
             return_dict=False,
         )[0]
-        return list(to_latents(found.float(), height, width))
+        return list(to_latents(found[:, : height * width].float(), height, width))
 
 
-def _places(rows: int, columns: int) -> Tensor:
-    """The position of each patch, [rows * columns, 3]: 0, its row, its column."""
+def _places(number: int, rows: int, columns: int) -> Tensor:
+    """The position of each patch, [rows * columns, 3]: the picture's number (0 is drawn), its row, its column."""
     down, across = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    return torch.stack([torch.zeros_like(down), down, across], dim=-1).flatten(0, 1).float()
+    return torch.stack([torch.full_like(down, number), down, across], dim=-1).flatten(0, 1).float()
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> FluxDenoiser:
@@ -76,4 +84,5 @@ def build(checkpoint: Checkpoint, options: BuildOptions) -> FluxDenoiser:
         flow_matching(component(checkpoint.config, "scheduler")),
         pixels=vae_pixels(checkpoint.config),
         device=options.device,
+        looks=edits(checkpoint.config),
     )

@@ -8,7 +8,7 @@ from tutti.graph import StageShape
 from tutti.models.drawing import describe
 from tutti.models.drawing.parts import value
 from tutti.models.processor.drawer import Drawer
-from tutti.models.qwen_image.editor import Editor
+from tutti.models.processor.editor import Editor
 
 TOKENS = 1024  # the longest prompt
 PATCH = 2

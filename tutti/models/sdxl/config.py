@@ -32,11 +32,15 @@ def describe_vae(config: dict[str, Any]) -> StageShape:
 
 def drawer(name: str, config: dict[str, Any]) -> Drawer:
     """What may be asked."""
+    turbo = "turbo" in name.lower()
+    side = 512 if turbo else 1024
     return Drawer(
         multiple=PATCH * describe.vae_pixels(config),
         longest=4096,
-        steps=50,
-        guidance=5.0,
+        width=side,
+        height=side,
+        steps=1 if turbo else 50,
+        guidance=0.0 if turbo else 5.0,
         guides=True,
         neutral=1.0,
         avoid="",

@@ -17,12 +17,14 @@ from tutti.request import Drawing
 
 
 class SdxlDenoiser(Denoiser):
-    """See the module. A velocity is the noise that the network tells."""
+    """See the module. A velocity is the noise that the network tells, or that is in the v that it tells."""
+
+    adapts = True
 
     def __init__(self, unet: Any, sampler: EulerDiscrete, *, pixels: int, device: str) -> None:
         super().__init__(sampler, channels=unet.config.in_channels, pixels=pixels, device=device)
         self.net = unet
-        self.times = sampler.times
+        self.times, self.noise = sampler.times, sampler.noise
 
     def combine(self, positive: Tensor, negative: Tensor, drawing: Drawing) -> Tensor:
         """Guidance, counted from what the negative text gives: 1 is none."""
@@ -32,11 +34,11 @@ class SdxlDenoiser(Denoiser):
         """See `Denoiser.predict`. The network is told the size that the picture has, and that nothing is cut off it."""
         net = self.net
         levels = torch.stack([row.level for row in rows])
-        latents = torch.stack([row.latents for row in rows]) / ((levels**2 + 1) ** 0.5)[:, None, None, None]
+        latents = torch.stack([row.latents for row in rows])
         height, width = (side * self.pixels for side in rows[0].latents.shape[1:])
         sizes = torch.tensor([[height, width, 0, 0, height, width]] * len(rows), device=self.device)
         found = net(
-            latents.to(net.dtype),
+            (latents / ((levels**2 + 1) ** 0.5)[:, None, None, None]).to(net.dtype),
             self.times(levels),
             encoder_hidden_states=torch.stack([row.prepared[0] for row in rows]).to(net.dtype),
             added_cond_kwargs={
@@ -45,7 +47,7 @@ class SdxlDenoiser(Denoiser):
             },
             return_dict=False,
         )[0]
-        return list(found.float())
+        return list(self.noise(found.float(), latents, levels))
 
 
 def build(checkpoint: Checkpoint, options: BuildOptions) -> SdxlDenoiser:
