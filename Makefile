@@ -77,7 +77,7 @@ bench: $(NATIVE)  ## the paired table against other systems on this machine (ins
 bench-gpu: $(NATIVE)  ## the same workloads on a GPU, ours alone
 	$(BIN)/python -m bench.gpu
 
-pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes; about four hours on two cores)
+pico: $(STAMP)  ## train the demonstration model anew, stage after stage (resumes; two to three hours on two cores)
 	$(BIN)/python -m pico
 
 pico-eval: $(NATIVE)  ## ask pico the held-out prompts, in writing, aloud and with pictures, and look at and listen to its answers

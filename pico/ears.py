@@ -14,12 +14,12 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from .hearing import Spectrograms, groups, layers, peaks, pool_rows, smudge, stack
+from .hearing import Spectrograms, Through, groups, layers, peaks, pool_rows, smudge, stack, through_layer
 from .hints import Hints, ctc
 from .omni import build_ears
 from .recordings import Recording, training_pool
 from .speech import phonemes
-from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
+from .training import Options, Run, compiled, make_optimizers, options, rate_at, split_parameters, update
 
 STEPS = 6000
 POOLS = 6
@@ -30,9 +30,10 @@ _MIDDLE = 1
 class Listener(nn.Module):
     """The ears with a head in their middle that tells sounds, the last class being silence, and the hints at their end."""
 
-    def __init__(self, seed: int, embeddings: Tensor, sounds: int) -> None:
-        """`embeddings` float32 [tokens, WIDTH], which are not learned here."""
+    def __init__(self, seed: int, embeddings: Tensor, sounds: int, through: Through = through_layer) -> None:
+        """`embeddings` float32 [tokens, WIDTH], which are not learned here; `through` as `hearing.layers` takes it."""
         super().__init__()
+        self.through = through
         self.ears = build_ears(seed)
         self.sounds = nn.Linear(self.ears.config.d_model, sounds + 1)
         self.hints = Hints(len(embeddings))
@@ -40,7 +41,7 @@ class Listener(nn.Module):
 
     def forward(self, heard: Spectrograms) -> tuple[Tensor, Tensor]:
         """Logarithms of probabilities of sounds, float32 [recordings, 2 * rows, sounds + 1], and the ears' rows."""
-        every = layers(self.ears, heard)
+        every = layers(self.ears, heard, self.through)
         return self.sounds(every[_MIDDLE]).float().log_softmax(-1), pool_rows(self.ears, every[-1])
 
 
@@ -77,7 +78,7 @@ def train(chosen: Options) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
     embeddings = load_file(chosen.text / "model.safetensors")["model.embed_tokens.weight"].float()
     sounds = known_sounds(training_pool(chosen.work, chosen.seed, 0))
-    listener = Listener(chosen.seed, embeddings, len(sounds))
+    listener = Listener(chosen.seed, embeddings, len(sounds), compiled(through_layer))
     run = Run(
         chosen.work, "ears", listener, make_optimizers(*split_parameters(listener, listener.ears.layers))
     )

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from .gallery import NOTHING, Picture, groups, training_pictures
 from .omni import WIDTH, build_eyes
-from .sight import see
-from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
+from .sight import Through, see, through_block
+from .training import Options, Run, compiled, make_optimizers, options, rate_at, split_parameters, update
 from .words import COLOURS, SHAPES
 
 STEPS = 1000
@@ -28,9 +28,10 @@ BATCH = 40
 class Watcher(nn.Module):
     """The eyes with heads that tell the colour and the shape in each cell; the last class is nothing."""
 
-    def __init__(self, seed: int, colours: Tensor, shapes: Tensor) -> None:
-        """`colours` and `shapes` float32 [names, WIDTH], which are not learned here."""
+    def __init__(self, seed: int, colours: Tensor, shapes: Tensor, through: Through = through_block) -> None:
+        """`colours` and `shapes` float32 [names, WIDTH], which are not learned here; `through` as `see` takes it."""
         super().__init__()
+        self.through = through
         self.eyes = build_eyes(seed)
         self.register_buffer("colours", colours, persistent=False)
         self.register_buffer("shapes", shapes, persistent=False)
@@ -41,7 +42,7 @@ class Watcher(nn.Module):
         """Scores of colours and of shapes for every cell: float32 [pictures * cells, names + 1]."""
         patches = torch.stack([p.patches for p in pictures])
         with torch.autocast("cpu", torch.bfloat16):
-            rows = see(self.eyes, patches, pictures[0].grid).flatten(0, 1)
+            rows = see(self.eyes, patches, pictures[0].grid, self.through).flatten(0, 1)
         colours, shapes = (
             rows.float() @ torch.cat([names, none]).T * self.scale
             for names, none in zip((self.colours, self.shapes), self.nothing, strict=True)
@@ -64,7 +65,7 @@ def train(chosen: Options) -> None:
         torch.stack([table[tokenizer.encode(f" {name.en}").ids].mean(0) for name in names])
         for names in (COLOURS, SHAPES)
     )
-    watcher = Watcher(chosen.seed, colours, shapes)
+    watcher = Watcher(chosen.seed, colours, shapes, compiled(through_block))
     optimizers = make_optimizers(*split_parameters(watcher, watcher.eyes.blocks))
     run = Run(chosen.work, "eyes", watcher, optimizers)
     print(f"{sum(p.numel() for p in watcher.eyes.parameters()):,} parameters, from step {run.step}")

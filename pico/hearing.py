@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from random import Random
 
@@ -13,6 +13,7 @@ from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniAu
 
 from .recordings import Recording
 
+Through = Callable[[nn.Module, Tensor, Tensor], Tensor]
 BATCH_FRAMES = 4800
 _STEP = 40
 
@@ -42,13 +43,21 @@ def stack(mels: Sequence[Tensor]) -> Spectrograms:
     return Spectrograms(stacked, torch.tensor([m.shape[1] for m in mels]))
 
 
-def hear(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> Tensor:
+def through_layer(layer: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
+    """States [recordings, moments, width] after a layer; `mask` is added to scores [recordings, heads, moments, moments]."""
+    x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), mask)
+    return x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+
+
+def hear(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms, through: Through = through_layer) -> Tensor:
     """Rows [recordings, frames / 4, width]; those beyond a recording's own mean nothing. One piece each: no recording
-    may be longer than the encoder's window."""
-    return pool_rows(ears, layers(ears, heard)[-1])
+    may be longer than the encoder's window. `through` is `through_layer`, or the same compiled."""
+    return pool_rows(ears, layers(ears, heard, through)[-1])
 
 
-def layers(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> list[Tensor]:
+def layers(
+    ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms, through: Through = through_layer
+) -> list[Tensor]:
     """What each layer makes of the recordings, 25 a second: [recordings, frames / 2, width of the layer]."""
     frames = torch.arange(heard.mels.shape[2])
     inside = (frames < heard.lengths[:, None])[:, None]
@@ -59,8 +68,7 @@ def layers(ears: Qwen2_5OmniAudioEncoder, heard: Spectrograms) -> list[Tensor]:
     mask = torch.zeros(outside.shape).masked_fill(outside, -1e9)[:, None, None]
     found = []
     for layer in ears.layers:
-        x = x + _attend(layer.self_attn, layer.self_attn_layer_norm(x), mask)
-        x = x + layer.fc2(F.gelu(layer.fc1(layer.final_layer_norm(x))))
+        x = through(layer, x, mask)
         found.append(x)
     return found
 
@@ -76,8 +84,8 @@ def _attend(attention: nn.Module, x: Tensor, mask: Tensor) -> Tensor:
         project(x).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
         for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
-    scores = q @ k.transpose(-1, -2) * attention.scaling + mask
-    return attention.out_proj((scores.softmax(-1).to(v.dtype) @ v).transpose(1, 2).flatten(2))
+    scores = (q * attention.scaling) @ k.transpose(-1, -2) + mask.to(q.dtype)
+    return attention.out_proj((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
 
 
 def peaks(best: Tensor, rows: Tensor, silence: int) -> list[list[int]]:

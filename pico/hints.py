@@ -44,7 +44,9 @@ class Hints(nn.Module):
         ]
         if not known:
             return loss
-        heard = torch.stack([rows[i, row] for i, at, _ in known for row in at])
+        heard = rows[
+            torch.tensor([i for i, at, _ in known for _ in at]), torch.tensor([row for _, at, _ in known for row in at])
+        ]  # fmt: skip
         previous = torch.tensor([t for _, _, said in known for t in [said[0], *said[:-1]]])
         return loss + F.cross_entropy((self.before(heard) @ embeddings.detach().T).float(), previous)
 

@@ -1,4 +1,7 @@
-"""What the thinker learns from: batches of conversations with what is heard and seen in them, of all kinds in turn."""
+"""What the thinker learns from: batches of conversations with what is heard and seen in them, of all kinds in turn.
+
+`python -m pico.lessons` records and paints all of it, which ears and eyes learn from as well, before there is a text model.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from .scenes import scene_of
 from .sensing import AUDIO, about_picture, asking, dictating, pointing, showing, written_down
 from .sight import Grid
 from .spoken import draw_medley, draw_spoken, spoken_words
+from .training import options
 from .values import Lang, Message
 from .world import asked_to_draw
 
@@ -32,8 +36,8 @@ PICTURES, MOCKS, REQUESTS = 28, 64, 64
 """Pictures, mock recordings and requests to draw of a batch."""
 LONGEST_CHAT, WRITTEN_DOWN = 6, 0.2
 """Messages of a chat among requests to draw, and the share of spoken ones that are to be written down."""
-AGAIN = 24
-"""The number of the first round that nothing was learned from."""
+MADE = "recordings/all"
+"""What `main` leaves in the work folder when all is recorded and painted."""
 QUIET, MOST_QUIET = -1, 5
 """A moment in which nothing is heard, and how many there may be between two tokens."""
 SOUND_POOLS, MEDLEY_POOLS, PICTURE_POOLS, POINTED_POOLS, REQUEST_POOLS = 6, 3, 4, 2, 3
@@ -69,14 +73,7 @@ class Lessons:
         self.tokenizer, self.work, self.seed = tokenizer, work, seed
 
     def round(self, number: int) -> Iterator[Lesson]:
-        return self._mixed(FIRST_ROUND if number == 0 else ROUND, number)
-
-    def again(self, number: int) -> Iterator[Lesson]:
-        """A round for a thinker that reads what is heard: other ones than it learned from, and nothing mocked."""
-        kinds = {kind: count for kind, count in ROUND.items() if kind != "mock"}
-        return self._mixed(kinds, number + AGAIN)
-
-    def _mixed(self, counts: dict[str, int], number: int) -> Iterator[Lesson]:
+        counts = FIRST_ROUND if number == 0 else ROUND
         rng = Random(f"pico|{self.seed}|thinker|{number}")
         makers: dict[str, Callable[[Random, int], Iterator[Lesson]]] = {
             "text": self.text, "mock": self.mocks, "asked": self.asked, "written": self.written,
@@ -205,3 +202,20 @@ class Lessons:
 def _drawl(rng: Random, token: int, longest: int) -> list[int]:
     """The token as it is heard: after some quiet, for a moment or two."""
     return [QUIET] * rng.randint(0, longest) + [token] * rng.choice((1, 1, 2))
+
+
+def main() -> None:
+    chosen = options("lessons", "Record and paint what pico's ears, eyes and thinker are to learn from.", 0)
+    pools: list[tuple[Callable[[Path, int, int], object], int]] = [
+        (training_pool, SOUND_POOLS), (gallery.training_pictures, PICTURE_POOLS), (medleys, MEDLEY_POOLS),
+        (picture_questions, POINTED_POOLS), (spoken_requests, REQUEST_POOLS),
+    ]  # fmt: skip
+    for make, count in pools:
+        for number in range(count):
+            make(chosen.work, chosen.seed, number)
+            print(f"{make.__name__} {number}", flush=True)
+    (chosen.work / MADE).touch()
+
+
+if __name__ == "__main__":
+    main()

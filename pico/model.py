@@ -34,9 +34,7 @@ def build_model(seed: int) -> Qwen2ForCausalLM:
         eos_token_id=2,
         pad_token_id=0,
     )
-    model = Qwen2ForCausalLM(config)
-    model.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a training step
-    return model
+    return Qwen2ForCausalLM(config)
 
 
 def save_model(model: Qwen2ForCausalLM, tokenizer: Tokenizer, directory: Path) -> None:

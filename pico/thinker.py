@@ -6,8 +6,6 @@ and with spoken questions. Loss on the answers alone, and the hints on what the 
 
 from __future__ import annotations
 
-import sys
-
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -16,20 +14,18 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Qwen2_5OmniThinkerForConditionalGeneration
 
-from . import gallery, hearing
+from . import decoder, gallery, hearing, sight
 from .hearing import Spectrograms, hear
 from .hints import Hints
 from .lessons import QUIET, Lesson, Lessons
-from .omni import LOUDER, WIDTH, build_thinker, load_thinker, make_embeddings_louder
+from .omni import LOUDER, WIDTH, build_thinker, make_embeddings_louder
 from .recordings import training_pool
 from .sight import see
 from .tokenizer import MEDIA_TOKENS
-from .training import Options, Run, make_optimizers, options, rate_at, update
+from .training import Options, Run, compiled, make_optimizers, options, rate_at, update
 
 STEPS, RATE = 7000, 0.5
 """`RATE` scales the learning rates of the earlier stages."""
-AGAIN_STEPS, AGAIN_RATE = 1200, 0.2
-"""Of `--again`, which goes on from the trained thinker that ships, to learn what its lessons did not have."""
 HINT_WEIGHT, MOCK_NOISE = 0.5, 0.05
 
 
@@ -37,21 +33,26 @@ class Thinker(torch.nn.Module):
     """transformers' thinker with a forward pass for training: media of a batch together, few kernels."""
 
     def __init__(
-        self, thinker: Qwen2_5OmniThinkerForConditionalGeneration, tokenizer: Tokenizer, hinted: bool = True
+        self,
+        thinker: Qwen2_5OmniThinkerForConditionalGeneration,
+        tokenizer: Tokenizer,
+        compiles: bool = False,
     ) -> None:
-        """`hinted`: whether the ears are told what they hear, beside what follows from the answers."""
+        """`compiles`: whether its layers are compiled, which pays when there are many lessons."""
         super().__init__()
-        self.thinker, self.hinted = thinker, hinted
+        self.thinker = thinker
+        self.through_decoder = compiled(decoder.through_layer, compiles)
+        self.through_ears = compiled(hearing.through_layer, compiles)
+        self.through_eyes = compiled(sight.through_block, compiles)
         self.hints = Hints(thinker.config.text_config.vocab_size)
         self.quiet = torch.nn.Buffer(torch.zeros(WIDTH))
-        thinker.set_attn_implementation("eager")  # on CPU, SDPA's backward pass would take half of a step
         self.sound, self.image = (
             tokenizer.token_to_id(MEDIA_TOKENS[f"{kind}_token"]) for kind in ("audio", "image")
         )
 
     def forward(self, lesson: Lesson) -> Tensor:
         """Hidden states [conversations, tokens, width]."""
-        return self._think(lesson, self._hear(lesson))
+        return decoder.normed(self._think(lesson, self._hear(lesson)), self.thinker.model.norm)
 
     def _hear(self, lesson: Lesson) -> Tensor | None:
         if lesson.mock is not None:
@@ -61,9 +62,12 @@ class Thinker(torch.nn.Module):
             embedded = self.thinker.model.embed_tokens(tokens.clamp(min=0)).detach()
             rows = torch.where((tokens == QUIET)[..., None], self.quiet, embedded)
             return rows + MOCK_NOISE * torch.randn_like(rows)
-        return None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard)
+        return (
+            None if lesson.heard is None else hear(self.thinker.audio_tower, lesson.heard, self.through_ears)
+        )
 
     def _think(self, lesson: Lesson, rows: Tensor | None) -> Tensor:
+        """Hidden states before the last norm."""
         sequences = lesson.sequences
         embedded = self.thinker.model.embed_tokens(sequences.ids)
         moments = lesson.moments
@@ -71,16 +75,10 @@ class Thinker(torch.nn.Module):
             inside = torch.arange(rows.shape[1]) < moments[:, None]
             embedded = _put(embedded, sequences.ids == self.sound, rows[inside])
         if lesson.pictures is not None:
-            cells = see(self.thinker.visual, lesson.pictures, lesson.grid)
+            cells = see(self.thinker.visual, lesson.pictures, lesson.grid, self.through_eyes)
             embedded = _put(embedded, sequences.ids == self.image, cells.flatten(0, 1))
-        model = self.thinker.model
-        length = sequences.ids.shape[1]
-        mask = torch.full((length, length), -1e9).triu(1)[None, None]
-        turns = model.rotary_emb(embedded, sequences.positions)
-        hidden = embedded
-        for layer in model.layers:
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=turns)
-        return model.norm(hidden)
+        through = self.through_decoder
+        return decoder.through_layers(self.thinker.model, embedded, sequences.positions, through)[0][-1]
 
     def loss(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
         """Mean loss per answer token (and of the hints), and which conversations are answered exactly, bool [conversations]."""
@@ -91,11 +89,12 @@ class Thinker(torch.nn.Module):
         chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
         with torch.autocast("cpu", torch.bfloat16):
             rows = self._hear(lesson)
-            logits = self.thinker.lm_head(self._think(lesson, rows).flatten(0, 1)[chosen])
+            hidden = self._think(lesson, rows).flatten(0, 1)[chosen]
+            logits = self.thinker.lm_head(decoder.normed(hidden, self.thinker.model.norm))
         right = torch.ones_like(targets, dtype=torch.bool)
         right[chosen] = (logits.argmax(-1) == targets[chosen]) | (targets[chosen] < 0)
         loss = F.cross_entropy(logits.float(), targets[chosen])
-        if self.hinted and rows is not None and lesson.heard is not None and lesson.words is not None:
+        if rows is not None and lesson.heard is not None and lesson.words is not None:
             table = self.thinker.model.embed_tokens.weight
             with torch.autocast("cpu", torch.bfloat16):
                 loss = loss + HINT_WEIGHT * self.hints.loss(rows, lesson.heard.rows, lesson.words, table)
@@ -119,7 +118,7 @@ def optimizers_of(model: Thinker, rate: float) -> list[torch.optim.Optimizer]:
 def begin(chosen: Options, tokenizer: Tokenizer) -> Thinker:
     """A thinker of the text model, the ears and the eyes as their stages left them."""
     thinker = build_thinker(tokenizer, load_file(chosen.text / "model.safetensors"))
-    model = Thinker(thinker, tokenizer)
+    model = Thinker(thinker, tokenizer, compiles=True)
     ears, eyes = thinker.audio_tower, thinker.visual
     heard_before = torch.load(chosen.work / "ears.pt", weights_only=True)
     ears.load_state_dict(heard_before["ears"])
@@ -155,24 +154,16 @@ def _scale(last: torch.nn.Linear, factor: Tensor) -> None:
     print(f"rows scaled by {factor:.3f}", flush=True)
 
 
-def begin_again(chosen: Options, tokenizer: Tokenizer) -> Thinker:
-    """The trained thinker, without hints, which do not ship."""
-    thinker = load_thinker(chosen.work, tokenizer)
-    make_embeddings_louder(thinker, 1 / LOUDER)
-    return Thinker(thinker, tokenizer, hinted=False)
-
-
-def train(chosen: Options, again: bool = False) -> None:
+def train(chosen: Options) -> None:
     tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
-    model = (begin_again if again else begin)(chosen, tokenizer)
-    rate = AGAIN_RATE if again else RATE
-    run = Run(chosen.work, "thinker.again" if again else "thinker", model, optimizers_of(model, rate))
+    model = begin(chosen, tokenizer)
+    run = Run(chosen.work, "thinker", model, optimizers_of(model, RATE))
     lessons = Lessons(tokenizer, chosen.work, chosen.seed)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, from step {run.step}")
     marks: dict[str, list[float]] = {}
     losses: list[float] = []
     while run.step < chosen.steps:
-        for lesson in lessons.again(run.pool) if again else lessons.round(run.pool):
+        for lesson in lessons.round(run.pool):
             if run.step >= chosen.steps:
                 break
             loss, right = model.loss(lesson)
@@ -191,10 +182,7 @@ def train(chosen: Options, again: bool = False) -> None:
 
 
 def main() -> None:
-    again = "--again" in sys.argv
-    if again:
-        sys.argv.remove("--again")
-    train(options("thinker", "Join pico's text, ears and eyes.", AGAIN_STEPS if again else STEPS), again)
+    train(options("thinker", "Join pico's text, ears and eyes.", STEPS))
 
 
 if __name__ == "__main__":

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 from transformers import Qwen2ForCausalLM
 
 from .batches import Batch, batches
+from .decoder import Through, normed, through_layer, through_layers
 from .evaluate import examine, make_examination, print_table
 from .model import CONTEXT, build_model, save_model
 from .tokenizer import build_tokenizer, save_tokenizer
-from .training import Options, Run, make_optimizers, options, rate_at, split_parameters, update
+from .training import Options, Run, compiled, make_optimizers, options, rate_at, split_parameters, update
 from .transformers_engine import TransformersEngine
 
-STEPS = 10_000
+STEPS = 8_000
 CHECK_EVERY = 1000
 
 
@@ -30,11 +31,12 @@ def train(chosen: Options) -> None:
         f"{sum(p.numel() for p in model.parameters()):,} parameters, {chosen.steps} steps, from step {run.step}"
     )
     losses: list[float] = []
+    through = compiled(through_layer)
     for pool, batch in batches(tokenizer, chosen.seed, run.pool):
         if run.step >= chosen.steps:
             break
         rate = rate_at(run.step, chosen.steps)
-        losses.append(update(loss_of(model, batch), model.parameters(), run.optimizers, rate))
+        losses.append(update(loss_of(model, batch, through), model.parameters(), run.optimizers, rate))
         run.step += 1
         if run.step % 25 == 0:
             heldout = _check(model, tokenizer, run.step) if run.step % CHECK_EVERY == 0 else ""
@@ -46,7 +48,7 @@ def train(chosen: Options) -> None:
     print(f"saved {chosen.text}")
 
 
-def loss_of(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
+def loss_of(model: Qwen2ForCausalLM, batch: Batch, through: Through = through_layer) -> torch.Tensor:
     """Mean loss per answer token (nats). Padding is on the right, so that the causal mask alone is enough."""
     targets = batch.targets.flatten()
     chosen = (targets >= 0).nonzero().flatten()
@@ -54,8 +56,9 @@ def loss_of(model: Qwen2ForCausalLM, batch: Batch) -> torch.Tensor:
     empty = (targets < 0).nonzero().flatten()
     chosen = torch.cat([chosen, empty[: -len(chosen) % 256]])
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(batch.ids, use_cache=False).last_hidden_state.flatten(0, 1)[chosen]
-        logits = model.lm_head(hidden)
+        embedded = model.model.embed_tokens(batch.ids)
+        states, _ = through_layers(model.model, embedded, torch.arange(batch.ids.shape[1])[None], through)
+        logits = model.lm_head(normed(states[-1].flatten(0, 1)[chosen], model.model.norm))
     return F.cross_entropy(logits.float(), targets[chosen])
 
 

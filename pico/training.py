@@ -1,21 +1,26 @@
 """What all stages of training share: the optimizers, the rate, the log, and going on where a run stopped.
 
-Muon (Jordan et al., 2024) moves the matrices of the layers, AdamW the rest; the learning rate warms up, stays, and
-falls to zero over the last part.
+Muon moves the matrices of the layers, AdamW the rest; the learning rate warms up, stays, and falls to zero over the last
+part. Most of a step is many small operations on rows, which a compiler makes one of: `compiled`.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from .muon import Muon
+
+Function = TypeVar("Function", bound=Callable[..., Any])
 WARM_UP, FALL = 100, 0.9
 NOTE_EVERY, SAVE_EVERY = 50, 250
 Losses = Mapping[str, Tensor]
@@ -52,11 +57,19 @@ def options(stage: str, description: str, steps: int) -> Options:
     return Options(chosen.work, chosen.steps, chosen.threads, chosen.seed)
 
 
+def compiled(function: Function, wanted: bool = True) -> Function:
+    """The same function of tensors of any shape, compiled where a C++ compiler is, and only when it is first called."""
+    if not wanted or shutil.which("c++") is None:
+        return function
+    made: Function = torch.compile(function, dynamic=True)
+    return made
+
+
 def make_optimizers(
     matrices: Iterable[nn.Parameter], others: Iterable[nn.Parameter], rate: float = 1.0
 ) -> list[torch.optim.Optimizer]:
     """`rate` scales the full learning rates of both."""
-    muon = torch.optim.Muon(list(matrices), lr=MUON_RATE * rate, weight_decay=0.05, adjust_lr_fn="original")
+    muon = Muon(matrices, lr=MUON_RATE * rate, weight_decay=0.05)
     adam = torch.optim.AdamW(list(others), lr=ADAM_RATE * rate, betas=(0.9, 0.98), weight_decay=0.0)
     for optimizer in (muon, adam):
         for group in optimizer.param_groups:
@@ -96,7 +109,8 @@ def update(
 
 
 class Run:
-    """One stage's run: where it is, how long it took, its log, and its state on disk."""
+    """One stage's run: where it is, how long it took, by the clock and of all cores together, its log, and its state on
+    disk."""
 
     def __init__(
         self, work: Path, name: str, model: nn.Module, optimizers: list[torch.optim.Optimizer]
@@ -105,7 +119,7 @@ class Run:
         work.mkdir(parents=True, exist_ok=True)
         self.path, self.log = work / f"{name}.resume.pt", work / f"{name}.csv"
         self.model, self.optimizers = model, optimizers
-        self.step, self.pool, seconds = 0, 0, 0.0
+        self.step, self.pool, seconds, cpu = 0, 0, 0.0, 0.0
         if self.path.exists():
             state = torch.load(self.path, weights_only=True)
             model.load_state_dict(state["model"])
@@ -115,16 +129,20 @@ class Run:
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["full_rate"] = rate
             self.step, self.pool, seconds = state["step"], state["pool"], state["seconds"]
+            cpu = state["cpu"]
         else:
-            self.log.write_text("step,minutes,loss,heldout\n")
-        self.started = time.monotonic() - seconds
+            self.log.write_text("step,minutes,cpu minutes,loss,heldout\n")
+        self.started, self.started_cpu = time.monotonic() - seconds, time.process_time() - cpu
 
     def note(self, losses: list[float], heldout: str = "") -> None:
         """One line of the log, printed too."""
         minutes, loss = (time.monotonic() - self.started) / 60, sum(losses) / len(losses)
-        print(f"step {self.step}  {minutes:.1f} min  loss {loss:.4f}  {heldout}", flush=True)
+        cpu = (time.process_time() - self.started_cpu) / 60
+        print(
+            f"step {self.step}  {minutes:.1f} min, {cpu:.1f} of CPU  loss {loss:.4f}  {heldout}", flush=True
+        )
         with self.log.open("a") as file:
-            file.write(f"{self.step},{minutes:.1f},{loss:.4f},{heldout}\n")
+            file.write(f"{self.step},{minutes:.1f},{cpu:.1f},{loss:.4f},{heldout}\n")
 
     def save(self, next_pool: int) -> None:
         """Everything a later run needs to go on from `next_pool`."""
@@ -134,6 +152,7 @@ class Run:
             "step": self.step,
             "pool": next_pool,
             "seconds": time.monotonic() - self.started,
+            "cpu": time.process_time() - self.started_cpu,
         }
         partial = self.path.with_suffix(".partial")
         torch.save(state, partial)

@@ -19,13 +19,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from pico import speech
 from pico.aloud import joined, language, places, spoken, words
-from pico.training import Losses, learn, make_optimizers, options, split_parameters
+from pico.training import Losses, compiled, learn, make_optimizers, options, split_parameters
 from pico.values import Lang, Split
 from pico.words import NAMES_EN, SPELLED
 from pico.world import stream
 
 from .errors import word_error
-from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Judge
+from .model import FOLDER, HOP, RATE, SILENCE, STRIDE, Block, Judge
 
 STEPS, BATCH, SENTENCES = 8000, 24, 14_000
 SHUFFLED, ANY_WORDS = 0.3, 0.25  # of the sentences
@@ -164,7 +164,7 @@ def main() -> None:
     minutes = sum(len(one.sound) for one in data) / speech.HEARD_RATE / 60
     print(f"{len(known)} words, {len(data)} sentences, {minutes:.0f} minutes", flush=True)
     torch.manual_seed(0)
-    judge = Judge(known)
+    judge = Judge(known, compiled(Block.forward))
     optimizers = make_optimizers(*split_parameters(judge, judge.blocks))
     learn("judge", judge, optimizers, chosen, lambda rng: losses(judge, data, rng))
     for folder in (FOLDER, chosen.work / "judge"):

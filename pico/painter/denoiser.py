@@ -7,7 +7,6 @@ what guidance compares with (Ho and Salimans 2022). What is kept is a running me
 
 from __future__ import annotations
 
-import shutil
 from copy import deepcopy
 from pathlib import Path
 from random import Random
@@ -18,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pico.omni import WIDTH
-from pico.training import Losses, Options, learn, make_optimizers, options
+from pico.training import Losses, Options, compiled, learn, make_optimizers, options
 
 from . import vae
 from .captions import Captions, kept_captions
@@ -127,8 +126,7 @@ def train(chosen: Options) -> None:
     captions = kept_captions(chosen.work, chosen.seed, CAPTIONS)
     latents = kept_latents(chosen.work, chosen.seed, captions)
     learner = Learner(build(chosen.seed))
-    compiles = shutil.which("c++") is not None
-    through: Through = torch.compile(through_block, dynamic=False) if compiles else through_block
+    through = compiled(through_block)
 
     def step(_rng: Random) -> Losses:
         learner.follow()

@@ -1,17 +1,22 @@
-"""What the talker learns from: for every chat the thinker's rows, the codes of its answer read aloud, and which token of
-the answer is being said at each code."""
+"""What the talker learns from: `python -m pico.voice.lessons`. For every chat the codes of its answer read aloud, and which
+token of the answer is being said at each code.
+
+The thinker has no part in it, so that it can be made before there is one.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from pico import (
@@ -19,6 +24,7 @@ from pico import (
     colours,
     days,
     instructions,
+    requests,
     scene_questions,
     smalltalk,
     speech,
@@ -27,6 +33,8 @@ from pico import (
 )
 from pico.aloud import joined, language, pieces
 from pico.spoken import draw_medley
+from pico.tokenizer import render_prompt
+from pico.training import Options, options
 from pico.values import LANGS, Chat, Lang, Message, Split
 from pico.words import NAMES_EN, SPELLED
 from pico.world import Generator, draw, draw_kind
@@ -36,8 +44,8 @@ from tutti.request import Chat as Asked
 from tutti.request import Request, Script
 
 from .answers import BEFORE, LONGEST_CODES, SAMPLES_A_CODE, Answer, read
-from .codec import Codec
-from .rows import Thinker, Told
+from .codec import FILE as CODEC
+from .codec import Codec, load_codec
 
 KINDS: tuple[tuple[Generator, float], ...] = (
     (scene_questions.reading, 14), (scene_questions.unseen, 1), (scene_questions.heap, 4), (scene_questions.as_json, 3),
@@ -45,68 +53,65 @@ KINDS: tuple[tuple[Generator, float], ...] = (
     (arithmetic.comparison, 4), (arithmetic.succession, 4), (arithmetic.sequence, 5), (arithmetic.beyond, 2),
     (days.next_day, 4), (days.later_day, 4), (days.calendar_fact, 2), (colours.mixture, 3), (colours.familiar, 4),
     (spelling.letters, 10), (instructions.repeat, 14), (instructions.then, 6), (instructions.many_times, 4), (instructions.pick_word, 6),
-    (smalltalk.small_talk, 8), (unknown.unknown, 3),
+    (smalltalk.small_talk, 8), (unknown.unknown, 3), (requests.request, 8),
 )  # fmt: skip
 LONGER_CHATS, READ_ALOUD, DRILLS = 0.15, 0.12, 0.5
 OFTEN = 80  # times that the same answer may be learned from, to other prompts
 LONGEST_PROMPT = 160  # tokens
-WHOLE_PROMPTS = 0.2  # of the batches
-LONGEST_SLIP, MOST_APART = 16, 60  # codes
-STUMBLES, BABBLES = 0.2, 0.2  # of the lessons with slips
-SHAPES = 64  # places: a batch's length is a multiple of it
+FILE, PARTS = "talker.lessons.pt", 4
+LESSONS, UNSEEN = 56_000, 192
+"""To learn from, and held-out ones."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """Rows of the prompt [tokens, width] and of the reply [tokens, width], the reply's ids int64 [tokens], codes int64
-    [codes], and for every code the token of the reply that is being said, int64 [codes]."""
+class Sentence:
+    """The ids of the `prompt` int64 [tokens] and of the reply, `ids` int64 [tokens], codes int64 [codes], and for every code
+    the token of the reply that is being said, int64 [codes]."""
 
     prompt: Tensor
-    reply: Tensor
     ids: Tensor
     codes: Tensor
     saying: Tensor
 
 
-def lessons(
-    seed: str, split: Split, count: int, thinker: Thinker, codec: Codec, drills: float = DRILLS
-) -> list[Lesson]:
+def sentences(
+    seed: str, split: Split, count: int, tokenizer: Tokenizer, codec: Codec, drills: float = DRILLS
+) -> list[Sentence]:
     """`drills`: the share of what no chat would end in."""
-    chats = _chats(seed, split, drills)
-    made: list[Lesson] = []
-    while len(made) < count:
-        chosen = [next(chats) for _ in range(256)]
-        for told, chat in zip(thinker.tell(chosen), chosen, strict=True):
-            answer = read(chat)
-            if told.prompt <= LONGEST_PROMPT and len(answer.sound) <= LONGEST_CODES * SAMPLES_A_CODE:
-                made.append(lesson(answer, told, codec))
-    return made[:count]
+    made: list[Sentence] = []
+    for chat in chats(seed, split, drills):
+        prompt = tokenizer.encode(render_prompt(chat.prompt)).ids
+        answer = read(chat)
+        if len(prompt) <= LONGEST_PROMPT and len(answer.sound) <= LONGEST_CODES * SAMPLES_A_CODE:
+            made.append(sentence(answer, prompt, tokenizer, codec))
+        if len(made) == count:
+            return made
+    raise AssertionError("the stream has no end")
 
 
-def keep(made: Sequence[Lesson], file: Path) -> None:
-    """Writes lessons to a file, for a run that goes on."""
-    parts = {field.name: torch.cat([getattr(one, field.name) for one in made]) for field in fields(Lesson)}
-    lengths = [[len(one.prompt), len(one.reply), len(one.codes)] for one in made]
+def sentence(answer: Answer, prompt: list[int], tokenizer: Tokenizer, codec: Codec) -> Sentence:
+    told, codes = tokenizer.encode(answer.chat.answer), codec.codes(answer.sound)
+    saying = alignment(answer, tuple(begin for begin, _ in told.offsets), len(codes))
+    return Sentence(torch.tensor(prompt), torch.tensor(told.ids), codes, torch.from_numpy(saying))
+
+
+def keep(made: Sequence[Sentence], file: Path) -> None:
+    """Writes sentences to a file; no id and no code needs more than 16 bits."""
+    names = [field.name for field in fields(Sentence)]
+    parts = {name: torch.cat([getattr(one, name) for one in made]).short() for name in names}
+    lengths = [[len(getattr(one, name)) for name in names] for one in made]
     torch.save(parts | {"lengths": torch.tensor(lengths)}, file.with_suffix(".partial"))
     file.with_suffix(".partial").replace(file)
 
 
-def kept(file: Path) -> list[Lesson]:
+def kept(file: Path) -> list[Sentence]:
     """What `keep` wrote."""
     parts = torch.load(file, weights_only=True)
-    prompts, replies, codes = parts.pop("lengths").unbind(1)
-    lengths = {"prompt": prompts, "reply": replies, "ids": replies, "codes": codes, "saying": codes}
-    cut = (parts[field.name].split(lengths[field.name].tolist()) for field in fields(Lesson))
-    return [Lesson(*one) for one in zip(*cut, strict=True)]
-
-
-def lesson(answer: Answer, told: Told, codec: Codec) -> Lesson:
-    codes = codec.codes(answer.sound)
-    saying = alignment(answer, told.begins, len(codes))
-    rows = told.rows.clone()  # of a batch whose memory would be kept
-    return Lesson(
-        rows[: told.prompt], rows[told.prompt :], torch.tensor(told.ids), codes, torch.from_numpy(saying)
+    lengths = parts.pop("lengths").T.tolist()
+    cut = (
+        parts[field.name].long().split(each) for field, each in zip(fields(Sentence), lengths, strict=True)
     )
+    return [Sentence(*one) for one in zip(*cut, strict=True)]
 
 
 def alignment(answer: Answer, begins: tuple[int, ...], codes: int) -> np.ndarray:
@@ -129,7 +134,7 @@ def _places(parts: list[str]) -> Iterator[int]:
         yield len(joined(iter(parts[: index + 1]))) - len(parts[index])
 
 
-def _chats(seed: str, split: Split, drills: float) -> Iterator[Chat]:
+def chats(seed: str, split: Split, drills: float) -> Iterator[Chat]:
     """Of all kinds, but more of those whose answers have words that are seldom said."""
     rng = Random(f"pico|voice|{seed}")
     kinds, weights = zip(*KINDS, strict=True)
@@ -174,144 +179,43 @@ def drill(rng: Random, lang: Lang) -> str:
 
 
 def read_aloud(chat: Chat) -> Chat:
-    """Who asks to have the chat's answer read aloud, as every door of Tutti asks for it."""
-    script = Script(chat.answer)
+    """Who asks to have the chat's answer read aloud, as every door of Tutti asks for it. No picture follows then."""
+    answer = chat.answer.removesuffix(requests.SIGN)
+    script = Script(answer)
     (asked,), _ = ChatNarrator(SYSTEM).stage(script, Request(id="", parts=(script,)))
     assert isinstance(asked, Asked)
     messages = tuple(Message(one["role"], one["content"]) for one in asked.messages)
-    return replace(chat, messages=(*messages, chat.messages[-1]))
+    return replace(chat, messages=(*messages, Message("assistant", answer)))
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
-    """Rows [width] around the reply: the text begins, has ended, and nothing more comes."""
-
-    begin: Tensor
-    end: Tensor
-    silence: Tensor
-
-    @classmethod
-    def of(cls, thinker: Thinker) -> Marks:
-        return cls(*(thinker.row(f"<|tts_{name}|>") for name in ("bos", "eos", "pad")))
+def taught(work: Path) -> tuple[list[Sentence], list[Sentence]]:
+    """Sentences to learn from and held-out ones, as they lie in `work`."""
+    return kept(work / FILE), kept(_part(work, "heldout"))
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """`rows` float32 [lessons, length, width]; `codes` int64 [lessons, length], the code that goes in with each row, -1:
-    none; `targets` [lessons, length], the code that comes out, -100: not learned; `heed`, the place to look at, or -1;
-    `saying`, the id of the token that stands there, or -100."""
-
-    rows: Tensor
-    codes: Tensor
-    targets: Tensor
-    heed: Tensor
-    saying: Tensor
+def _part(work: Path, name: str) -> Path:
+    return work / f"talker.lessons.{name}.pt"
 
 
-def batch(
-    rng: Random,
-    chosen: list[Lesson],
-    marks: Marks,
-    special: tuple[int, int, int],
-    slips: float = 0.0,
-    places: int | None = None,
-) -> Batch:
-    """`special`: the codes that pad, begin and end speech; `slips`: the share of the lessons in which the talker hears
-    itself say something else now and then; `places`: about how many the batch has, lessons that are too many left out
-    and empty ones added, so that few shapes occur (oneDNN makes and keeps code for each one)."""
-    pad, begin, end = special
-    # Speech needs few rows of the prompt; so that it bears many, it is told all of them now and then.
-    kept = LONGEST_PROMPT if rng.random() < WHOLE_PROMPTS else rng.randint(2, 20)
-    built = []
-    for one in chosen:
-        prompt = one.prompt[-kept:].float()
-        told = Telling(one.codes, one.codes, one.saying)
-        if rng.random() < slips:
-            told = slipped(rng, one, rng.choice(chosen).codes, end)
-        count = len(told.heard) + 1
-        extra = max(count - len(one.reply) - 1, 0)
-        following = torch.cat([one.reply.float(), marks.end[None], marks.silence[None].expand(extra, -1)])[
-            :count
-        ]
-        rows = torch.cat([prompt, marks.begin[None], following])
-        codes = torch.full((len(rows),), -1)
-        codes[len(prompt) :] = torch.cat([torch.tensor([pad, begin]), told.heard])
-        targets = torch.full((len(rows),), -100)
-        targets[len(prompt) + 1 :] = torch.cat([told.said, torch.tensor([end])])
-        heed = torch.full((len(rows),), -1)
-        first = len(prompt) + 1
-        looked = torch.minimum(told.saying, torch.arange(len(told.saying)))
-        heed[first : first + len(looked)] = looked + first
-        saying = torch.full((len(rows),), -100)
-        saying[first : first + len(looked)] = one.ids[looked]
-        built.append((rows, codes, targets, heed, saying))
-    length = -(-max(len(one[0]) for one in built) // SHAPES) * SHAPES
-    fillers = (0, -1, -100, -1, -100)
-    parts = [
-        torch.stack([_padded(one[index], length, filler) for one in built])
-        for index, filler in enumerate(fillers)
+def _teach(chosen: Options, name: str, split: Split, count: int, drills: float) -> None:
+    """Makes a part, unless it is there and no older than the codec that it comes from."""
+    torch.set_num_threads(1)
+    file = _part(chosen.work, name)
+    if not file.exists() or file.stat().st_mtime < (chosen.work / CODEC).stat().st_mtime:
+        tokenizer = Tokenizer.from_file(str(chosen.text / "tokenizer.json"))
+        keep(sentences(f"talker {name}", split, count, tokenizer, load_codec(chosen), drills), file)
+
+
+def main() -> None:
+    """Leaves the parts, made by as many processes as there are threads, and then all that is to be learned from in one."""
+    chosen = options("voice.lessons", "Read aloud what pico's talker is to learn.", 0)
+    known: list[tuple[str, Split, int, float]] = [
+        (str(part), "train", LESSONS // PARTS, DRILLS) for part in range(PARTS)
     ]
-    if places is not None:
-        count = max(1, places // length)
-        parts = [_padded(part[:count], count, filler) for part, filler in zip(parts, fillers, strict=True)]
-    return Batch(*parts)
+    with get_context("spawn").Pool(chosen.threads) as pool:
+        pool.starmap(_teach, [(chosen, *one) for one in [("heldout", "heldout", UNSEEN, 0.0), *known]], 1)
+    keep([one for name, *_ in known for one in kept(_part(chosen.work, name))], chosen.work / FILE)
 
 
-@dataclass(frozen=True, slots=True)
-class Telling:
-    """How an answer goes: the codes that the talker hears itself say int64 [codes], those that it should say there
-    [codes], and the token of the reply that is being said [at most codes: none behind its end]."""
-
-    heard: Tensor
-    said: Tensor
-    saying: Tensor
-
-
-def slipped(rng: Random, lesson: Lesson, others: Tensor, end: int) -> Telling:
-    """An answer in which the talker hears itself say something else now and then, so that what comes next stands in the
-    text alone: words in the place of words; now and then its last ones once more, after which it goes on where it was;
-    or something behind the end, where all that it should say is `end`."""
-    told = Telling(_instead(rng, lesson.codes, others), lesson.codes, lesson.saying)
-    if rng.random() < STUMBLES:
-        told = _stumbled(rng, told)
-    if rng.random() < BABBLES:
-        more = _span(rng, others)
-        told = Telling(
-            torch.cat([told.heard, more]), torch.cat([told.said, more.new_full(more.shape, end)]), told.saying
-        )
-    return told
-
-
-def _instead(rng: Random, codes: Tensor, others: Tensor) -> Tensor:
-    """The codes with spans of others in the place of some of them, up to a word long."""
-    heard = codes.clone()
-    at = rng.randrange(MOST_APART)
-    while at < len(heard):
-        span = _span(rng, others)[: len(heard) - at]
-        heard[at : at + len(span)] = span
-        at += len(span) + rng.randint(1, MOST_APART)
-    return heard
-
-
-def _stumbled(rng: Random, told: Telling) -> Telling:
-    """As it was told, but for a place where it says its last codes once more, while the next one waits to be said."""
-    at = rng.randint(1, len(told.said) - 1)
-    more = told.heard[max(at - rng.randint(1, LONGEST_SLIP), 0) : at]
-    code, token = torch.full_like(more, int(told.said[at])), torch.full_like(more, int(told.saying[at]))
-    return Telling(
-        torch.cat([told.heard[:at], more, told.heard[at:]]),
-        torch.cat([told.said[:at], code, told.said[at:]]),
-        torch.cat([told.saying[:at], token, told.saying[at:]]),
-    )
-
-
-def _span(rng: Random, codes: Tensor) -> Tensor:
-    """Up to a word's length of codes."""
-    begin = rng.randrange(len(codes))
-    return codes[begin : begin + rng.randint(1, LONGEST_SLIP)]
-
-
-def _padded(x: Tensor, length: int, filler: int) -> Tensor:
-    full = torch.full((length, *x.shape[1:]), filler, dtype=x.dtype)
-    full[: len(x)] = x
-    return full
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,6 @@ tells well enough how a word goes on, and so it would learn sentences by heart: 
 
 from __future__ import annotations
 
-from itertools import chain
-from multiprocessing import get_context
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -22,16 +19,16 @@ from torch.nn import functional as F
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniTalkerConfig
 from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniTalkerForConditionalGeneration
 
+from pico.decoder import Through, normed, through_layer, through_layers
 from pico.tokenizer import MEDIA_TOKENS
-from pico.training import Losses, Options, learn, make_optimizers, options, split_parameters
-from pico.values import Split
+from pico.training import Losses, compiled, learn, make_optimizers, options, split_parameters
 
-from .codec import CODES, load_codec
-from .codec import FILE as CODEC
-from .lessons import DRILLS, Batch, Lesson, Marks, batch, keep, kept, lessons
+from .batches import Batch, Lesson, batch
+from .codec import CODES
+from .lessons import taught
 from .rows import Thinker
 
-STEPS, LESSONS, PARTS = 12_000, 56_000, 4
+STEPS = 8_000
 BATCH_PLACES = 4096
 HEEDING, HEEDING_LAYERS = 0.3, (1, 2)
 NAMING, NAMED = (
@@ -42,7 +39,6 @@ PENALTY = 1.05  # on codes that were said before, as Qwen2.5-Omni's talker is al
 RATE = 0.5  # of the usual rates of learning
 SLIPS = 0.6  # of the lessons
 ECHOES = 0.4  # of the batches: the talker hears what it would have said
-EXAMINED = 192  # held-out lessons
 NOISE = 0.01  # of the rows: the thinker that is heard in use computes with other rounding
 PAD, BEGIN, END, MASK = range(CODES + 1, CODES + 5)
 VOCABULARY = CODES + 8
@@ -83,7 +79,6 @@ def config(tokenizer: Tokenizer) -> dict[str, Any]:
 def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
     torch.manual_seed(0)
     talker = Qwen2_5OmniTalkerForConditionalGeneration(Qwen2_5OmniTalkerConfig(**config(tokenizer)))
-    talker.set_attn_implementation("eager")  # whose weights can be taught
     nn.init.normal_(talker.model.embed_tokens.weight, std=0.5)
     return talker
 
@@ -91,29 +86,28 @@ def build(tokenizer: Tokenizer) -> Qwen2_5OmniTalkerForConditionalGeneration:
 class Learner(nn.Module):
     """The talker, and the question that it is asked while it learns: which token of the text is it saying?"""
 
-    def __init__(self, talker: Qwen2_5OmniTalkerForConditionalGeneration, tokens: int) -> None:
+    def __init__(
+        self, talker: Qwen2_5OmniTalkerForConditionalGeneration, tokens: int, compiles: bool = False
+    ) -> None:
+        """`compiles`: whether its layers are compiled, which pays when there are many lessons."""
         super().__init__()
+        self.through, self.compare = compiled(through_layer, compiles), compiled(compared, compiles)
         self.talker = talker
         self.names = nn.Linear(talker.config.hidden_size, tokens)
 
 
 def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
     """Of the codes, of where the guided heads look, and of the name of what stands there."""
-    codes = echo(learner.talker, given) if echoed else given.codes
+    codes = echo(learner.talker, given, learner.through) if echoed else given.codes
     heeded = given.heed >= 0
     with torch.autocast("cpu", torch.bfloat16):
-        out = listen(learner.talker, given.rows, codes)
-        logits = learner.talker.codec_head(out.last_hidden_state).float()
+        states, looks = listen(learner.talker, given.rows, codes, learner.through, HEEDING_LAYERS)
+        logits = learner.talker.codec_head(normed(states[-1], learner.talker.model.norm))
         asked = torch.randperm(int(heeded.sum()))[:NAMED]
-        named = learner.names(out.hidden_states[HEEDING_LAYERS[-1] + 1][heeded][asked]).float()
-    logits = penalized(logits, said_before(codes))
-    said = F.cross_entropy(logits.flatten(0, 1), given.targets.flatten())
+        named = learner.names(states[HEEDING_LAYERS[-1]][heeded][asked]).float()
+    said, right = learner.compare(logits, codes, given.targets)
     naming = F.cross_entropy(named, given.saying[heeded][asked])
-    heeding = torch.stack(
-        [_heeding(out.attentions[layer][:, 0], given.heed, heeded) for layer in HEEDING_LAYERS]
-    ).mean()
-    learned = given.targets >= 0
-    right = (logits.argmax(-1) == given.targets)[learned].float().mean()
+    heeding = torch.stack([_heeding(look, given.heed, heeded) for look in looks]).mean()
     return {
         "loss": said + HEEDING * heeding + NAMING * naming,
         "said": said,
@@ -123,25 +117,38 @@ def losses(learner: Learner, given: Batch, echoed: bool = False) -> Losses:
     }
 
 
-def listen(talker: Qwen2_5OmniTalkerForConditionalGeneration, rows: Tensor, codes: Tensor) -> Any:
-    """The talker's states over rows [lessons, length, width] and codes as in `Batch`."""
+def compared(logits: Tensor, codes: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The loss of saying `targets`, and the share of them that is likeliest; all as in `Batch`."""
+    likely = penalized(logits.float(), said_before(codes)).flatten(0, 1)
+    wanted, learned = targets.flatten(), targets.flatten() >= 0
+    right = ((likely.argmax(-1) == wanted) & learned).sum() / learned.sum()
+    return F.cross_entropy(likely, wanted), right
+
+
+def listen(
+    talker: Qwen2_5OmniTalkerForConditionalGeneration,
+    rows: Tensor,
+    codes: Tensor,
+    through: Through,
+    looking: tuple[int, ...] = (),
+) -> tuple[list[Tensor], list[Tensor]]:
+    """The talker's states over rows [lessons, length, width] and codes as in `Batch`, as `through_layers` gives them."""
     embedded = talker.model.embed_tokens(codes.clamp(min=0)).masked_fill((codes < 0)[..., None], 0)
     noisy = rows + NOISE * rows.std() * torch.randn_like(rows)
-    return talker.model(
-        inputs_embeds=talker.thinker_to_talker_proj(noisy + embedded),
-        position_ids=torch.arange(rows.shape[1]).expand(3, len(rows), -1),
-        use_cache=False,
-        output_attentions=True,
-        output_hidden_states=True,
-    )
+    entered = talker.thinker_to_talker_proj(noisy + embedded).float()
+    positions = torch.arange(rows.shape[1]).expand(3, 1, -1)
+    return through_layers(talker.model, entered, positions, through, looking)
 
 
 @torch.no_grad()
-def echo(talker: Qwen2_5OmniTalkerForConditionalGeneration, given: Batch) -> Tensor:
+def echo(
+    talker: Qwen2_5OmniTalkerForConditionalGeneration, given: Batch, through: Through = through_layer
+) -> Tensor:
     """The codes with some drawn by the talker itself after what stood before them: its own mistakes, which are other ones
     than a slip's (scheduled sampling in parallel: Mihaylova and Martins 2019)."""
     with torch.autocast("cpu", torch.bfloat16):
-        logits = talker.codec_head(listen(talker, given.rows, given.codes).last_hidden_state)
+        states, _ = listen(talker, given.rows, given.codes, through)
+        logits = talker.codec_head(normed(states[-1], talker.model.norm))
     likely = penalized(logits.float(), said_before(given.codes)).softmax(-1)
     drawn = torch.multinomial(likely.flatten(0, 1), 1).view(given.codes.shape)[:, :-1]
     share = torch.rand(len(drawn), 1)
@@ -157,8 +164,12 @@ def _is_code(codes: Tensor) -> Tensor:
 
 def said_before(codes: Tensor) -> Tensor:
     """Which codes went in up to each place, bool [lessons, length, vocabulary]; `codes` as in `Batch`."""
-    said = F.one_hot(codes.clamp(min=0), VOCABULARY).masked_fill((codes < 0)[..., None], 0)
-    return said.cumsum(1) > 0
+    places = torch.arange(codes.shape[1]).expand_as(codes)
+    never = codes.shape[1]
+    first = torch.full((len(codes), VOCABULARY), never).scatter_reduce(
+        1, codes.clamp(min=0), places.masked_fill(codes < 0, never), "amin"
+    )
+    return first[:, None] <= torch.arange(codes.shape[1])[:, None]
 
 
 def penalized(logits: Tensor, said: Tensor) -> Tensor:
@@ -179,47 +190,18 @@ def draw(rng: Random, data: list[Lesson]) -> list[Lesson]:
     return data[start : start + max(4, BATCH_PLACES // length)]
 
 
-def teach(work: Path, seed: str, split: Split, count: int, drills: float, file: Path) -> None:
-    """Makes lessons, unless they are there and no older than the codec and the thinker that they come from."""
-    made_of = max((work / name).stat().st_mtime for name in (CODEC, "thinker.pt"))
-    if not file.exists() or file.stat().st_mtime < made_of:
-        torch.set_num_threads(1)
-        chosen = Options(work, 0, 1, 0)
-        keep(lessons(seed, split, count, Thinker.load(work), load_codec(chosen), drills), file)
-
-
-def taught(work: Path) -> tuple[list[Lesson], list[Lesson]]:
-    """Lessons to learn from and held-out ones, in order of length; made by two processes and kept in `work`."""
-    kinds: dict[str, tuple[Split, int, float]] = {
-        **{str(part): ("train", LESSONS // PARTS, DRILLS) for part in range(PARTS)},
-        "heldout": ("heldout", EXAMINED, 0.0),
-    }
-    files = [work / f"talker.lessons.{name}.pt" for name in kinds]
-    with get_context("spawn").Pool(2) as pool:
-        pool.starmap(
-            teach,
-            [
-                (work, f"talker {name}", *how, file)
-                for (name, how), file in zip(kinds.items(), files, strict=True)
-            ],
-            1,
-        )
-    *known, unseen = (sorted(kept(file), key=_length) for file in files)
-    return sorted(chain.from_iterable(known), key=_length), unseen
-
-
 def _length(lesson: Lesson) -> int:
     return len(lesson.codes)
 
 
 def main() -> None:
     chosen = options("voice.talker", "Train pico's talker.", STEPS)
-    data, unseen = taught(chosen.work)
     thinker = Thinker.load(chosen.work)
-    learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size())
+    data, unseen = (sorted(thinker.tell(part), key=_length) for part in taught(chosen.work))
+    learner = Learner(build(thinker.tokenizer), thinker.tokenizer.get_vocab_size(), compiles=True)
     if (chosen.work / START).exists():
         learner.talker.load_state_dict(load_file(chosen.work / START))
-    marks = Marks.of(thinker)
+    marks = thinker.marks()
     print(f"{len(data)} lessons, {sum(len(one.codes) for one in data):,} codes", flush=True)
 
     def step(rng: Random) -> Losses:
@@ -229,7 +211,7 @@ def main() -> None:
     @torch.no_grad()
     def examine() -> Losses:
         parts = [
-            batch(Random(0), unseen[i : i + 32], marks, (PAD, BEGIN, END)) for i in range(0, EXAMINED, 32)
+            batch(Random(0), unseen[i : i + 32], marks, (PAD, BEGIN, END)) for i in range(0, len(unseen), 32)
         ]
         found = [losses(learner, part) for part in parts]
         return {

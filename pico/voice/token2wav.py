@@ -12,16 +12,21 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers.models.qwen2_5_omni.configuration_qwen2_5_omni import Qwen2_5OmniToken2WavConfig
-from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import Qwen2_5OmniToken2WavModel
+from transformers.models.qwen2_5_omni.modeling_qwen2_5_omni import (
+    Qwen2_5OmniToken2WavBigVGANModel,
+    Qwen2_5OmniToken2WavDiTModel,
+    Qwen2_5OmniToken2WavModel,
+)
 
-from pico.training import Losses, Options, learn, options
+from pico.training import Losses, Options, compiled, learn, options
 
+from . import vocoder as vocoding
 from .answers import FRAMES_A_CODE, SAMPLES_A_CODE, answers
 from .codec import CODES, load_codec
+from .flow import Through, slopes, through_block
 from .mel import BANDS, HOP, mel
 
 FLOW_STEPS, VOCODER_STEPS = 3500, 3000
@@ -73,25 +78,23 @@ class Voice:
         self.mel = mel(sound)[:, :VOICE_FRAMES].T[None].contiguous()
 
 
-def flow_losses(flow: nn.Module, voice: Voice, data: list[tuple[Tensor, Tensor]], rng: Random) -> Losses:
-    """How far the slope is from the straight way between noise and spectrogram, at random times."""
+def flow_losses(
+    flow: Qwen2_5OmniToken2WavDiTModel,
+    voice: Voice,
+    data: list[tuple[Tensor, Tensor]],
+    rng: Random,
+    through: Through = through_block,
+) -> Losses:
+    """How far the slope is from the straight way between noise and spectrogram, at random times; `through` as `slopes` takes
+    it."""
     crops = [_flow_crop(rng, *rng.choice(data)) for _ in range(FLOW_BATCH)]
     spectra, codes = torch.stack([one[0] for one in crops]), torch.stack([one[1] for one in crops])
     noise, time = torch.randn_like(spectra), torch.rand(FLOW_BATCH)
     at = time[:, None, None]
     blind = rng.random() < DROPPED
-    # In small batches on a CPU, plain attention learns twice as fast as the fused one.
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
-        slope = flow(
-            hidden_states=(1 - at) * noise + at * spectra,
-            condition_vector=voice.mel.expand(FLOW_BATCH, -1, -1),
-            speaker_embedding=voice.condition[:, None].expand(FLOW_BATCH, FLOW_CROP, -1),
-            quantized_code=codes,
-            time_step=time,
-            drop_audio_conditioning=blind,
-            drop_code=blind,
-            apply_cfg=False,
-        )
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = (1 - at) * noise + at * spectra
+        slope = slopes(flow, mixed, time, codes, (voice.condition, voice.mel), blind, through)
     loss = F.mse_loss(slope.float(), spectra - noise)
     return {"loss": loss}
 
@@ -103,7 +106,14 @@ def _flow_crop(rng: Random, spectrum: Tensor, codes: Tensor) -> tuple[Tensor, Te
     return spectrum[:, frames].T, codes[first : first + FLOW_CROP // FRAMES_A_CODE]
 
 
-def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> Losses:
+def vocoder_losses(
+    vocoder: Qwen2_5OmniToken2WavBigVGANModel,
+    sounds: list[Tensor],
+    rng: Random,
+    through: vocoding.Through = vocoding.through_activation,
+) -> Losses:
+    """How different the spectra of what is made of spectrograms are from those of the sound; `through` as `vocoder.sound`
+    takes it."""
     crops, spectra = [], []
     for _ in range(VOCODER_BATCH):
         sound = rng.choice(sounds)
@@ -112,7 +122,7 @@ def vocoder_losses(vocoder: nn.Module, sounds: list[Tensor], rng: Random) -> Los
         spectra.append(mel(sound[: (first + VOCODER_CROP + 4) * HOP])[:, first : first + VOCODER_CROP])
     wanted = torch.stack(crops)
     with torch.autocast("cpu", torch.bfloat16):
-        made = vocoder(torch.stack(spectra))
+        made = vocoding.sound(vocoder, torch.stack(spectra), through)
     return {"loss": spectral_distance(made.float(), wanted)}
 
 
@@ -153,15 +163,17 @@ def main() -> None:
     voice = Voice(sounds[0])
     flow, vocoder = model.code2wav_dit_model, model.code2wav_bigvgan_model
     flow_optimizer = torch.optim.AdamW(flow.parameters(), lr=FLOW_RATE, betas=(0.9, 0.98))
-    learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng))
+    through = compiled(through_block)
+    learn("flow", flow, [flow_optimizer], chosen, lambda rng: flow_losses(flow, voice, data, rng, through))
     vocoder_optimizer = torch.optim.AdamW(vocoder.parameters(), lr=VOCODER_RATE, betas=(0.8, 0.99))
+    act = compiled(vocoding.through_activation)
     steps = chosen.steps * VOCODER_STEPS // FLOW_STEPS
     learn(
         "vocoder",
         vocoder,
         [vocoder_optimizer],
         replace(chosen, steps=steps),
-        lambda rng: vocoder_losses(vocoder, sounds, rng),
+        lambda rng: vocoder_losses(vocoder, sounds, rng, act),
     )
     save_file({key: value.contiguous() for key, value in model.state_dict().items()}, chosen.work / FILE)
     torch.save({"cond": voice.condition, "ref_mel": voice.mel}, chosen.work / VOICE)

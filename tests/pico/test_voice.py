@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 from tokenizers import Tokenizer
 
+from pico.aloud import words
 from pico.evaluate import SHIPPED
 from pico.judge.model import Judge
 from pico.judge.train import original_error
+from pico.judge.train import sentences as heard
+from pico.omni import build_thinker
+from pico.requests import SIGN
 from pico.values import Chat, Lang, Message
 from pico.voice.answers import SAMPLES_A_CODE, read
+from pico.voice.batches import Lesson, Marks, batch, slipped
 from pico.voice.codec import CODES, Codec
-from pico.voice.lessons import Lesson, Marks, alignment, batch, slipped
+from pico.voice.lessons import alignment, chats, keep, kept, read_aloud, sentences
 from pico.voice.mel import BANDS, FLOOR, HOP, RATE, mel
+from pico.voice.rows import Thinker
 from pico.voice.talker import PENALTY, build, echo, penalized, said_before
 
 SPECIAL = (257, 258, 259)
@@ -56,6 +64,37 @@ def test_words_are_said_in_the_order_of_their_tokens(
     answer = read(chat(text, lang))
     saying = alignment(answer, begins, len(answer.sound) // SAMPLES_A_CODE)
     assert list(dict.fromkeys(saying.tolist())) == order
+
+
+def test_sentences_are_kept_as_they_are_made_and_told_by_the_thinker(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(SHIPPED / "tokenizer.json"))
+    made = sentences("test", "train", 3, tokenizer, Codec().eval())
+    keep(made, tmp_path / "sentences.pt")
+    again = kept(tmp_path / "sentences.pt")
+    for one, other in zip(made, again, strict=True):
+        for name in ("prompt", "ids", "codes", "saying"):
+            assert getattr(one, name).tolist() == getattr(other, name).tolist()
+        assert len(one.codes) == len(one.saying) and one.saying.max() < len(one.ids)
+    model = build_thinker(tokenizer, {}).model
+    told = Thinker(model, tokenizer).tell(made)
+    for one, lesson in zip(made, told, strict=True):
+        assert (len(lesson.prompt), len(lesson.reply)) == (len(one.prompt), len(one.ids))
+        ids = torch.cat([one.prompt, one.ids])[None]
+        with torch.no_grad():
+            rows = (model(ids).last_hidden_state + model.embed_tokens(ids))[0]
+        torch.testing.assert_close(
+            torch.cat([lesson.prompt, lesson.reply]).float(), rows, atol=0.05, rtol=0.05
+        )
+
+
+def test_captions_of_pictures_are_among_the_sentences_and_read_aloud_without_their_sign() -> None:
+    captions = [
+        chat for chat in islice(chats("test", "train", 0.0), 400) if chat.answer.startswith("Here is ")
+    ]
+    assert len(captions) > 5
+    for one in captions:
+        assert read_aloud(one).answer == one.answer.removesuffix(SIGN)
+    assert "here" in {word for said, _ in heard("test", "train", 400, 9) for word in words(said)}
 
 
 def test_the_talker_hears_one_row_of_the_reply_with_every_code() -> None:
