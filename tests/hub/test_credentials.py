@@ -13,7 +13,7 @@ import pytest
 
 from tests.hub.registry import IMAGE, Registry, serve_registry
 from tutti.errors import ConfigError, Unauthorized
-from tutti.hub.credentials import Credential, find_credential
+from tutti.hub.credentials import Credential, find_credential, is_hub
 from tutti.hub.manifest import CONFIG_TYPE, write_manifest
 from tutti.hub.names import parse_name
 from tutti.hub.pull import pull
@@ -114,6 +114,43 @@ def test_a_registry_without_tokens_is_told_the_password_itself(
     pulled(store, registry)
     assert all(path.startswith("/v2/") for path in secrets_told(registry))
     assert secrets_told(registry)
+
+
+def test_a_hub_is_told_its_token_and_no_other_host(
+    registry: Registry, store: Store, docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", registry.url)
+    with pytest.raises(Unauthorized, match="HF_TOKEN set to a token of yours"):
+        pulled(store, registry)
+    registry.seen.clear()
+    monkeypatch.setenv("HF_TOKEN", "a-token")
+    pulled(store, registry)
+    told = {path.split("/")[1]: headers.get("authorization") for _, path, headers in registry.seen}
+    assert told == {"v2": "Bearer a-token", "storage": None}
+
+
+def test_a_registry_that_is_no_hub_is_not_told_the_hubs_token(
+    registry: Registry, store: Store, docker: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a-token")
+    monkeypatch.setenv("HF_ENDPOINT", registry.url.replace("http:", "https:"))
+    with pytest.raises(Unauthorized, match="docker login"):
+        pulled(store, registry)
+    assert not any("authorization" in headers for _, _, headers in registry.seen)
+
+
+@pytest.mark.parametrize(
+    ("url", "hub"),
+    [
+        ("https://hf.co/v2/a", True),
+        ("https://huggingface.co/a", True),
+        ("http://hf.co/v2/a", False),
+        ("https://hf.co.example.org/v2/a", False),
+        ("https://hf.co@example.org/v2/a", False),
+    ],
+)
+def test_hubs_are_known_by_scheme_and_host(url: str, hub: bool) -> None:
+    assert is_hub(Settings(), url) is hub
 
 
 def test_an_identity_token_is_exchanged(registry: Registry, store: Store, docker: Path) -> None:

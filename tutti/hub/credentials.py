@@ -3,6 +3,8 @@
 They are in the `config.json` of Docker's folder, where `docker login` writes them, or in a setting of the same form
 (`DOCKER_AUTH_CONFIG`); programs that Docker calls credential helpers are asked where the file names one. What is found
 belongs to one host. It is never shown, and no error repeats it.
+
+A hub of Hugging Face's kind takes a token instead (`HF_TOKEN`).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import msgspec
 from tutti.errors import ConfigError, Unauthorized
 from tutti.settings import Settings
 
+_HUBS = frozenset({"hf.co", "huggingface.co"})  # registries that are Hugging Face's
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _PATIENCE = 60.0  # seconds for a helper: it may ask its user to unlock something
 _TOKEN = "<token>"  # the user's name where a helper gives an identity token
@@ -58,6 +61,15 @@ class _Given(msgspec.Struct, kw_only=True):
 
     Username: str = ""
     Secret: str = ""
+
+
+def is_hub(settings: Settings, url: str) -> bool:
+    """Whether `url` is at Hugging Face's hub, or at the one that `HF_ENDPOINT` names, by the same scheme."""
+    asked, named = urlsplit(url), urlsplit(settings.hf_endpoint or "")
+    own = (asked.scheme, asked.netloc)
+    return own in {("https", host) for host in _HUBS} or (
+        asked.netloc != "" and own == (named.scheme, named.netloc)
+    )
 
 
 async def find_credential(settings: Settings, host: str) -> Credential | None:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from tutti.errors import ModelNotFound, TransferError
+from tutti.hub.credentials import is_hub
 from tutti.hub.download import Downloader, Transfer, together
 from tutti.hub.locks import Lease, held
 from tutti.hub.manifest import (
@@ -31,8 +32,9 @@ from tutti.hub.names import ModelName, parse_name
 from tutti.hub.partial import completed_of, remove_partial
 from tutti.hub.progress import Progress
 from tutti.hub.registry import Client, Options, Repository, check_secure, connected, read_body, refusal
-from tutti.hub.shards import find_shards, is_hub
+from tutti.hub.shards import find_shards
 from tutti.hub.store import Store
+from tutti.settings import read_settings
 
 _TICK = 0.06  # seconds between two looks at how far the blobs are
 _SHARDED = {
@@ -138,7 +140,7 @@ async def _sought(repository: Repository, store: Store, lease: Lease) -> tuple[M
 
     async def get() -> bytes | None:
         async with repository.client.request("GET", url, {"Accept": MANIFEST_TYPE}) as response:
-            if response.status_code == 400 and is_hub(repository):
+            if response.status_code == 400 and is_hub(read_settings(), repository.url()):
                 return None  # what is in several files has no manifest there
             if response.status_code != 200:
                 raise await refusal(response, "pull model manifest: file does not exist")

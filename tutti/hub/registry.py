@@ -2,8 +2,8 @@
 
 A registry asks who we are by a 401 whose `WWW-Authenticate` says how: by a token, and where to get one, or by a name
 and a password at once (Basic). It sends blobs from other hosts, by redirects. Who we are to a host is told to that
-host only, and to the token service that it names. What fails for the moment (a connection, a 5xx, a 429) is
-tried again with growing pauses; what fails for good is a typed error.
+host only, and to the token service that it names; a hub is told `HF_TOKEN` unasked, and no service is. What fails for
+the moment (a connection, a 5xx, a 429) is tried again with growing pauses; what fails for good is a typed error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import msgspec
 
 import tutti
 from tutti.errors import InvalidRequest, ModelNotFound, TransferError, TuttiError, Unauthorized
-from tutti.hub.credentials import Credential, find_credential
+from tutti.hub.credentials import Credential, find_credential, is_hub
 from tutti.hub.names import ModelName
 from tutti.settings import read_settings
 
@@ -29,6 +29,9 @@ T = TypeVar("T")
 
 _CHALLENGE = re.compile(r'(?:(?P<scheme>\w+) +)?(?P<name>\w+)=(?:"(?P<quoted>[^"]*)"|(?P<plain>[^\s,]*))')
 _LOGIN = ": give it by docker login {}, or in TUTTI_REGISTRY_AUTH"
+_HUB_LOGIN = (
+    "; a model that is gated or private needs its terms accepted there, and HF_TOKEN set to a token of yours"
+)
 _OURS = " the password that is written down for it"
 _MAX_REDIRECTS = 5
 _MAX_ANSWER = 1 << 20  # bytes of an answer that is no blob and no manifest
@@ -101,6 +104,10 @@ class Client:
                 await _judge(response)
                 yield response
                 return
+            except Unauthorized as error:
+                if not is_hub(read_settings(), url):
+                    raise
+                raise Unauthorized(f"{error}{_HUB_LOGIN}") from error
             except httpx.HTTPError as error:  # while the body is read
                 raise Temporary(said(error)) from error
             finally:
@@ -134,6 +141,8 @@ class Client:
     ) -> httpx.Response:
         assert self._http is not None
         authorization = self._authorizations.get(urlsplit(url).netloc)
+        if authorization is None and (token := read_settings().hf_token) and is_hub(read_settings(), url):
+            authorization = f"Bearer {token}"
         sent = {**headers, **({"Authorization": authorization} if authorization else {})}
         body = content() if callable(content) else content
         try:

@@ -16,9 +16,7 @@ from tutti.errors import ModelNotFound, TransferError
 from tutti.hub.gguf import Shard, shard_names, shard_of
 from tutti.hub.manifest import IMAGE, Layer, check_digest
 from tutti.hub.registry import Repository, read_body, refusal
-from tutti.settings import read_settings
 
-_HUBS = frozenset({"hf.co", "huggingface.co"})
 _PREFERRED = ("q4_k_m", "q4_k_s", "q5_k_m", "q4_0", "q8_0", "q6_k")  # for `latest`
 _PAGES, _PAGE = 50, 8 << 20  # of a list of files, and the bytes of one
 _NEXT = re.compile(r'<([^<>]+)>\s*;\s*rel="next"')
@@ -60,12 +58,6 @@ class _Entry(msgspec.Struct):
     type: str = "file"
     size: int = 0
     lfs: _Stored | None = None
-
-
-def is_hub(repository: Repository) -> bool:
-    """Whether the registry is Hugging Face's hub, or the mirror of it that is in use."""
-    mirror = urlsplit(read_settings().hf_endpoint or "").netloc
-    return repository.name.host in _HUBS | {mirror}
 
 
 async def find_shards(repository: Repository) -> list[tuple[Layer, str]]:

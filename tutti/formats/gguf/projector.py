@@ -64,7 +64,13 @@ def sees(file: GGUFFile, config: Config) -> GGUFFile | None:
     if kind == "mlp" and config["model_type"] in SPEAKERS and not tiled:
         return found
     what = f"{kind} in tiles" if tiled else kind
-    log.warning("%s: a projector of the kind %r is not supported; the model takes text", path, what)
+    log.warning(
+        "%s: a projector of the kind %r is not supported before a %s (known: mlp before %s); the model takes text",
+        path,
+        what,
+        config["model_type"],
+        ", ".join(SPEAKERS),
+    )
     return None
 
 
