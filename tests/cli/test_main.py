@@ -31,7 +31,7 @@ def test_every_command_has_help(command: list[str]) -> None:
         (["run", "/nosuch/place", "hi"], "there is no directory"),
         (["serve", "--chat-template", "x"], "is for one model"),
         (["serve", "pico", "--no-such-flag"], "No such option: --no-such-flag"),
-        (["serve", "pico", "-tp", "2"], "one device"),
+        (["serve", "pico", "-tp", "2"], "do nothing but draw"),
         (["serve", "pico", "--memory", "lots"], "is not a size"),
         (["run", "pico", "hi", "--think=often"], "think takes"),
         (["run", "pico", "hi", "--temperature", "-1"], "temperature must be"),

@@ -3,40 +3,19 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from tests.models.film_pipelines import film_pipeline
-from tutti.engine.core import Engine
-from tutti.engine.denoise import Denoise
-from tutti.events import Event, Failed, VideoDelta
-from tutti.gateway.opening import processor_of
+from tests.models.studio import Studio as Drawer
+from tutti.events import Failed, VideoDelta
 from tutti.models.processor.drawer import drawing_request
 from tutti.request import Drawing, Request
-from tutti.settings import EngineOptions
 
 
-def options(folder: Path, **more: Any) -> EngineOptions:
-    fields = {
-        "dtype": "float32",
-        "device": "cpu",
-        "memory": 3_000_000_000,
-        "max_num_batched_tokens": 8192,
-        "threads": 1,
-        **more,
-    }
-    return EngineOptions(model=str(folder), **fields)
-
-
-class Studio:
+class Studio(Drawer):
     """An engine that films, and what it emitted."""
-
-    def __init__(self, folder: Path, **more: Any) -> None:
-        self.events: list[Event] = []
-        self.engine = Engine(options(folder, **more), self.events.extend)
-        self.processor = processor_of(options(folder, **more))
 
     def submit(self, name: str, prompt: str = "a cat walks", **asked: Any) -> Request:
         fields = {"width": 32, "height": 16, "frames": 5, "steps": 3, "seed": 5, **asked}
@@ -67,12 +46,6 @@ class Studio:
         found = self.finish()["one"]
         assert isinstance(found, np.ndarray), found
         return found
-
-    def nothing_is_left(self) -> None:
-        assert self.engine.loop.turn() is False
-        assert not self.engine.loop._routes
-        assert all(runner.waiting == 0 for runner in self.engine.loop.runners.values())
-        assert isinstance(self.engine.runner, Denoise) and self.engine.runner.running == 0
 
 
 @functools.cache

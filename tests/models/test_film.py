@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from tests.models.film_pipelines import FILMS, film_pipeline
-from tests.models.film_studio import Studio, options, studio
+from tests.models.film_studio import Studio, studio
+from tests.models.studio import options
 from tutti.engine.denoise import Denoise
 from tutti.engine.planning import plan_for
 from tutti.errors import CheckpointError, InvalidRequest

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import warnings
-from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,13 +13,12 @@ import pytest
 import torch
 
 from tests.models.sound_pipelines import HOP, LENGTH, RATE, sound_pipeline
-from tutti.engine.core import Engine
-from tutti.engine.denoise import Denoise
+from tests.models.studio import Studio as Drawer
+from tests.models.studio import options
 from tutti.engine.planning import plan_for
 from tutti.errors import CheckpointError, InvalidRequest
-from tutti.events import AudioDelta, Done, Event, Failed, Progress
+from tutti.events import AudioDelta, Done, Failed, Progress
 from tutti.formats.checkpoint import open_checkpoint
-from tutti.gateway.opening import processor_of
 from tutti.media.audio_writer import samples_of
 from tutti.models.drawing.cosine import cosine_dpm
 from tutti.models.drawing.denoiser import Conditions, Denoiser
@@ -28,23 +26,13 @@ from tutti.models.processor.drawer import drawing_request
 from tutti.models.registry import find_graph
 from tutti.models.stable_audio.vae import StableAudioVae, Undecoded
 from tutti.request import Drawing, Request, Text
-from tutti.settings import EngineOptions
 
 GUIDED: dict[str, Any] = {"guidance": 4.0, "negative": "low quality"}
 STEP = 1 / 32768  # of 16-bit samples
 
 
-def options(folder: Path, memory: int = 3_000_000_000) -> EngineOptions:
-    return EngineOptions(model=str(folder), dtype="float32", device="cpu", memory=memory, threads=1)
-
-
-class Studio:
+class Studio(Drawer):
     """An engine that makes sounds, and what it emitted."""
-
-    def __init__(self, folder: Path) -> None:
-        self.events: list[Event] = []
-        self.engine = Engine(options(folder), self.events.extend)
-        self.processor = processor_of(options(folder))
 
     def submit(self, name: str, prompt: str = "rain on a roof", **asked: Any) -> Request:
         fields = {"steps": 4, "seed": 5, **asked}
@@ -73,12 +61,6 @@ class Studio:
         found = self.finish()["one"]
         assert isinstance(found, np.ndarray), found
         return found
-
-    def nothing_is_left(self) -> None:
-        assert self.engine.loop.turn() is False
-        assert not self.engine.loop._routes
-        assert all(runner.waiting == 0 for runner in self.engine.loop.runners.values())
-        assert isinstance(self.engine.runner, Denoise) and self.engine.runner.running == 0
 
 
 @functools.cache

@@ -9,16 +9,14 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import signal
 import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
+from tutti.engine.apart import open_line
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
-from tutti.logs import configure
-from tutti.settings import calm_threads, read_settings
 
 if TYPE_CHECKING:
     from tutti.engine.autoregress import Autoregress
@@ -34,30 +32,23 @@ log = logging.getLogger(__name__)
 
 def main(descriptors: tuple[int, ...]) -> int:
     """Serve until the line ends; the exit code."""
-    # Both reach the whole group; the front decides what they mean.
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
-    calm_threads()
-    settings = read_settings()
-    configure(settings.log_level, settings.log_format)
+    line = open_line(descriptors)
 
-    from tutti.engine.line import Line  # torch, from here on
     from tutti.engine.parcels import Begin
     from tutti.engine.wire import Fatal
 
-    line = Line.of_descriptors(descriptors)
-    begin = line.receive()
-    if not isinstance(begin, Begin):
+    task = line.receive()
+    if not isinstance(task, Begin):
         return 1
     try:
-        _serve(line, begin)
+        _serve(line, task)
         return 0
     except TuttiError as error:
         line.send(Fatal(ErrorValue.of(error)))
         return 2
     except Exception as error:  # the process's last word: the engine must hear of it
-        log.exception("device %s ended", begin.device)
-        what = f"device {begin.device} ended: {type(error).__name__}: {error}"
+        log.exception("device %s ended", task.device)
+        what = f"device {task.device} ended: {type(error).__name__}: {error}"
         line.send(Fatal(ErrorValue("EngineDied", what)))
         return 1
     finally:

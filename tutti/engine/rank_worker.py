@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import threading
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from tutti.engine.apart import open_line
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
-from tutti.logs import configure
-from tutti.settings import calm_threads, read_settings
 
 if TYPE_CHECKING:
     from tutti.engine.line import Line
@@ -29,17 +27,11 @@ log = logging.getLogger(__name__)
 
 def main(descriptors: tuple[int, ...]) -> int:
     """Compute until the line ends; the exit code."""
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
-    calm_threads()
-    settings = read_settings()
-    configure(settings.log_level, settings.log_format)
+    line = open_line(descriptors)
 
-    from tutti.engine.line import Line  # torch, from here on
     from tutti.engine.parcels import Join
     from tutti.engine.wire import Fatal
 
-    line = Line.of_descriptors(descriptors)
     join = line.receive()
     if not isinstance(join, Join):
         return 1

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import socket
 import sys
 import threading
@@ -16,24 +15,19 @@ from queue import SimpleQueue
 
 import msgspec
 
+from tutti.engine.apart import begin
 from tutti.engine.frames import pack, receive
 from tutti.engine.wire import Events, Fatal, FromEngine, Shutdown, ToEngine, Traced
 from tutti.errors import TuttiError
 from tutti.events import ErrorValue
-from tutti.logs import configure
-from tutti.settings import EngineOptions, calm_threads, read_settings
+from tutti.settings import EngineOptions, read_settings
 
 log = logging.getLogger(__name__)
 
 
 def main(descriptor: int) -> int:
     """Serve until the front says so or is gone; the exit code."""
-    # Both reach the whole group; the front decides what they mean, and requests under way still need the engine.
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(sign, signal.SIG_IGN)
-    calm_threads()
-    settings = read_settings()
-    configure(settings.log_level, settings.log_format)
+    begin()
     connection = socket.socket(fileno=descriptor)
     first = receive(connection)
     if first is None:
