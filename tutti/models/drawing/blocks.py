@@ -97,6 +97,15 @@ class Groups:
         rows = x.flatten(0, -2), y.flatten(0, -2)
         return gated_sum(*rows, gate, self.starts, weight=weight, eps=eps).view(x.shape)
 
+    def end(self, x: Tensor, mixed: Tensor, time: Sequence[Tensor], norm: Any, layer: Any) -> Tensor:
+        """The end of a block, behind its attention: `mixed` is added to `x`, and what `layer` feeds forward.
+
+        `time` are the gate of the one, then shift, scale and gate of the other, [groups, width] each.
+        """
+        gate, shift, scale, feed_gate = time
+        x = self.add(x, mixed, gate)
+        return self.add(x, feed(layer, self.norm(x, scale, shift, norm.eps)), feed_gate)
+
 
 @lru_cache(maxsize=64)
 def _starts(lengths: tuple[int, ...], device: torch.device) -> Tensor:

@@ -13,7 +13,6 @@ from tutti.models.drawing.blocks import (
     Groups,
     Places,
     attend,
-    feed,
     heads,
     joint,
     replace_forward,
@@ -53,19 +52,18 @@ def double(
     see = block.norm1.linear(time).chunk(6, -1)
     told = block.norm1_context.linear(time).chunk(6, -1)
     tokens = text.shape[1]
-    places = [(cos[tokens:], sin[tokens:]) for cos, sin in (image_rotary_emb,)]
-    places += [(cos[:tokens], sin[:tokens]) for cos, sin in (image_rotary_emb,)]
+    cosines, sines = image_rotary_emb
+    places = (cosines[tokens:], sines[tokens:]), (cosines[:tokens], sines[:tokens])
     mixed, mixed_text = joint(
         block.attn,
         seen.norm(hidden, see[1], see[0], block.norm1.norm.eps),
         read.norm(text, told[1], told[0], block.norm1_context.norm.eps),
-        (places[0], places[1]),
+        places,
     )
-    hidden = seen.add(hidden, mixed, see[2])
-    fed = feed(block.ff, seen.norm(hidden, see[4], see[3], block.norm2.eps))
-    text = read.add(text, mixed_text, told[2])
-    fed_text = feed(block.ff_context, read.norm(text, told[4], told[3], block.norm2_context.eps))
-    return read.add(text, fed_text, told[5]), seen.add(hidden, fed, see[5])
+    return (
+        read.end(text, mixed_text, told[2:], block.norm2_context, block.ff_context),
+        seen.end(hidden, mixed, see[2:], block.norm2, block.ff),
+    )
 
 
 def single(

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from tutti.models.drawing.blocks import Groups, Places, feed, joint, replace_forward, turns_of
+from tutti.models.drawing.blocks import Groups, Places, joint, replace_forward, turns_of
 
 
 def fuse(net: Any) -> None:
@@ -50,11 +50,10 @@ def forward(
         image_rotary_emb,
         lengths,
     )
-    hidden = seen.add(hidden, mixed, gate)
-    fed = feed(block.img_mlp, seen.norm(hidden, scale_2, shift_2, block.img_norm2.eps))
-    text = read.add(text, mixed_text, told[2])
-    fed_text = feed(block.txt_mlp, read.norm(text, told[4], told[3], block.txt_norm2.eps))
-    return read.add(text, fed_text, told[5]), seen.add(hidden, fed, gate_2)
+    return (
+        read.end(text, mixed_text, told[2:], block.txt_norm2, block.txt_mlp),
+        seen.end(hidden, mixed, (gate, shift_2, scale_2, gate_2), block.img_norm2, block.img_mlp),
+    )
 
 
 def _seen(hidden: Tensor, index: Tensor | None) -> Groups:

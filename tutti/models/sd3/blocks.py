@@ -43,9 +43,7 @@ def forward(
     hidden = seen.add(after, fed, see[5])
     if block.context_pre_only:
         return None, hidden
-    text = read.add(text, mixed_text, told[2])
-    fed_text = feed(block.ff_context, read.norm(text, told[4], told[3], block.norm2_context.eps))
-    return read.add(text, fed_text, told[5]), hidden
+    return read.end(text, mixed_text, told[2:], block.norm2_context, block.ff_context), hidden
 
 
 def _alone(attn: Any, x: Tensor) -> Tensor:
